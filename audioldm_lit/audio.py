@@ -1,0 +1,138 @@
+"""Audio in and out: reading, resampling, fitting to a length, and AudioLDM's log-mel front end.
+
+The front end is that of the model's own training code (Liu et al. 2023, arXiv 2301.12503): HiFi-GAN style framing, magnitude
+mel with Slaney scale and norm, natural logarithm, no mean or variance normalisation. Letters in shapes: B batch, T samples,
+F frames, M mel bins.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor, nn
+
+from audioldm_lit.errors import InputError
+
+Padding = Literal["zeros", "repeat"]
+
+PEAK = 0.5  # every training clip is scaled to this peak, as AudioLDM's own loader does
+MEL_FLOOR = 1e-5  # log floor: digital silence is ln 1e-5 = -11.5129 in every bin
+
+
+def read(path: Path, sample_rate: int) -> Tensor:
+    """Read an audio file as mono at the asked rate.
+
+    Args:
+        path: Any file libsndfile reads (WAV, FLAC, OGG, MP3, AIFF ...).
+        sample_rate: Rate of the result in Hz; resampled with torchaudio's windowed sinc where the file differs.
+
+    Returns:
+        Waveform (T,), float32, the mean of the file's channels.
+
+    Raises:
+        InputError: If the file is missing, cannot be decoded, is empty or holds samples that are not finite.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such audio file; correct the path or remove the entry.")
+    try:
+        samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read as audio ({error}); remove it or convert it to WAV or FLAC.") from error
+    if not len(samples):
+        raise InputError(f"{path}: holds no samples; remove it or record it again.")
+    waveform = torch.from_numpy(samples).mean(dim=1)  # (T, channels) -> (T,)
+    if not waveform.isfinite().all():
+        raise InputError(f"{path}: holds NaN or infinite samples; export it again as PCM.")
+    return torchaudio.functional.resample(waveform, file_rate, sample_rate)
+
+
+def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
+    """Write a waveform (T,) as 16-bit PCM WAV; the file appears whole or not at all.
+
+    Samples beyond [-1, 1] would wrap or clip, so such a waveform is first scaled to peak 1.
+    """
+    samples = waveform.detach().float().cpu().numpy()
+    samples = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    soundfile.write(unfinished, samples, sample_rate, subtype="PCM_16", format="WAV")
+    os.replace(unfinished, path)
+
+
+def crop_loudest(waveform: Tensor, num_samples: int) -> Tensor:
+    """Cut the window of `num_samples` samples with the most energy, the earliest of equals; (T,) -> (num_samples,).
+
+    A fixed rule instead of a random crop: the same clip gives the same latent in every run, so it can be cached, and a
+    recording that starts with silence still gives sound.
+    """
+    energy = F.pad(waveform.double().square().cumsum(0), (1, 0))  # (T + 1,)
+    in_window = energy[num_samples:] - energy[:-num_samples]  # (T - num_samples + 1,)
+    start = int(in_window.argmax())
+    return waveform[start : start + num_samples]
+
+
+def fit(waveform: Tensor, num_samples: int, padding: Padding = "zeros") -> Tensor:
+    """Bring a waveform of any length to `num_samples`, centred and scaled to peak 0.5 as the model was trained.
+
+    Args:
+        waveform: (T,), any length above zero.
+        num_samples: Length of the result in samples.
+        padding: What fills a clip that is too short: `zeros` at its end (AudioLDM's own rule) or `repeat` the clip.
+
+    Returns:
+        (num_samples,) float32 with mean about 0 and peak at most 0.5; digital silence stays silence.
+    """
+    if len(waveform) > num_samples:
+        waveform = crop_loudest(waveform, num_samples)
+    waveform = waveform - waveform.mean()
+    waveform = PEAK * waveform / (waveform.abs().max() + 1e-8)
+    if padding == "repeat":
+        return waveform.repeat(-(-num_samples // len(waveform)))[:num_samples]
+    return F.pad(waveform, (0, num_samples - len(waveform)))
+
+
+class LogMel(nn.Module):
+    """AudioLDM's log-mel spectrogram: natural log of a Slaney mel magnitude, HiFi-GAN framing.
+
+    The defaults are the published model's; 163,840 samples (10.24 s) give exactly 1,024 frames.
+
+    Args:
+        sample_rate: Hz.
+        n_fft: FFT and window length in samples (periodic Hann).
+        hop_length: Step between frames in samples.
+        n_mels: Number of mel bins.
+        f_min: Lowest mel frequency in Hz.
+        f_max: Highest mel frequency in Hz.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 16_000,
+        n_fft: int = 1024,
+        hop_length: int = 160,
+        n_mels: int = 64,
+        f_min: float = 0.0,
+        f_max: float = 8000.0,
+    ) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.padding = (n_fft - hop_length) // 2
+        self.mel = torchaudio.transforms.MelSpectrogram(
+            sample_rate, n_fft, n_fft, hop_length, f_min=f_min, f_max=f_max, n_mels=n_mels,
+            power=1.0, norm="slaney", mel_scale="slaney", center=False,
+        )  # fmt: skip
+        self.fingerprint = f"logmel-{sample_rate}-{n_fft}-{hop_length}-{n_mels}-{f_min:g}-{f_max:g}-slaney-ln"
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Waveform (B, T) in [-1, 1] -> log-mel (B, 1, F, M), time first, with F = T / hop_length."""
+        # The logarithm magnifies rounding near the floor, so the front end never runs in half precision.
+        with torch.autocast(waveform.device.type, enabled=False):
+            padded = F.pad(waveform.float()[:, None], (self.padding, self.padding), mode="reflect")[:, 0]
+            mel = self.mel(padded)  # (B, M, F)
+            return mel.clamp(min=MEL_FLOOR).log().transpose(1, 2)[:, None]  # -> (B, 1, F, M)

@@ -1,0 +1,298 @@
+"""The pre-trained AudioLDM: the one file that knows diffusers and transformers.
+
+A model is a folder in the diffusers layout (unet, vae, text_encoder, tokenizer, vocoder, scheduler), optionally with the CLAP
+audio tower beside it (audio_encoder, feature_extractor). Letters in shapes: B batch, T samples, F frames, M mel bins,
+C latent channels, D embedding.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchaudio
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import (
+    ClapAudioConfig,
+    ClapAudioModelWithProjection,
+    ClapFeatureExtractor,
+    ClapTextConfig,
+    ClapTextModelWithProjection,
+    RobertaTokenizer,
+    SpeechT5HifiGan,
+    SpeechT5HifiGanConfig,
+)
+from transformers.utils import logging as transformers_logging
+
+from audioldm_lit.audio import LogMel
+from audioldm_lit.errors import InputError
+
+transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
+diffusers_logging.disable_progress_bar()
+REPOSITORY = Path(__file__).resolve().parent.parent
+NETWORKS = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": ClapTextModelWithProjection,
+    "vocoder": SpeechT5HifiGan,
+    "audio_encoder": ClapAudioModelWithProjection,
+}
+
+
+class Backbone(nn.Module):
+    """All parts of an AudioLDM, frozen and in eval mode, with the pipeline's glue between them.
+
+    Args:
+        unet: Denoises latents; the CLAP vector enters as `class_labels`.
+        vae: Log-mel <-> latents.
+        text_encoder: CLAP text tower with projection.
+        tokenizer: Tokenizer of the text tower.
+        vocoder: Log-mel -> waveform.
+        scheduler: Noise schedule the model was trained with.
+        audio_encoder: CLAP audio tower with projection, where the model has one.
+        feature_extractor: Front end of the audio tower; required with `audio_encoder`.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        text_encoder: ClapTextModelWithProjection,
+        tokenizer: RobertaTokenizer,
+        vocoder: SpeechT5HifiGan,
+        scheduler: DDIMScheduler,
+        audio_encoder: ClapAudioModelWithProjection | None = None,
+        feature_extractor: ClapFeatureExtractor | None = None,
+    ) -> None:
+        super().__init__()
+        self.unet = unet
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.tokenizer = tokenizer
+        self.vocoder = vocoder
+        self.scheduler = scheduler
+        self.audio_encoder = audio_encoder
+        self.feature_extractor = feature_extractor
+        self.log_mel = LogMel(
+            sample_rate=vocoder.config.sampling_rate,
+            hop_length=math.prod(vocoder.config.upsample_rates),
+            n_mels=vocoder.config.model_in_dim,
+        )
+        self.requires_grad_(False).eval()
+
+    # ------------------------------------------------------------------ making, loading, saving
+
+    @classmethod
+    def load(cls, name: str | Path) -> "Backbone":
+        """Load a model folder in float32.
+
+        Args:
+            name: A folder, one of this project's `checkpoints/...`, or a hub id that is already in the local hub cache;
+                no connection is made.
+
+        Raises:
+            InputError: If the folder or a part is missing, or weights and configuration disagree.
+        """
+        folder = _find(name)
+        parts: dict[str, Any] = {
+            part: _load_network(folder / part, network)
+            for part, network in NETWORKS.items()
+            if part != "audio_encoder" or (folder / part).is_dir()
+        }
+        parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        if "audio_encoder" in parts:
+            parts["feature_extractor"] = ClapFeatureExtractor.from_pretrained(folder / "feature_extractor", local_files_only=True)
+        return cls(**parts)
+
+    @classmethod
+    def build(cls, configs: Mapping[str, Mapping[str, Any]], tokenizer: RobertaTokenizer, seed: int = 0) -> "Backbone":
+        """Build a model with random weights.
+
+        Args:
+            configs: Configuration of each part by its folder name; `audio_encoder` and `feature_extractor` are optional.
+            tokenizer: Tokenizer that fits the text tower's vocabulary.
+            seed: Seed of the weights; the global random state is left as it was.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            parts: dict[str, Any] = {
+                "unet": UNet2DConditionModel.from_config(dict(configs["unet"])),
+                "vae": AutoencoderKL.from_config(dict(configs["vae"])),
+                "text_encoder": ClapTextModelWithProjection(ClapTextConfig(**configs["text_encoder"])),
+                "vocoder": SpeechT5HifiGan(SpeechT5HifiGanConfig(**configs["vocoder"])),
+                "scheduler": DDIMScheduler.from_config(dict(configs["scheduler"])),
+            }
+            if "audio_encoder" in configs:
+                parts["audio_encoder"] = ClapAudioModelWithProjection(ClapAudioConfig(**configs["audio_encoder"]))
+                parts["feature_extractor"] = ClapFeatureExtractor(**configs["feature_extractor"])
+        return cls(tokenizer=tokenizer, **parts)
+
+    def save(self, folder: Path) -> None:
+        """Write every part under `folder` in the diffusers layout, so that `load` and diffusers can read it."""
+        parts = {**dict(self.named_children()), "tokenizer": self.tokenizer, "scheduler": self.scheduler}
+        if self.feature_extractor is not None:
+            parts["feature_extractor"] = self.feature_extractor
+        parts.pop("log_mel")
+        for part, value in parts.items():
+            value.save_pretrained(folder / part)
+        # The pipeline's own index holds the parts its class knows; the audio tower stands beside them.
+        known = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")
+        index: dict[str, Any] = {"_class_name": "AudioLDMPipeline"}
+        for part in known:
+            library = "transformers" if part in ("text_encoder", "tokenizer", "vocoder") else "diffusers"
+            index[part] = [library, type(parts[part]).__name__]
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+    def fingerprint(self, part: str) -> str:
+        """SHA-256 (first 16 hex digits) of one part's weights, of every tensor's name, dtype, shape and bytes."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.get_submodule(part).state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the UNet's mode; VAE, CLAP and vocoder always stay in eval, or their dropout would corrupt the targets."""
+        super().train(False)
+        self.unet.train(mode)
+        return self
+
+    # ------------------------------------------------------------------ geometry
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the UNet."""
+        return self.unet.conv_in.weight.device
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of every waveform that goes in or comes out."""
+        return self.log_mel.sample_rate
+
+    @property
+    def mel_frames_per_latent(self) -> int:
+        """Mel frames (and mel bins) per latent step: 4 in every published model."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def window(self) -> float:
+        """Duration in seconds that the UNet was configured for."""
+        return self.unet.config.sample_size * self.mel_frames_per_latent * self.log_mel.hop_length / self.sample_rate
+
+    def latent_shape(self, num_samples: int) -> tuple[int, int, int]:
+        """Shape (C, F/4, M/4) of latents that decode to at least `num_samples` samples.
+
+        The UNet halves the time axis once a level, so the length is rounded up to a multiple that survives it.
+        """
+        frames = -(-num_samples // self.log_mel.hop_length)
+        steps = -(-frames // self.mel_frames_per_latent)
+        multiple = 2 ** (len(self.unet.config.block_out_channels) - 1)
+        steps = -(-steps // multiple) * multiple
+        return self.unet.config.in_channels, steps, self.vocoder.config.model_in_dim // self.mel_frames_per_latent
+
+    # ------------------------------------------------------------------ text and audio -> embeddings and latents
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> CLAP text embeddings (B, D) of norm 1."""
+        tokens = self.tokenizer(
+            list(prompts), padding=True, truncation=True, max_length=self.tokenizer.model_max_length, return_tensors="pt"
+        ).to(self.device)
+        embeds = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds
+        return F.normalize(embeds.float(), dim=-1)  # the tower itself returns them un-normalised
+
+    @torch.no_grad()
+    def encode_audio(self, waveform: Tensor) -> Tensor:
+        """Waveform (B, T) at `sample_rate` -> CLAP audio embeddings (B, D) of norm 1.
+
+        Only the first `max_length_s` seconds that the tower was trained on are heard: its own extractor would crop longer
+        clips at random.
+
+        Raises:
+            InputError: If the model folder has no audio tower.
+        """
+        self.require_audio_encoder()
+        rate = self.feature_extractor.sampling_rate
+        heard = torchaudio.functional.resample(waveform.float().cpu(), self.sample_rate, rate)
+        heard = heard[:, : self.feature_extractor.nb_max_samples]
+        features = self.feature_extractor(list(heard.numpy()), sampling_rate=rate, return_tensors="pt")
+        inputs = features.input_features.to(self.device)
+        return F.normalize(self.audio_encoder(inputs).audio_embeds.float(), dim=-1)
+
+    def require_audio_encoder(self) -> None:
+        """Raise `InputError` if the model folder has no CLAP audio tower."""
+        if self.audio_encoder is None or self.feature_extractor is None:
+            raise InputError("this model has no CLAP audio tower; add audio_encoder/ and feature_extractor/ to its folder.")
+
+    @torch.no_grad()
+    def encode_posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveform (B, T) -> mean and standard deviation of its latents, each (B, C, F/4, M/4), in the UNet's scale."""
+        posterior = self.vae.encode(self.log_mel(waveform)).latent_dist
+        scale = self.vae.config.scaling_factor
+        return posterior.mean * scale, posterior.std * scale
+
+    def encode_latents(self, waveform: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Waveform (B, T) -> latents (B, C, F/4, M/4): the posterior's mean, or a sample of it where `noise` ~ N(0, 1) is given."""
+        mean, std = self.encode_posterior(waveform)
+        return mean if noise is None else mean + std * noise
+
+    # ------------------------------------------------------------------ latents -> noise prediction, mel, waveform
+
+    def forward(self, noisy_latents: Tensor, timesteps: Tensor, cond: Tensor) -> Tensor:
+        """Predict the noise (or velocity) in latents (B, C, F/4, M/4) at `timesteps` (B,) given embeddings (B, D)."""
+        # There is no text cross-attention in AudioLDM: the embedding enters as class_labels, beside the time embedding.
+        return self.unet(noisy_latents, timesteps, encoder_hidden_states=None, class_labels=cond, return_dict=False)[0]
+
+    @torch.no_grad()
+    def decode_mel(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, F/4, M/4) -> log-mel (B, 1, F, M)."""
+        return self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, num_samples: int | None = None) -> Tensor:
+        """Latents (B, C, F/4, M/4) -> waveform (B, T) float32, cut to `num_samples` where given."""
+        log_mel = self.decode_mel(latents)[:, 0]  # (B, F, M)
+        # The vocoder returns a few samples more than F * hop_length.
+        end = num_samples or log_mel.shape[1] * self.log_mel.hop_length
+        return self.vocoder(log_mel)[:, :end].float()
+
+
+def _find(name: str | Path) -> Path:
+    """Folder of a model given by path, by a path inside this repository, or by the id of a hub model fetched earlier."""
+    for folder in (Path(name), REPOSITORY / name):
+        if (folder / "unet").is_dir():
+            return folder
+    if not Path(name).exists() and str(name).count("/") == 1:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(str(name), local_files_only=True))
+        except (LocalEntryNotFoundError, HFValidationError):
+            pass
+    raise InputError(f"{name}: no AudioLDM here; give a folder in the diffusers layout (unet/, vae/, text_encoder/, ...).")
+
+
+def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
+    """Load one network in float32 and insist that its file holds every weight the configuration asks for."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: this part of the model is missing; copy the whole diffusers folder.")
+    asked = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    try:
+        model, info = network.from_pretrained(folder, dtype=torch.float32, **asked)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]}); fetch the folder again.") from error
+    if info["missing_keys"]:
+        some = ", ".join(sorted(info["missing_keys"])[:3])
+        raise InputError(
+            f"{folder}: {len(info['missing_keys'])} weights are missing ({some}); its config.json is of another model."
+        )
+    return model

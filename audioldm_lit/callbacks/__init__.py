@@ -1,0 +1,1 @@
+"""What happens beside the training: listening, and the result at the end."""

@@ -1,0 +1,54 @@
+"""Hear it while it trains: the same prompts with the same noise, first from the base, then at every check."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning import Callback, Trainer
+
+from audioldm_lit.audio import write
+from audioldm_lit.module import LitAudioLDM
+
+
+class Audition(Callback):
+    """Writes `audition/<prompt>/step-000000.wav` (the model before training) and one more file at every check.
+
+    Only the weights differ between the files of a prompt. Nothing is drawn from the training's random stream, so a run with
+    auditions trains exactly like one without.
+
+    Args:
+        prompts: What to listen to; by default up to `count` different captions of the held-out clips.
+        count: How many captions to take where no prompts are given; 0 turns auditions off.
+    """
+
+    def __init__(self, prompts: Sequence[str] | None = None, count: int = 4) -> None:
+        self.prompts = prompts
+        self.count = count
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Generate, on the first process; the averaged weights are in place at this hook."""
+        prompts = self.prompts if self.prompts is not None else self._captions(pl_module)
+        if trainer.state.fn != "fit" or not trainer.is_global_zero or not prompts or trainer.fast_dev_run:
+            return
+        cond = pl_module.backbone.encode_text(prompts)
+        keys = [(pl_module.seed, prompt, 0) for prompt in prompts]
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            waveforms = pl_module.generate(cond, keys)
+        for prompt, waveform in zip(prompts, waveforms, strict=True):
+            path = self.folder(trainer) / file_name(prompt) / f"step-{trainer.global_step:06d}.wav"
+            write(path, waveform, pl_module.backbone.sample_rate)
+
+    @staticmethod
+    def folder(trainer: Trainer) -> Path:
+        """Where the files go."""
+        return Path(trainer.log_dir or trainer.default_root_dir) / "audition"
+
+    def _captions(self, module: LitAudioLDM) -> list[str]:
+        captions = dict.fromkeys(clip.caption for clip in module.data.datasets["val"].clips.clips)
+        return list(captions)[: self.count]
+
+
+def file_name(prompt: str) -> str:
+    """A prompt as a file name every system accepts."""
+    return re.sub(r"\W+", "_", prompt.strip().lower())[:60].strip("_") or "prompt"

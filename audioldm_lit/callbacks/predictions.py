@@ -1,0 +1,42 @@
+"""What `predict` leaves: one WAV a test caption and a manifest."""
+
+from pathlib import Path
+from typing import Any
+
+import torch.distributed
+from lightning import Callback, Trainer
+
+from audioldm_lit.manifest import Entry, write_entry, write_manifest
+from audioldm_lit.module import LitAudioLDM
+
+
+class Predictions(Callback):
+    """Writes the clips that `predict` generates to `predictions/` in the run's folder, with `manifest.json` beside them."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LitAudioLDM, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Write the batch's clips."""
+        for row in outputs:
+            entry = Entry(row["id"], row["prompt"], pl_module.seed, 0)
+            self.entries.append(entry)
+            write_entry(self.folder(trainer), entry, row["waveform"], pl_module.backbone.sample_rate)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Gather what every process wrote into one manifest."""
+        gathered = [self.entries]
+        if trainer.world_size > 1:
+            gathered = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, self.entries)
+        if trainer.is_global_zero:
+            model = {"backbone": pl_module.backbone_name, "base": pl_module.base_fingerprint, "adapter": pl_module.adapter.spec()}
+            settings = {**model, "sampler": pl_module.sampler.spec(), "sample_rate": pl_module.backbone.sample_rate}
+            write_manifest(self.folder(trainer), settings, {entry for part in gathered for entry in part})
+
+    @staticmethod
+    def folder(trainer: Trainer) -> Path:
+        """Where the clips go."""
+        return Path(trainer.log_dir or trainer.default_root_dir) / "predictions"

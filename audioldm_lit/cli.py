@@ -1,0 +1,69 @@
+"""The command line: `python -m audioldm_lit VERB`.
+
+Lightning's verbs go through LightningCLI, the others are typed functions in `commands/`; one parser library reads both. Heavy
+imports wait until a verb is known, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from audioldm_lit import __version__
+from audioldm_lit.errors import InputError
+
+LIGHTNING_VERBS = {
+    "fit": "adapt a model to recordings",
+    "validate": "held-out loss of a checkpoint",
+    "test": "loss and metrics of a checkpoint on the test clips",
+    "predict": "generate a clip for every test caption",
+}
+COMMANDS = {
+    "generate": "prompts to WAV files, with the base model or an adapter",
+}
+
+
+def main(args: Sequence[str] | None = None, model_class: type | None = None) -> None:
+    """Run one verb.
+
+    Args:
+        args: Command line without the program's name; `sys.argv` where not given.
+        model_class: Subclass of `LitAudioLDM` to train instead of it, for tricks that need another training loop.
+
+    Exit status is 0 when done, 2 when the input or the request is wrong (one sentence on stderr), 1 when it is our fault.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    verb = words[0] if words else "--help"
+    if verb in ("-h", "--help"):
+        sys.stdout.write(_help())
+        return
+    if verb == "--version":
+        sys.stdout.write(f"{__version__}\n")
+        return
+    try:
+        if verb in LIGHTNING_VERBS:
+            from audioldm_lit.lightning_cli import run
+
+            run(args, model_class)
+        elif verb in COMMANDS:
+            _command(verb, words[1:])
+        else:
+            raise InputError(f"'{verb}' is no verb; use one of {', '.join([*LIGHTNING_VERBS, *COMMANDS])}.")
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
+
+
+def _help() -> str:
+    lines = [f"audioldm_lit {__version__}: adapt a pre-trained AudioLDM to a small set of sounds", ""]
+    lines += ["usage: python -m audioldm_lit VERB [options]    (VERB --help lists a verb's options)", ""]
+    lines += [f"  {verb:10} {does}" for verb, does in (LIGHTNING_VERBS | COMMANDS).items()]
+    lines += ["", "first run:   python -m audioldm_lit fit --config configs/demo.yaml", ""]
+    return "\n".join(lines)
+
+
+def _command(verb: str, args: list[str]) -> Any:
+    from jsonargparse import auto_cli
+
+    function = getattr(import_module(f"audioldm_lit.commands.{verb}"), verb)
+    return auto_cli(function, args=args, prog=f"python -m audioldm_lit {verb}", as_positional=False)

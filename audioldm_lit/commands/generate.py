@@ -1,0 +1,101 @@
+"""The verb `generate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from audioldm_lit.adapters.file import load_adapter
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.errors import InputError
+from audioldm_lit.manifest import Entry, write_entry, write_manifest
+from audioldm_lit.module import NANO
+from audioldm_lit.sampling import Sampler
+
+
+def generate(
+    prompt: list[str] | None = None,
+    prompts: Path | None = None,
+    out: Path = Path("generated"),
+    backbone: str = NANO,
+    adapter: Path | None = None,
+    duration: float | None = None,
+    seed: int = 0,
+    num_candidates: int = 1,
+    negative_prompt: str = "",
+    sampler: Sampler | None = None,
+    batch_size: int = 8,
+    device: str = "auto",
+    precision: Literal["float32", "bfloat16"] = "float32",
+    json: Path | None = None,
+) -> None:
+    """Generate sound from text, with the base model or with an adapter.
+
+    Args:
+        prompt: Prompts, e.g. '["rain on a roof", "a dog barking"]'.
+        prompts: Text file with one prompt a line.
+        out: Folder for the WAV files and manifest.json.
+        backbone: Model folder in the diffusers layout, or a hub id that was fetched before.
+        adapter: The adapter.safetensors of a run; the base model alone where not given.
+        duration: Seconds; by default what the model was made for.
+        seed: Seed. A clip's noise belongs to (seed, prompt, candidate) alone.
+        num_candidates: Clips per prompt.
+        negative_prompt: What guidance steers away from.
+        sampler: How to sample.
+        batch_size: Clips generated at once; changes the speed, not the sound.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
+        precision: Arithmetic of the networks.
+        json: File for the manifest's content, for programs.
+    """
+    texts = _texts(prompt, prompts)
+    if duration is not None and duration <= 0:
+        raise InputError(f"--duration is {duration}; give a length in seconds above 0.")
+    if num_candidates < 1 or batch_size < 1:
+        raise InputError("--num_candidates and --batch_size must be at least 1.")
+    sampler = sampler or Sampler()
+    model = Backbone.load(backbone)
+    base = model.fingerprint("unet")
+    prediction_type = model.scheduler.config.prediction_type
+    if adapter is not None:
+        added, prediction_type = load_adapter(adapter, model)
+        added.merge(model)
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    model.to(chosen).eval()
+    num_samples = round((duration or model.window) * model.sample_rate)
+    entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
+    embeds = dict(zip(texts, model.encode_text(texts), strict=True))
+    unconditional = model.encode_text([negative_prompt])[0]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        batches = [entries[i : i + batch_size] for i in range(0, len(entries), batch_size)]
+        task = progress.add_task("generating", total=len(batches) * sampler.num_inference_steps)
+        for batch in batches:
+            cond = torch.stack([embeds[entry.prompt] for entry in batch])
+            keys = [(seed, entry.id, entry.candidate) for entry in batch]
+            with torch.autocast(torch.device(chosen).type, torch.bfloat16, enabled=precision == "bfloat16"):
+                waveforms = sampler(model, cond, unconditional, keys, num_samples, prediction_type, lambda: progress.advance(task))
+            for entry, waveform in zip(batch, waveforms, strict=True):
+                write_entry(out, entry, waveform, model.sample_rate)
+    settings = {
+        "backbone": backbone, "base": base, "adapter": adapter and str(adapter), "sampler": sampler.spec(),
+        "negative_prompt": negative_prompt, "sample_rate": model.sample_rate, "num_samples": num_samples, "precision": precision,
+    }  # fmt: skip
+    manifest = write_manifest(out, settings, entries)
+    if json is not None:
+        json.write_bytes(manifest.read_bytes())
+    Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
+
+
+def _texts(prompt: Sequence[str] | None, prompts: Path | None) -> list[str]:
+    """Prompts from both sources, each once, in order."""
+    texts = list(prompt or [])
+    if prompts is not None:
+        if not prompts.is_file():
+            raise InputError(f"{prompts}: no such file; --prompts takes a text file with one prompt a line.")
+        texts += prompts.read_text(encoding="utf-8-sig").splitlines()
+    texts = [text.strip() for text in dict.fromkeys(texts) if text.strip()]
+    if not texts:
+        raise InputError("no prompt given; use --prompt '[\"rain\"]' or --prompts FILE.")
+    return texts

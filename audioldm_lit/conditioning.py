@@ -1,0 +1,53 @@
+"""What the UNet is conditioned on: the caption, the sound itself, or nothing.
+
+CLAP puts text and audio into one space and AudioLDM takes one vector, so an audio embedding can stand in for a caption (Liu et
+al. 2023, section 3.1).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from audioldm_lit import noise
+from audioldm_lit.errors import InputError
+
+
+class Conditioning:
+    """Choose each training sample's condition.
+
+    Args:
+        audio_probability: Probability in [0, 1] that a sample is conditioned on its own CLAP audio embedding instead of its
+            caption's text embedding. 0 trains on captions alone; 1 needs no captions.
+        dropout: Probability in [0, 1] that a training sample is conditioned on the empty prompt, which classifier-free guidance
+            needs. Never applied outside training.
+    """
+
+    def __init__(self, audio_probability: float = 0.0, dropout: float = 0.1) -> None:
+        for name, value in (("audio_probability", audio_probability), ("dropout", dropout)):
+            if not 0 <= value <= 1:
+                raise InputError(f"model.conditioning.{name} is {value}; give a probability from 0 to 1.")
+        self.audio_probability = audio_probability
+        self.dropout = dropout
+
+    @property
+    def needs_audio(self) -> bool:
+        """Whether CLAP audio embeddings are ever used."""
+        return self.audio_probability > 0
+
+    def draw(self, text: Tensor, audio: Tensor | None, unconditional: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Draw the condition of every sample.
+
+        Args:
+            text: Text embeddings (B, D).
+            audio: Audio embeddings (B, D); needed where `needs_audio`.
+            unconditional: Embedding of the empty prompt (D,).
+            generators: One a sample; two numbers are drawn from each, whatever the settings.
+
+        Returns:
+            Conditions (B, D).
+        """
+        from_audio = noise.uniform(generators) < self.audio_probability
+        dropped = noise.uniform(generators) < self.dropout
+        cond = text if audio is None else torch.where(from_audio[:, None].to(text.device), audio, text)
+        return torch.where(dropped[:, None].to(text.device), unconditional, cond)

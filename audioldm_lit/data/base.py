@@ -1,0 +1,259 @@
+"""The data seam: a data set says which clips it has, `AudioDataModule` does everything else.
+
+The data side yields waveforms and captions and knows nothing of the model; the model may swap a split's data set for an encoded
+one before the loaders are made.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from audioldm_lit import noise
+from audioldm_lit.audio import Padding, fit, read
+from audioldm_lit.errors import InputError
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording and what is known of it.
+
+    Attributes:
+        id: Unique in the data set; scores and seeds are tied to it.
+        path: Audio file.
+        caption: Text the model is conditioned on.
+        label: Class, for few-shot selection; one empty label where there are no classes.
+        source: Recording session or upload; clips of one source never straddle two splits. Its own id where unknown.
+    """
+
+    id: str
+    path: Path
+    caption: str
+    label: str = ""
+    source: str = ""
+
+
+class ClipDataset(Dataset):
+    """Clips as waveforms of one length.
+
+    Args:
+        clips: The clips, in order.
+        sample_rate: Hz.
+        num_samples: Length of every waveform.
+        padding: What fills clips that are too short.
+    """
+
+    def __init__(self, clips: Sequence[Clip], sample_rate: int, num_samples: int, padding: Padding) -> None:
+        self.clips = list(clips)
+        self.sample_rate = sample_rate
+        self.num_samples = num_samples
+        self.padding = padding
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Item with `id`, `caption` and `waveform` (T,)."""
+        clip = self.clips[index]
+        waveform = fit(read(clip.path, self.sample_rate), self.num_samples, self.padding)
+        return {"id": clip.id, "caption": clip.caption, "waveform": waveform}
+
+    def content_key(self, index: int) -> str:
+        """SHA-256 of everything the waveform depends on: the file's bytes and how they are fitted."""
+        path = self.clips[index].path
+        if not path.is_file():
+            raise InputError(f"{path}: no such audio file; correct the path or remove the entry.")
+        digest = hashlib.sha256(f"{self.sample_rate} {self.num_samples} {self.padding}".encode())
+        digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+class TrainingStream(DistributedSampler):
+    """An endless shuffled stream of clips, cut into batches; few-shot training is counted in steps, not in epochs.
+
+    Position p of the stream is clip p mod n of the permutation of pass p // n, so the stream depends on the seed alone: two ranks
+    with half the batch each see the batches that one process sees, a resumed run continues at its step, and a data set smaller
+    than a batch simply wraps round.
+
+    Args:
+        num_clips: n, clips in the training set.
+        batch_size: Clips per step on all ranks together.
+        num_batches: Batches in the whole run.
+        first_batch: Where a resumed run continues.
+        rank: This process.
+        num_replicas: Number of processes.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self, num_clips: int, batch_size: int, num_batches: int, first_batch: int, rank: int, num_replicas: int, seed: int
+    ) -> None:
+        super().__init__(range(num_clips), num_replicas=num_replicas, rank=rank, seed=seed)
+        self.num_clips = num_clips
+        self.positions = range(first_batch * batch_size + rank, num_batches * batch_size, num_replicas)
+        self.length = num_batches * batch_size // num_replicas
+
+    def __len__(self) -> int:
+        """Clips of the whole run on this rank, those before `first_batch` included (Lightning counts them as fetched)."""
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield clip indices."""
+        current, order = -1, []
+        for position in self.positions:
+            turn, place = divmod(position, self.num_clips)
+            if turn != current:
+                current = turn
+                order = sorted(range(self.num_clips), key=lambda index: noise.number(self.seed, "order", turn, index))
+            yield order[place]
+
+
+class AudioDataModule(LightningDataModule, ABC):
+    """Base of every data set: few-shot selection, reading, batches.
+
+    Args:
+        root: Folder of the data set.
+        duration: Length of every waveform in seconds; longer clips are cut to their loudest window, shorter ones padded.
+        sample_rate: Hz; must be the model's.
+        padding: `zeros` after the clip, as AudioLDM does, or `repeat` the clip.
+        shots: Training clips per class; all where not given. The choice is nested: 5 shots contain the 2 shots of the same seed.
+        seed: Seed of the few-shot choice and of the order of training clips.
+        batch_size: Clips per optimizer step on all processes together.
+        num_workers: Reader processes per loader; cached training needs none.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        duration: float = 5.12,
+        sample_rate: int = 16_000,
+        padding: Padding = "zeros",
+        shots: int | None = None,
+        seed: int = 0,
+        batch_size: int = 8,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if duration <= 0:
+            raise InputError(f"data.init_args.duration is {duration}; give a length in seconds above 0.")
+        if shots is not None and shots < 1:
+            raise InputError(f"data.init_args.shots is {shots}; give at least 1 clip per class, or null for all.")
+        self.root = Path(root)
+        self.duration = duration
+        self.sample_rate = sample_rate
+        self.padding = padding
+        self.shots = shots
+        self.seed = seed
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.datasets: dict[str, Dataset] = {}
+
+    @abstractmethod
+    def clips(self, split: Split) -> list[Clip]:
+        """List every clip of a split, before few-shot selection; raise `InputError` where the data set on disk is wrong."""
+
+    @property
+    def num_samples(self) -> int:
+        """Length of every waveform in samples."""
+        return round(self.duration * self.sample_rate)
+
+    def setup(self, stage: str) -> None:
+        """Make the data sets of the stage and refuse what is missing before anything is computed."""
+        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
+            clips = self.clips(split)
+            if split == "train" and self.shots is not None:
+                clips = few_shot(clips, self.shots, self.seed)
+            _check(clips, split, self.root)
+            self.datasets[split] = ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
+
+    def train_dataloader(self) -> DataLoader:
+        """Endless shuffled training batches, `trainer.max_steps` of them."""
+        trainer = self.trainer
+        if trainer.max_steps < 1:
+            raise InputError(f"trainer.max_steps is {trainer.max_steps}; training is counted in steps, give a number above 0.")
+        batches = trainer.max_steps * trainer.accumulate_grad_batches
+        first = trainer.global_step * trainer.accumulate_grad_batches
+        stream = TrainingStream(
+            len(self.datasets["train"]), self.batch_size, batches, first, trainer.global_rank, trainer.world_size, self.seed
+        )
+        return self._loader("train", stream)
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation clips in order."""
+        return self._in_order("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Test clips in order."""
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        """Test clips in order: their captions are the prompts."""
+        return self._in_order("test")
+
+    def _in_order(self, split: Split) -> DataLoader:
+        """Each rank sees every n-th clip; the few that pad the last round come twice and are dropped by id when gathered."""
+        trainer = self.trainer
+        sampler = DistributedSampler(self.datasets[split], trainer.world_size, trainer.global_rank, shuffle=False)
+        return self._loader(split, sampler)
+
+    def _loader(self, split: Split, sampler: DistributedSampler) -> DataLoader:
+        ranks = self.trainer.world_size
+        if self.batch_size < 1 or self.batch_size % ranks:
+            raise InputError(f"data.init_args.batch_size is {self.batch_size}; give a multiple of the {ranks} processes.")
+        return DataLoader(
+            self.datasets[split],
+            batch_size=self.batch_size // ranks,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def few_shot(clips: Sequence[Clip], shots: int, seed: int) -> list[Clip]:
+    """Choose `shots` clips of every label.
+
+    Clips are ranked by a hash of (seed, id) and the first are taken: the choice is nested in `shots`, and does not change when
+    other clips join the data set.
+
+    Raises:
+        InputError: If a class has fewer clips.
+    """
+    by_label: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        by_label[clip.label].append(clip)
+    for label, members in by_label.items():
+        if len(members) < shots:
+            raise InputError(
+                f"class '{label}' has {len(members)} training clips, fewer than data.init_args.shots={shots}; "
+                "lower shots or add clips."
+            )
+    chosen = {
+        clip.id
+        for members in by_label.values()
+        for clip in sorted(members, key=lambda clip: noise.number(seed, "shots", clip.id))[:shots]
+    }
+    return [clip for clip in clips if clip.id in chosen]
+
+
+def _check(clips: Sequence[Clip], split: Split, root: Path) -> None:
+    """Refuse an empty split, repeated ids, empty captions and missing files."""
+    if not clips:
+        raise InputError(f"{root}: the {split} split is empty; add clips to it or name another split.")
+    seen: set[str] = set()
+    for clip in clips:
+        if clip.id in seen:
+            raise InputError(f"{root}: clip id '{clip.id}' comes twice in the {split} split; give every clip one entry.")
+        seen.add(clip.id)
+        if not clip.caption.strip():
+            raise InputError(f"{clip.path}: its caption is empty; write one.")
+        if not clip.path.is_file():
+            raise InputError(f"{clip.path}: no such audio file; correct the path or remove the entry.")

@@ -1,0 +1,9 @@
+"""The one exception that means "the input or the request is wrong", never "the program is wrong"."""
+
+
+class InputError(ValueError):
+    """Wrong input, in one sentence that names the file, key or value and how to mend it.
+
+    The command line prints the sentence alone and exits with status 2; every other exception is our fault and
+    keeps its traceback.
+    """

@@ -1,0 +1,95 @@
+"""LightningCLI as this project uses it: a fixed model class, a data set by class path, and one checkpoint policy."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+
+from audioldm_lit.callbacks.audition import Audition
+from audioldm_lit.callbacks.predictions import Predictions
+from audioldm_lit.callbacks.result import Result
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.module import LitAudioLDM
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "max_steps": 400,
+    "precision": "bf16-mixed",  # frozen weights in bf16, trainable ones in float32
+    "gradient_clip_val": 1.0,
+    "val_check_interval": 100,
+    "check_val_every_n_epoch": None,  # training is one endless stream: checks are counted in steps
+    "num_sanity_val_steps": -1,  # the whole held-out set once before training: the base's value
+    "log_every_n_steps": 10,
+    "enable_model_summary": False,
+}
+CHECKPOINT_DEFAULTS = {
+    "checkpoint.monitor": "val/loss",
+    "checkpoint.filename": "best-{step:06d}",
+    "checkpoint.save_last": True,
+}
+
+EXPECTED = (  # warnings about what is done here on purpose
+    ".*does not have many workers.*",  # cached items are read in microseconds, worker processes would only slow the loader down
+    ".*module\\(s\\) in eval mode at the start of training.*",  # VAE, CLAP and vocoder stay in eval
+    ".*treespec, LeafSpec.*",  # a deprecation inside Lightning
+)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the resolved configuration once training can start, so that a refused run leaves nothing behind."""
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Wait."""
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        """Save."""
+        super().setup(trainer, pl_module, "fit")
+
+
+class AudioLDMCLI(LightningCLI):
+    """Parser and trainer of the Lightning verbs."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Callbacks that every run has, configurable under their own keys."""
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Audition, "audition")
+        parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()}})
+        parser.set_defaults(
+            {
+                "trainer.logger": {
+                    "class_path": f"{CSVLogger.__module__}.CSVLogger",
+                    "init_args": {"save_dir": "runs", "name": "adapt"},
+                }
+            }
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep the YAML's word: by default Lightning silently puts the checkpoint's settings on top of it."""
+
+
+def run(args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None) -> None:
+    """Run one of Lightning's verbs; without `args`, the one on the command line."""
+    for message in EXPECTED:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_Tips())
+    AudioLDMCLI(
+        model_class or LitAudioLDM,
+        AudioDataModule,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=0,
+        save_config_callback=SaveConfig,
+        trainer_defaults={"callbacks": [Result(), Predictions()]},
+        args=None if args is None else list(args),
+        parser_kwargs={"prog": "python -m audioldm_lit"},
+    )
+
+
+class _Tips(logging.Filter):
+    """Drops Lightning's advertisements from the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "Tip:" not in record.getMessage()

@@ -1,0 +1,268 @@
+"""LitAudioLDM: the Lightning hooks around backbone, adapter and objective. No mathematics of its own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from lightning import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
+
+from audioldm_lit import noise
+from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.file import check_base, load_weights
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.cache import Cache, default_folder
+from audioldm_lit.conditioning import Conditioning
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.ema import EMA
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.held_out import HeldOutLoss
+from audioldm_lit.objectives.base import Objective
+from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.sampling import Sampler
+
+NANO = "checkpoints/audioldm-nano"
+
+
+class LitAudioLDM(LightningModule):
+    """Adapts a pre-trained AudioLDM.
+
+    Args:
+        adapter: What is added to the model and trains.
+        backbone: Pre-trained model: a folder in the diffusers layout, `checkpoints/audioldm-nano` (the toy model that comes with the
+            repository), or a hub id that was fetched before.
+        objective: What training minimises.
+        conditioning: What the UNet is conditioned on.
+        sampler: How sound is generated in `test`, `predict` and while training.
+        metrics: Scores of generated against recorded clips, by name; computed in `test`.
+        optimizer: Takes the trainable weights; its learning rate is reached after warm-up and then kept.
+        warmup_steps: Optimizer steps of linear warm-up.
+        ema_decay: Decay in [0, 1) of the moving average of the trainable weights that is validated and saved; null for none.
+        val_timesteps: Timesteps, spread evenly over the schedule, at which every held-out clip's loss is taken.
+        cache_dir: Folder of encoded clips; by default under `~/.cache`.
+        seed: Seed of adapter initialisation, training noise, validation noise and generated clips.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        backbone: str = NANO,
+        objective: Objective | None = None,
+        conditioning: Conditioning | None = None,
+        sampler: Sampler | None = None,
+        metrics: dict[str, Metric] | None = None,
+        optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4),
+        warmup_steps: int = 20,
+        ema_decay: float | None = 0.999,
+        val_timesteps: int = 4,
+        cache_dir: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.strict_loading = False  # checkpoints hold the trained weights alone; on_load_checkpoint is the strict one
+        self.backbone = Backbone.load(backbone)
+        self.backbone_name = backbone
+        self.base_fingerprint = self.backbone.fingerprint("unet")
+        self.adapter = adapter
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            adapter.inject(self.backbone)
+        self.weights = trainable(self.backbone)
+        self.objective = objective or Epsilon()
+        self.conditioning = conditioning or Conditioning()
+        self.sampler = sampler or Sampler()
+        self.metrics = nn.ModuleDict(metrics or {})
+        self.optimizer = optimizer
+        self.warmup_steps = warmup_steps
+        self.ema = None if ema_decay is None else EMA(ema_decay)
+        self.val_timesteps = val_timesteps
+        self.cache_dir = cache_dir or default_folder()
+        self.seed = seed
+        self.noise_scheduler = DDIMScheduler.from_config(
+            self.backbone.scheduler.config, prediction_type=self.objective.prediction_type
+        )
+        self._refuse_relabelled_output()
+        self.held_out_loss = HeldOutLoss()
+        self.base_loss: float | None = None
+        self.register_buffer("unconditional", self.backbone.encode_text([""])[0], persistent=False)
+
+    def _refuse_relabelled_output(self) -> None:
+        ours, base = self.objective.prediction_type, self.backbone.scheduler.config.prediction_type
+        if ours != base and not all(weight.requires_grad for weight in self.backbone.unet.parameters()):
+            raise InputError(
+                f"model.objective trains {ours} but the base predicts {base}; train all weights (FullFineTune, Scratch) or choose "
+                "an objective of the base's kind."
+            )
+
+    # ------------------------------------------------------------------ set-up
+
+    def setup(self, stage: str) -> None:
+        """Encode the data (or find it encoded), then store the frozen weights in the precision they are used in."""
+        data = self.data
+        self._check_geometry(data)
+        self.backbone.to(self.trainer.strategy.root_device)
+        cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        for split, clips in data.datasets.items():
+            data.datasets[split] = cache.encode(clips, rank, ranks, waveforms=stage == "test" and bool(self.metrics))
+        self.trainer.strategy.barrier("encoded")
+        if str(self.trainer.precision) == "bf16-mixed":
+            for weight in self.backbone.unet.parameters():
+                if not weight.requires_grad:
+                    weight.data = weight.data.bfloat16()
+
+    @property
+    def data(self) -> AudioDataModule:
+        """The data module of the running trainer."""
+        data = self.trainer.datamodule
+        if not isinstance(data, AudioDataModule):
+            raise InputError("LitAudioLDM needs an AudioDataModule: pass it to the trainer as `datamodule`.")
+        return data
+
+    def _check_geometry(self, data: AudioDataModule) -> None:
+        rate = self.backbone.sample_rate
+        if data.sample_rate != rate:
+            raise InputError(f"data.init_args.sample_rate is {data.sample_rate} Hz; this model works at {rate} Hz.")
+        steps = self.backbone.latent_shape(data.num_samples)[1]
+        whole = steps * self.backbone.mel_frames_per_latent * self.backbone.log_mel.hop_length
+        if whole != data.num_samples:
+            raise InputError(
+                f"data.init_args.duration is {data.duration} s; this model needs whole latents, take {whole / rate:g} s."
+            )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimise the trainable weights alone; linear warm-up, then constant."""
+        optimizer = self.optimizer(list(self.weights.values()))
+        warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup_steps)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup, "interval": "step"}}
+
+    # ------------------------------------------------------------------ training
+
+    def on_fit_start(self) -> None:
+        """Put the UNet in train mode (Lightning keeps the eval mode it was loaded in) and start the average."""
+        self.backbone.train()
+        if self.ema:
+            self.ema.start(self.weights)
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """One denoising step; every random number belongs to the sample's place in the stream of training clips."""
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        places = [rank + ranks * i for i in range(len(batch["id"]))]
+        generators = [noise.generator(self.seed, "train", batch_idx, place) for place in places]
+        mean, std = batch["mean"], batch["std"]
+        latents = mean + std * noise.normal(generators, mean.shape[1:]).to(mean.device)
+        cond = self.conditioning.draw(batch["prompt_embeds"], batch.get("audio_embeds"), self.unconditional, generators)
+        noised = self.objective.draw_noise(generators, mean.shape[1:]).to(mean.device)
+        timesteps = self.objective.draw_timesteps(generators, self.noise_scheduler.config.num_train_timesteps).to(mean.device)
+        loss = self.objective(self.backbone, self.noise_scheduler, latents, cond, noised, timesteps).mean()
+        if not loss.isfinite():
+            raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower the learning rate.")
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(places))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Update the average after every optimizer step."""
+        if self.ema and self.global_step > self.ema.num_updates:
+            self.ema.update(self.weights)
+
+    # ------------------------------------------------------------------ held-out loss
+
+    def on_validation_start(self) -> None:
+        """Validate the average, not the last step."""
+        if self.ema and self.ema.average:
+            self.ema.swap(self.weights)
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Loss of each clip on its own fixed noise and timesteps."""
+        self.held_out_loss.update(batch["id"], self._held_out(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and put the weights back; the check before training is the base's value."""
+        loss = self.held_out_loss.compute()
+        self.held_out_loss.reset()
+        if self.trainer.sanity_checking:
+            self.base_loss = loss.item()
+        self.log("val/loss", loss, prog_bar=True, rank_zero_only=False, sync_dist=False)
+        if self.ema and self.ema.average:
+            self.ema.swap(self.weights)
+
+    def _held_out(self, batch: Mapping[str, Any]) -> Tensor:
+        """Losses (B,) averaged over an even grid of timesteps whose offset, like the noise, belongs to the clip."""
+        steps, count = self.noise_scheduler.config.num_train_timesteps, self.val_timesteps
+        generators = [noise.generator(self.seed, "held out", one) for one in batch["id"]]
+        latents = batch["mean"]
+        offset = noise.uniform(generators).to(latents.device)
+        losses = []
+        for k in range(count):
+            noised = self.objective.draw_noise(generators, latents.shape[1:]).to(latents.device)
+            timesteps = ((k + offset) / count * steps).long()
+            cond = batch["prompt_embeds"]
+            losses.append(self.objective(self.backbone, self.noise_scheduler, latents, cond, noised, timesteps))
+        return torch.stack(losses).mean(dim=0)
+
+    # ------------------------------------------------------------------ generated sound
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Held-out loss of the test clips, and scores of what their captions sound like."""
+        self.held_out_loss.update(batch["id"], self._held_out(batch))
+        if self.metrics:
+            preds = self.generate(batch["prompt_embeds"], [(self.seed, one, 0) for one in batch["id"]])
+            for metric in self.metrics.values():
+                metric.update(ids=batch["id"], preds=preds, target=batch["waveform"])
+
+    def on_test_epoch_end(self) -> None:
+        """Log every score."""
+        scores = {"test/loss": self.held_out_loss.compute()}
+        scores |= {f"test/{name}": metric.compute() for name, metric in self.metrics.items()}
+        self.log_dict(scores, sync_dist=False)
+        for metric in (self.held_out_loss, *self.metrics.values()):
+            metric.reset()
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
+        """Generate a clip for every test caption; rows with `id`, `prompt` and `waveform` (T,)."""
+        waveforms = self.generate(batch["prompt_embeds"], [(self.seed, one, 0) for one in batch["id"]])
+        rows = zip(batch["id"], batch["caption"], waveforms.cpu(), strict=True)
+        return [{"id": one, "prompt": prompt, "waveform": waveform} for one, prompt, waveform in rows]
+
+    def generate(self, cond: Tensor, keys: list[tuple]) -> Tensor:
+        """Generate waveforms (B, T) of the data's duration from conditions (B, D); see `Sampler.__call__`."""
+        return self.sampler(
+            self.backbone, cond, self.unconditional, keys, self.data.num_samples, self.noise_scheduler.config.prediction_type
+        )
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what was trained and what it stands on; neither the base nor an evaluator's network."""
+        checkpoint["state_dict"] = {name: weight.detach() for name, weight in self.weights.items()}
+        checkpoint["audioldm_lit"] = {
+            "base": self.base_fingerprint,
+            "adapter": self.adapter.spec(),
+            "base_loss": self.base_loss,
+            "ema": self.ema and {"average": self.ema.average, "num_updates": self.ema.num_updates},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another base or adapter; outside `fit`, take the averaged weights."""
+        ours = checkpoint.get("audioldm_lit")
+        if ours is None:
+            raise InputError("--ckpt_path: is no checkpoint of this project; give one that `fit` wrote.")
+        check_base(ours["base"], self.base_fingerprint, "--ckpt_path")
+        if ours["adapter"] != self.adapter.spec():
+            raise InputError(
+                f"--ckpt_path: was trained with {ours['adapter']}, model.adapter is {self.adapter.spec()}; use the same."
+            )
+        self.base_loss = ours["base_loss"]
+        average = ours["ema"] and ours["ema"]["average"]
+        resumed = self.trainer.state.fn == TrainerFn.FITTING
+        load_weights(self.backbone, average if average and not resumed else checkpoint["state_dict"], "--ckpt_path")
+        checkpoint["state_dict"] = {}
+        if self.ema and average and resumed:
+            self.ema.average, self.ema.num_updates = average, ours["ema"]["num_updates"]

@@ -1,0 +1,33 @@
+"""Randomness that belongs to what it is for, not to the moment it is drawn.
+
+Every random number of training, validation and sampling comes from a CPU generator seeded by a key such as
+(seed, prompt id, candidate id). The same clip therefore gets the same noise whatever the batch size, the number of ranks or the
+device, a resumed run continues exactly, and listening to samples during training cannot change the training.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def number(*key: object) -> int:
+    """A 63-bit number that depends on the key alone, on every machine and in every process."""
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def generator(*key: object) -> torch.Generator:
+    """A CPU generator seeded by the key."""
+    return torch.Generator().manual_seed(number(*key))
+
+
+def normal(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
+    """Standard normal noise (B, *shape): row i from generator i."""
+    return torch.stack([torch.randn(tuple(shape), generator=one) for one in generators])
+
+
+def uniform(generators: Sequence[torch.Generator]) -> Tensor:
+    """Uniform numbers (B,) in [0, 1): number i from generator i."""
+    return torch.stack([torch.rand((), generator=one) for one in generators])
