@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import track
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -117,5 +117,5 @@ class Cache:
             raise InputError(f"{origin}: encodes to values that are not finite; remove it from the data set.")
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-        save_file({name: value.cpu().contiguous() for name, value in encoded.items()}, unfinished)
+        unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in encoded.items()}))
         os.replace(unfinished, path)

@@ -49,9 +49,19 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
             _command(verb, words[1:])
         else:
             raise InputError(f"'{verb}' is no verb; use one of {', '.join([*LIGHTNING_VERBS, *COMMANDS])}.")
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+    except (InputError, ValueError) as error:
+        wrong_input = _input_error(error)
+        if wrong_input is None:
+            raise
+        sys.stderr.write(f"error: {wrong_input}\n")
         raise SystemExit(2) from None
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The input error that an exception is or stems from; the parser wraps those raised while it makes an optional object."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
 
 
 def _help() -> str:

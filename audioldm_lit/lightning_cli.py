@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,6 +14,7 @@ from audioldm_lit.callbacks.audition import Audition
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -34,6 +36,8 @@ CHECKPOINT_DEFAULTS = {
 EXPECTED = (  # warnings about what is done here on purpose
     ".*does not have many workers.*",  # cached items are read in microseconds, worker processes would only slow the loader down
     ".*module\\(s\\) in eval mode at the start of training.*",  # VAE, CLAP and vocoder stay in eval
+    ".*smaller than the logging interval.*",  # a run of a few steps
+    "The dirpath has changed from.*",  # validate, test and predict have a run folder of their own
     ".*treespec, LeafSpec.*",  # a deprecation inside Lightning
 )
 
@@ -68,6 +72,17 @@ class AudioLDMCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Keep the YAML's word: by default Lightning silently puts the checkpoint's settings on top of it."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run, and take away the empty run folder that the logger made if the input turns out to be wrong."""
+        try:
+            super()._run_subcommand(subcommand)
+        except InputError:
+            folder = Path(self.trainer.log_dir or "")
+            while folder.is_dir() and folder != Path() and not any(folder.iterdir()):
+                folder.rmdir()
+                folder = folder.parent
+            raise
 
 
 def run(args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None) -> None:

@@ -36,8 +36,8 @@ class LitAudioLDM(LightningModule):
 
     Args:
         adapter: What is added to the model and trains.
-        backbone: Pre-trained model: a folder in the diffusers layout, `checkpoints/audioldm-nano` (the toy model that comes with the
-            repository), or a hub id that was fetched before.
+        backbone: Pre-trained model: a folder in the diffusers layout, `checkpoints/audioldm-nano` (the toy model that comes with
+            the repository), or a hub id that was fetched before.
         objective: What training minimises.
         conditioning: What the UNet is conditioned on.
         sampler: How sound is generated in `test`, `predict` and while training.
@@ -107,6 +107,8 @@ class LitAudioLDM(LightningModule):
         """Encode the data (or find it encoded), then store the frozen weights in the precision they are used in."""
         data = self.data
         self._check_geometry(data)
+        if stage == "fit" and self.trainer.max_steps < 1:
+            raise InputError(f"trainer.max_steps is {self.trainer.max_steps}; training is counted in steps, give a number above 0.")
         self.backbone.to(self.trainer.strategy.root_device)
         cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
@@ -127,6 +129,7 @@ class LitAudioLDM(LightningModule):
         return data
 
     def _check_geometry(self, data: AudioDataModule) -> None:
+        """Refuse settings of trainer and data that do not go with the model."""
         rate = self.backbone.sample_rate
         if data.sample_rate != rate:
             raise InputError(f"data.init_args.sample_rate is {data.sample_rate} Hz; this model works at {rate} Hz.")

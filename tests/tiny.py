@@ -24,7 +24,7 @@ CONFIGS = {
     "vocoder": {
         "model_in_dim": 64, "sampling_rate": 16000, "upsample_initial_channel": 32, "upsample_rates": [5, 4, 2, 2, 2],
         "upsample_kernel_sizes": [16, 16, 8, 4, 4], "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 5]],
-        "normalize_before": False,
+        "normalize_before": False, "initializer_range": 0.1,
     },
     "audio_encoder": {
         "spec_size": 256, "window_size": 8, "num_mel_bins": 64, "patch_embeds_hidden_size": 8, "hidden_size": 64,

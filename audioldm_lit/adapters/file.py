@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from audioldm_lit import __version__
@@ -33,7 +33,7 @@ def save_adapter(path: Path, adapter: Adapter, weights: dict[str, Tensor], base:
         "version": __version__,
     }
     unfinished = path.with_name(path.name + ".part")
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, unfinished, metadata)
+    unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
     os.replace(unfinished, path)
 
 

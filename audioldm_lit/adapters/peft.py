@@ -31,12 +31,17 @@ class PeftAdapter(Adapter):
         self.config = config
         self.options = options or {}
         self.targets = list(targets)
+        if not targets:
+            raise InputError("model.adapter.init_args.targets is empty; name at least one, e.g. attention.")
         self._peft_config([])  # a wrong name or option is said now, not after the data are read
 
     def inject(self, backbone: Backbone) -> None:
         """Wrap the target layers; only the adapter's own weights train."""
         peft_config = self._peft_config(resolve(self.targets, backbone.unet))
-        peft.inject_adapter_in_model(peft_config, backbone.unet)
+        try:
+            peft.inject_adapter_in_model(peft_config, backbone.unet)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"model.adapter: peft's {self.config} refuses these options and targets: {error}") from error
         backbone.unet.train(backbone.unet.training)  # new layers are born in train mode
 
     def merge(self, backbone: Backbone) -> None:

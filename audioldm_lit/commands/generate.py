@@ -17,7 +17,7 @@ from audioldm_lit.sampling import Sampler
 
 
 def generate(
-    prompt: list[str] | None = None,
+    prompt: str | list[str] | None = None,
     prompts: Path | None = None,
     out: Path = Path("generated"),
     backbone: str = NANO,
@@ -35,7 +35,7 @@ def generate(
     """Generate sound from text, with the base model or with an adapter.
 
     Args:
-        prompt: Prompts, e.g. '["rain on a roof", "a dog barking"]'.
+        prompt: A prompt, or a list of them: "rain on a roof", or '["rain on a roof", "a dog barking"]'.
         prompts: Text file with one prompt a line.
         out: Folder for the WAV files and manifest.json.
         backbone: Model folder in the diffusers layout, or a hub id that was fetched before.
@@ -88,14 +88,14 @@ def generate(
     Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
 
 
-def _texts(prompt: Sequence[str] | None, prompts: Path | None) -> list[str]:
+def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str]:
     """Prompts from both sources, each once, in order."""
-    texts = list(prompt or [])
+    texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
     if prompts is not None:
         if not prompts.is_file():
             raise InputError(f"{prompts}: no such file; --prompts takes a text file with one prompt a line.")
         texts += prompts.read_text(encoding="utf-8-sig").splitlines()
     texts = [text.strip() for text in dict.fromkeys(texts) if text.strip()]
     if not texts:
-        raise InputError("no prompt given; use --prompt '[\"rain\"]' or --prompts FILE.")
+        raise InputError("no prompt given; use --prompt TEXT or --prompts FILE.")
     return texts

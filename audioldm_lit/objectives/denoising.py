@@ -47,5 +47,5 @@ class Velocity(Denoising):
     prediction_type: ClassVar[str] = "v_prediction"
 
     def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """v = sqrt(alpha_bar_t) epsilon - sqrt(1 - alpha_bar_t) x_0."""
+        """Velocity v = sqrt(alpha_bar_t) epsilon - sqrt(1 - alpha_bar_t) x_0."""
         return scheduler.get_velocity(latents, noise, timesteps)

@@ -1,0 +1,33 @@
+"""Short training runs on the tiny model, as command-line arguments."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ESC50 = REPOSITORY / "configs" / "experiment" / "esc50_lora_8shot.yaml"
+SHORT = 0.64  # seconds: 16 latent steps, the tiny model's window
+
+
+def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = ESC50) -> list[str]:
+    """Options that turn a shipped experiment into a run of seconds."""
+    overrides = {
+        "--config": config,
+        "--model.backbone": model,
+        "--trainer.max_steps": steps,
+        "--trainer.val_check_interval": 1,
+        "--trainer.log_every_n_steps": 1,
+        "--trainer.enable_progress_bar": "false",
+        "--trainer.accelerator": "cpu",
+        "--trainer.precision": "32-true",
+        "--model.sampler.num_inference_steps": 2,
+        "--audition.count": 1,
+        "--data.init_args.duration": SHORT,
+    }
+    overrides |= {f"--data.init_args.{name}": value if isinstance(value, str | Path) else json.dumps(value) for name, value in data.items()}
+    return [str(word) for pair in overrides.items() for word in pair]
+
+
+def run_folder(root: Path) -> Path:
+    """The newest run below `root`/runs."""
+    return max(root.glob("runs/*/version_*"), key=lambda folder: int(folder.name.split("_")[1]))

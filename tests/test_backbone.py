@@ -1,0 +1,120 @@
+import json
+
+import pytest
+import tiny
+import torch
+from diffusers import AudioLDMPipeline, DDIMScheduler, DPMSolverMultistepScheduler
+from safetensors.torch import load_file, save_file
+
+from audioldm_lit import noise
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.errors import InputError
+from audioldm_lit.sampling import Sampler
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
+def test_sampling_equals_the_diffusers_pipeline(backbone, scheduler, guidance_scale):
+    parts = ("vae", "text_encoder", "tokenizer", "unet", "vocoder")
+    pipeline = AudioLDMPipeline(
+        scheduler=scheduler.from_config(backbone.scheduler.config), **{part: getattr(backbone, part) for part in parts}
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    prompts, seconds = ["a dog barking", "rain"], 0.64
+    key = [(0, prompt, 0) for prompt in prompts]
+    start = noise.normal([noise.generator("sample", *one) for one in key], backbone.latent_shape(round(seconds * 16000)))
+    settings = {"num_inference_steps": 5, "guidance_scale": guidance_scale}
+    theirs = pipeline(prompts, audio_length_in_s=seconds, latents=start, output_type="pt", **settings).audios
+
+    sampler = Sampler(scheduler.__name__, **settings)
+    ours = sampler(backbone, backbone.encode_text(prompts), backbone.encode_text([""])[0], key, round(seconds * 16000))
+
+    assert theirs.abs().max() > 1e-3
+    assert ours.shape == theirs.shape
+    assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+def test_saved_model_loads_equal(backbone, tmp_path):
+    backbone.save(tmp_path)
+    loaded = Backbone.load(tmp_path)
+    for part in ("unet", "vae", "text_encoder", "vocoder", "audio_encoder"):
+        assert loaded.fingerprint(part) == backbone.fingerprint(part)
+    assert torch.equal(loaded.encode_text(["rain"]), backbone.encode_text(["rain"]))
+    waveform = torch.randn(1, 16000)
+    assert torch.allclose(loaded.encode_audio(waveform), backbone.encode_audio(waveform), atol=1e-5)
+
+
+def test_model_without_audio_tower_loads_and_says_so(backbone, tmp_path):
+    backbone.audio_encoder = backbone.feature_extractor = None
+    backbone.save(tmp_path)
+    with pytest.raises(InputError, match="no CLAP audio tower"):
+        Backbone.load(tmp_path).encode_audio(torch.zeros(1, 16000))
+
+
+def test_missing_weight_is_an_error(tiny_folder, tmp_path, backbone):
+    backbone.save(tmp_path)
+    file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    del weights["conv_in.bias"]
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(InputError, match=r"unet: 1 weights are missing \(conv_in.bias\)"):
+        Backbone.load(tmp_path)
+
+
+def test_weights_of_another_width_are_an_error(tmp_path, backbone):
+    backbone.save(tmp_path)
+    config = tmp_path / "vae" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "latent_channels": 4}))
+    with pytest.raises(InputError, match="vae: cannot be loaded"):
+        Backbone.load(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "vocoder"])
+def test_missing_part_is_named(tmp_path, backbone, part):
+    backbone.save(tmp_path)
+    for file in (tmp_path / part).iterdir():
+        file.unlink()
+    (tmp_path / part).rmdir()
+    with pytest.raises(InputError, match="diffusers layout|is missing"):
+        Backbone.load(tmp_path)
+
+
+def test_unknown_hub_id_is_an_error_without_a_connection():
+    with pytest.raises(InputError, match="no AudioLDM here"):
+        Backbone.load("nobody/nothing-at-all")
+
+
+def test_everything_is_frozen_and_only_the_unet_ever_trains(backbone):
+    assert not any(weight.requires_grad for weight in backbone.parameters())
+    backbone.train()
+    assert backbone.unet.training
+    assert not any(getattr(backbone, part).training for part in ("vae", "text_encoder", "vocoder", "audio_encoder"))
+
+
+def test_embeddings_have_norm_one_and_ignore_padding(backbone):
+    alone = backbone.encode_text(["rain"])
+    padded = backbone.encode_text(["rain", "a much longer caption about rain on a tin roof"])[:1]
+    assert torch.allclose(alone.norm(dim=1), torch.ones(1), atol=1e-6)
+    assert torch.allclose(alone, padded, atol=1e-5)
+
+
+def test_random_weights_leave_the_global_stream_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(())
+    torch.manual_seed(3)
+    tiny.backbone(seed=7)
+    assert torch.equal(torch.rand(()), expected)
+
+
+@pytest.mark.parametrize("num_samples", [1, 160, 10_240, 10_241, 40_000])
+def test_latents_decode_to_at_least_the_asked_length(backbone, num_samples):
+    latents = torch.zeros(1, *backbone.latent_shape(num_samples))
+    assert backbone.decode(latents, num_samples).shape == (1, num_samples)
+
+
+def test_posterior_mean_and_sample_agree_with_the_vae(backbone):
+    waveform = torch.randn(2, 10_240) * 0.1
+    drawn = torch.randn(2, *backbone.latent_shape(10_240))
+    posterior = backbone.vae.encode(backbone.log_mel(waveform)).latent_dist
+    expected = (posterior.mean + posterior.std * drawn) * backbone.vae.config.scaling_factor
+    assert torch.allclose(backbone.encode_latents(waveform, drawn), expected, atol=1e-5)

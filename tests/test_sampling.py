@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from audioldm_lit import noise
+from audioldm_lit.errors import InputError
+from audioldm_lit.sampling import Sampler
+
+KEYS = [(0, f"prompt {i}", 0) for i in range(3)]
+
+
+def generate(backbone, keys, **settings):
+    cond = backbone.encode_text([key[1] for key in keys])
+    return Sampler(num_inference_steps=3, **settings)(backbone, cond, backbone.encode_text([""])[0], keys, 10_240)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_clip_does_not_depend_on_its_batch(backbone, eta):
+    together = generate(backbone, KEYS, eta=eta)
+    alone = torch.cat([generate(backbone, [key], eta=eta) for key in KEYS])
+    assert torch.allclose(together, alone, atol=1e-5 * float(together.abs().max()))
+
+
+def test_seed_prompt_and_candidate_each_change_the_noise():
+    keys = [(0, "rain", 0), (1, "rain", 0), (0, "dog", 0), (0, "rain", 1)]
+    drawn = noise.normal([noise.generator("sample", *key) for key in keys], (64,))
+    assert len({tuple(row.tolist()) for row in drawn}) == len(keys)
+
+
+def test_generator_of_a_key_is_the_same_everywhere():
+    assert noise.number(0, "rain", 0) == 8776338542403586548
+
+
+def test_keys_do_not_run_together():
+    assert noise.number("a", "bc") != noise.number("ab", "c")
+
+
+def test_eta_adds_noise_and_guidance_matters(backbone):
+    plain = generate(backbone, KEYS)
+    assert not torch.allclose(plain, generate(backbone, KEYS, eta=1.0))
+    assert not torch.allclose(plain, generate(backbone, KEYS, guidance_scale=1.0))
+
+
+def test_sampling_leaves_the_global_stream_alone(backbone):
+    torch.manual_seed(5)
+    expected = torch.rand(())
+    torch.manual_seed(5)
+    generate(backbone, KEYS, eta=1.0)
+    assert torch.equal(torch.rand(()), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"scheduler": "Foo"}, "scheduler is 'Foo'"), ({"num_inference_steps": 0}, "num_inference_steps is 0"), ({"eta": 2.0}, "eta is 2")],
+)
+def test_wrong_settings_are_named(settings, named):
+    with pytest.raises(InputError, match=named):
+        Sampler(**settings)
