@@ -6,6 +6,7 @@ F frames, M mel bins.
 """
 
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -39,29 +40,47 @@ def read(path: Path, sample_rate: int) -> Tensor:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such audio file; correct the path or remove the entry.")
+    if not path.stat().st_size:
+        raise InputError(f"{path}: is empty (0 bytes); copy it again or remove it.")
     try:
         samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read as audio ({error}); remove it or convert it to WAV or FLAC.") from error
+    except (RuntimeError, TypeError) as error:  # libsndfile's own errors; TypeError for headerless files
+        reason = str(getattr(error, "error_string", error)).strip(".")
+        raise InputError(f"{path}: cannot be read as audio ({reason}); remove it or convert it to WAV or FLAC.") from error
     if not len(samples):
         raise InputError(f"{path}: holds no samples; remove it or record it again.")
     waveform = torch.from_numpy(samples).mean(dim=1)  # (T, channels) -> (T,)
     if not waveform.isfinite().all():
         raise InputError(f"{path}: holds NaN or infinite samples; export it again as PCM.")
-    return torchaudio.functional.resample(waveform, file_rate, sample_rate)
+    # torchaudio's filter bank has one filter per term of the ratio: 44,101 Hz would take gigabytes. A ratio of terms up to 1,000
+    # is exact for every usual rate and off by less than a hundredth of a cent for the odd ones.
+    ratio = Fraction(sample_rate, file_rate).limit_denominator(1000)
+    return torchaudio.functional.resample(waveform, ratio.denominator, ratio.numerator)
 
 
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
-    """Write a waveform (T,) as 16-bit PCM WAV; the file appears whole or not at all.
+    """Write a waveform (T,) as 16-bit PCM WAV; the file appears whole or not at all, whichever processes write it.
 
-    Samples beyond [-1, 1] would wrap or clip, so such a waveform is first scaled to peak 1.
+    Samples beyond [-1, 1] would be clipped, so such a waveform is first scaled to peak 1.
+
+    Raises:
+        InputError: If the file cannot be written.
+        ValueError: If a sample is not finite.
     """
     samples = waveform.detach().float().cpu().numpy()
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path}: the waveform holds NaN or infinite samples and is not written.")
     samples = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".part")
-    soundfile.write(unfinished, samples, sample_rate, subtype="PCM_16", format="WAV")
-    os.replace(unfinished, path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            soundfile.write(unfinished, samples, sample_rate, subtype="PCM_16", format="WAV")
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be written ({error}); choose another folder or make room.") from error
 
 
 def crop_loudest(waveform: Tensor, num_samples: int) -> Tensor:
@@ -85,12 +104,13 @@ def fit(waveform: Tensor, num_samples: int, padding: Padding = "zeros") -> Tenso
         padding: What fills a clip that is too short: `zeros` at its end (AudioLDM's own rule) or `repeat` the clip.
 
     Returns:
-        (num_samples,) float32 with mean about 0 and peak at most 0.5; digital silence stays silence.
+        (num_samples,) float32 with peak at most 0.5; silence stays silence, also where it sits on a constant offset.
     """
     if len(waveform) > num_samples:
         waveform = crop_loudest(waveform, num_samples)
+    waveform = waveform.double()  # in float32 the rounding of the mean alone would be scaled up to an audible offset
     waveform = waveform - waveform.mean()
-    waveform = PEAK * waveform / (waveform.abs().max() + 1e-8)
+    waveform = (PEAK * waveform / (waveform.abs().max() + 1e-8)).float()
     if padding == "repeat":
         return waveform.repeat(-(-num_samples // len(waveform)))[:num_samples]
     return F.pad(waveform, (0, num_samples - len(waveform)))

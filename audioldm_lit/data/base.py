@@ -5,9 +5,10 @@ one before the loaders are made.
 """
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from audioldm_lit import noise
 from audioldm_lit.audio import Padding, fit, read
+from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -39,6 +41,10 @@ class Clip:
     caption: str
     label: str = ""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        """A clip of unknown source is its own."""
+        object.__setattr__(self, "source", self.source or self.id)
 
 
 class ClipDataset(Dataset):
@@ -77,46 +83,6 @@ class ClipDataset(Dataset):
         return digest.hexdigest()
 
 
-class TrainingStream(DistributedSampler):
-    """An endless shuffled stream of clips, cut into batches; few-shot training is counted in steps, not in epochs.
-
-    Position p of the stream is clip p mod n of the permutation of pass p // n, so the stream depends on the seed alone: two ranks
-    with half the batch each see the batches that one process sees, a resumed run continues at its step, and a data set smaller
-    than a batch simply wraps round.
-
-    Args:
-        num_clips: n, clips in the training set.
-        batch_size: Clips per step on all ranks together.
-        num_batches: Batches in the whole run.
-        first_batch: Where a resumed run continues.
-        rank: This process.
-        num_replicas: Number of processes.
-        seed: Seed of the order.
-    """
-
-    def __init__(
-        self, num_clips: int, batch_size: int, num_batches: int, first_batch: int, rank: int, num_replicas: int, seed: int
-    ) -> None:
-        super().__init__(range(num_clips), num_replicas=num_replicas, rank=rank, seed=seed)
-        self.num_clips = num_clips
-        self.positions = range(first_batch * batch_size + rank, num_batches * batch_size, num_replicas)
-        self.length = num_batches * batch_size // num_replicas
-
-    def __len__(self) -> int:
-        """Clips of the whole run on this rank, those before `first_batch` included (Lightning counts them as fetched)."""
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield clip indices."""
-        current, order = -1, []
-        for position in self.positions:
-            turn, place = divmod(position, self.num_clips)
-            if turn != current:
-                current = turn
-                order = sorted(range(self.num_clips), key=lambda index: noise.number(self.seed, "order", turn, index))
-            yield order[place]
-
-
 class AudioDataModule(LightningDataModule, ABC):
     """Base of every data set: few-shot selection, reading, batches.
 
@@ -126,8 +92,8 @@ class AudioDataModule(LightningDataModule, ABC):
         sample_rate: Hz; must be the model's.
         padding: `zeros` after the clip, as AudioLDM does, or `repeat` the clip.
         shots: Training clips per class; all where not given. The choice is nested: 5 shots contain the 2 shots of the same seed.
-        seed: Seed of the few-shot choice and of the order of training clips.
-        batch_size: Clips per optimizer step on all processes together.
+        seed: Seed of the few-shot choice and of the order of training clips; which clips are held out does not depend on it.
+        batch_size: Clips per batch on all processes together.
         num_workers: Reader processes per loader; cached training needs none.
     """
 
@@ -143,11 +109,15 @@ class AudioDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
     ) -> None:
         super().__init__()
-        if duration <= 0:
+        if not 0 < duration < math.inf:
             raise InputError(f"data.init_args.duration is {duration}; give a length in seconds above 0.")
         if shots is not None and shots < 1:
             raise InputError(f"data.init_args.shots is {shots}; give at least 1 clip per class, or null for all.")
-        self.root = Path(root)
+        if batch_size < 1:
+            raise InputError(f"data.init_args.batch_size is {batch_size}; give at least 1 clip.")
+        if num_workers < 0:
+            raise InputError(f"data.init_args.num_workers is {num_workers}; give 0 or more.")
+        self.root = Path(root).expanduser()
         self.duration = duration
         self.sample_rate = sample_rate
         self.padding = padding
@@ -169,10 +139,11 @@ class AudioDataModule(LightningDataModule, ABC):
     def setup(self, stage: str) -> None:
         """Make the data sets of the stage and refuse what is missing before anything is computed."""
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
-            clips = self.clips(split)
+            clips = list(self.clips(split))
+            _check(clips, split, self.root)
             if split == "train" and self.shots is not None:
                 clips = few_shot(clips, self.shots, self.seed)
-            _check(clips, split, self.root)
+            clips.sort(key=lambda clip: clip.id)  # batches must not depend on the order in which a file system lists files
             self.datasets[split] = ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
 
     def train_dataloader(self) -> DataLoader:
@@ -207,7 +178,7 @@ class AudioDataModule(LightningDataModule, ABC):
 
     def _loader(self, split: Split, sampler: DistributedSampler) -> DataLoader:
         ranks = self.trainer.world_size
-        if self.batch_size < 1 or self.batch_size % ranks:
+        if self.batch_size % ranks:
             raise InputError(f"data.init_args.batch_size is {self.batch_size}; give a multiple of the {ranks} processes.")
         return DataLoader(
             self.datasets[split],
@@ -221,8 +192,8 @@ class AudioDataModule(LightningDataModule, ABC):
 def few_shot(clips: Sequence[Clip], shots: int, seed: int) -> list[Clip]:
     """Choose `shots` clips of every label.
 
-    Clips are ranked by a hash of (seed, id) and the first are taken: the choice is nested in `shots`, and does not change when
-    other clips join the data set.
+    Clips are ranked by a hash of (seed, id) and the first are taken: the choice is nested in `shots`, does not depend on the
+    order of `clips`, and a clip that joins the data set displaces at most one other.
 
     Raises:
         InputError: If a class has fewer clips.
@@ -244,10 +215,18 @@ def few_shot(clips: Sequence[Clip], shots: int, seed: int) -> list[Clip]:
     return [clip for clip in clips if clip.id in chosen]
 
 
+def caption_from(template: str, label: str) -> str:
+    """Fill a caption template such as "the sound of {label}"."""
+    try:
+        return template.format(label=label)
+    except (AttributeError, LookupError, ValueError) as error:
+        raise InputError(f"data.init_args.caption is '{template}'; its only field may be {{label}}.") from error
+
+
 def _check(clips: Sequence[Clip], split: Split, root: Path) -> None:
     """Refuse an empty split, repeated ids, empty captions and missing files."""
     if not clips:
-        raise InputError(f"{root}: the {split} split is empty; add clips to it or name another split.")
+        raise InputError(f"{root}: the {split} split is empty; add clips to it or change what data.init_args chooses.")
     seen: set[str] = set()
     for clip in clips:
         if clip.id in seen:

@@ -1,0 +1,47 @@
+"""The order of training: one endless shuffled stream that does not change with the number of processes or by resuming."""
+
+from collections.abc import Iterator
+
+from torch.utils.data import DistributedSampler
+
+from audioldm_lit import noise
+
+
+class TrainingStream(DistributedSampler):
+    """An endless shuffled stream of clips, cut into batches; few-shot training is counted in steps, not in epochs.
+
+    Position p of the stream is clip p mod n of the permutation of pass p // n, so the stream depends on the seed alone: two ranks
+    with half the batch each see the batches that one process sees, a resumed run continues at its step, and a data set smaller
+    than a batch simply wraps round.
+
+    Args:
+        num_clips: n, clips in the training set.
+        batch_size: Clips per step on all ranks together.
+        num_batches: Batches in the whole run.
+        first_batch: Where a resumed run continues.
+        rank: This process.
+        num_replicas: Number of processes.
+        seed: Seed of the order.
+    """
+
+    def __init__(
+        self, num_clips: int, batch_size: int, num_batches: int, first_batch: int, rank: int, num_replicas: int, seed: int
+    ) -> None:
+        super().__init__(range(num_clips), num_replicas=num_replicas, rank=rank, seed=seed)
+        self.num_clips = num_clips
+        self.positions = range(first_batch * batch_size + rank, num_batches * batch_size, num_replicas)
+        self.length = num_batches * batch_size // num_replicas
+
+    def __len__(self) -> int:
+        """Clips of the whole run on this rank, those before `first_batch` included (Lightning counts them as fetched)."""
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield clip indices."""
+        current, order = -1, []
+        for position in self.positions:
+            turn, place = divmod(position, self.num_clips)
+            if turn != current:
+                current = turn
+                order = sorted(range(self.num_clips), key=lambda index: noise.number(self.seed, "order", turn, index))
+            yield order[place]

@@ -1,0 +1,85 @@
+"""The training loop that every stage shares: a time budget, a resumable state file and a progress bar.
+
+The learning rate follows the fraction of the time budget that is used up, so `--minutes` alone sets the whole schedule.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+WARM_UP = 50  # steps
+SAVE_EVERY = 120  # seconds between state files, the most that an interruption loses
+
+
+def train(
+    state_file: Path,
+    modules: Mapping[str, nn.Module],
+    step: Callable[[int, float], dict[str, float]],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    minutes: float,
+    after_step: Callable[[], None] = lambda: None,
+    on_save: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Train until `minutes` of training are used up, those of an earlier, interrupted run included.
+
+    Args:
+        state_file: Where weights, optimizer states and the time used so far are kept; read first if it exists.
+        modules: Networks to save and restore by name.
+        step: Does one update, given the step's number and the fraction of the budget used; returns losses to show.
+        optimizers: Optimizers to save and restore by name; each group's `initial_lr` is its peak learning rate.
+        minutes: Budget of training time.
+        after_step: Called after each step, for instance to update an average of the weights.
+        on_save: Called with the step's number whenever the state has been written.
+
+    Returns:
+        Number of steps done.
+    """
+    count, used = 0, 0.0
+    if state_file.is_file():
+        state = torch.load(state_file, weights_only=True)
+        count, used = state["step"], state["seconds"]
+        for name, owner in {**modules, **optimizers}.items():
+            owner.load_state_dict(state[name])
+
+    def save() -> None:
+        owners = {**modules, **optimizers}
+        state = {"step": count, "seconds": used, **{name: owner.state_dict() for name, owner in owners.items()}}
+        state_file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, state_file.with_suffix(".part"))
+        os.replace(state_file.with_suffix(".part"), state_file)
+        on_save(count)
+
+    budget, saved, shown = 60 * minutes, used, {}
+    with tqdm(total=round(minutes, 1), initial=round(used / 60, 2), desc=state_file.stem, unit="min", mininterval=20) as bar:
+        while used < budget:
+            started = time.monotonic()
+            fraction = used / budget
+            scale = min(1.0, (count + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
+            for optimizer in optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * scale
+            for name, loss in step(count, fraction).items():
+                shown[name] = 0.98 * shown.get(name, loss) + 0.02 * loss
+            after_step()
+            count += 1
+            elapsed = time.monotonic() - started
+            used += elapsed
+            bar.update(elapsed / 60)
+            bar.set_postfix({"step": count, **{name: f"{loss:.4f}" for name, loss in shown.items()}}, refresh=False)
+            if used - saved > SAVE_EVERY:
+                saved = used
+                save()
+    save()
+    return count
+
+
+def adamw(module: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.99)) -> torch.optim.AdamW:
+    """AdamW over the trainable weights of `module`, with the peak learning rate that `train` schedules from."""
+    groups = [{"params": [p for p in module.parameters() if p.requires_grad], "initial_lr": rate}]
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, weight_decay=0.01)

