@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from audioldm_lit.callbacks.audition import Audition
+from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.data.base import AudioDataModule
@@ -37,6 +37,7 @@ EXPECTED = (  # warnings about what is done here on purpose
     ".*does not have many workers.*",  # cached items are read in microseconds, worker processes would only slow the loader down
     ".*module\\(s\\) in eval mode at the start of training.*",  # VAE, CLAP and vocoder stay in eval
     ".*smaller than the logging interval.*",  # a run of a few steps
+    ".*your dataloader is not resumable.*",  # the stream of clips continues by itself, see TrainingStream
     "The dirpath has changed from.*",  # validate, test and predict have a run folder of their own
     ".*treespec, LeafSpec.*",  # a deprecation inside Lightning
 )
@@ -78,7 +79,7 @@ class AudioLDMCLI(LightningCLI):
         try:
             super()._run_subcommand(subcommand)
         except InputError:
-            folder = Path(self.trainer.log_dir or "")
+            folder = rank_zero_folder(self.trainer)
             while folder.is_dir() and folder != Path() and not any(folder.iterdir()):
                 folder.rmdir()
                 folder = folder.parent

@@ -158,7 +158,8 @@ class LitAudioLDM(LightningModule):
         """One denoising step; every random number belongs to the sample's place in the stream of training clips."""
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         places = [rank + ranks * i for i in range(len(batch["id"]))]
-        generators = [noise.generator(self.seed, "train", batch_idx, place) for place in places]
+        total_batch_idx = self.trainer.fit_loop.epoch_loop.total_batch_idx  # unlike batch_idx it goes on after a resume
+        generators = [noise.generator(self.seed, "train", total_batch_idx, place) for place in places]
         mean, std = batch["mean"], batch["std"]
         latents = mean + std * noise.normal(generators, mean.shape[1:]).to(mean.device)
         cond = self.conditioning.draw(batch["prompt_embeds"], batch.get("audio_embeds"), self.unconditional, generators)

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.cli import main
+
+import tiny
 
 torch.set_num_threads(1)
 

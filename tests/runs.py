@@ -24,7 +24,9 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         "--audition.count": 1,
         "--data.init_args.duration": SHORT,
     }
-    overrides |= {f"--data.init_args.{name}": value if isinstance(value, str | Path) else json.dumps(value) for name, value in data.items()}
+    overrides |= {
+        f"--data.init_args.{name}": value if isinstance(value, str | Path) else json.dumps(value) for name, value in data.items()
+    }
     return [str(word) for pair in overrides.items() for word in pair]
 
 

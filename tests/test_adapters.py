@@ -4,7 +4,6 @@ import importlib
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
 import yaml
 
@@ -14,6 +13,8 @@ from audioldm_lit.adapters.full import FullFineTune
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import PRESETS, resolve
 from audioldm_lit.errors import InputError
+
+import tiny
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "adapter").glob("*.yaml"))
 BATCH = (torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([10, 700]))

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-import tiny
 import torch
 from diffusers import AudioLDMPipeline, DDIMScheduler, DPMSolverMultistepScheduler
 from safetensors.torch import load_file, save_file
@@ -10,6 +9,8 @@ from audioldm_lit import noise
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.sampling import Sampler
+
+import tiny
 
 
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, DPMSolverMultistepScheduler])

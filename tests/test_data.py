@@ -17,7 +17,6 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import layouts
 import numpy as np
 import pytest
 import soundfile
@@ -33,6 +32,8 @@ from audioldm_lit.data.folder import Folder, split_by_source, words
 from audioldm_lit.data.kenney import KenneyEffects
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
+
+import layouts
 
 SPLITS = ("train", "val", "test")
 STAGES = {"train": "fit", "val": "validate", "test": "test"}

@@ -42,11 +42,19 @@ class Audition(Callback):
     @staticmethod
     def folder(trainer: Trainer) -> Path:
         """Where the files go."""
-        return Path(trainer.log_dir or trainer.default_root_dir) / "audition"
+        return rank_zero_folder(trainer) / "audition"
 
     def _captions(self, module: LitAudioLDM) -> list[str]:
         captions = dict.fromkeys(clip.caption for clip in module.data.datasets["val"].clips.clips)
         return list(captions)[: self.count]
+
+
+def rank_zero_folder(trainer: Trainer) -> Path:
+    """The run's folder, for code that only the first process runs.
+
+    `trainer.log_dir` is a collective call: under DDP, asking for it on one process waits for the others forever.
+    """
+    return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
 
 
 def file_name(prompt: str) -> str:

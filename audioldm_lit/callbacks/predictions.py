@@ -15,6 +15,11 @@ class Predictions(Callback):
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.folder = Path()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Agree on the folder; `log_dir` is a collective call, so every process makes it here, once."""
+        self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LitAudioLDM, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -23,7 +28,7 @@ class Predictions(Callback):
         for row in outputs:
             entry = Entry(row["id"], row["prompt"], pl_module.seed, 0)
             self.entries.append(entry)
-            write_entry(self.folder(trainer), entry, row["waveform"], pl_module.backbone.sample_rate)
+            write_entry(self.folder, entry, row["waveform"], pl_module.backbone.sample_rate)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Gather what every process wrote into one manifest."""
@@ -34,9 +39,4 @@ class Predictions(Callback):
         if trainer.is_global_zero:
             model = {"backbone": pl_module.backbone_name, "base": pl_module.base_fingerprint, "adapter": pl_module.adapter.spec()}
             settings = {**model, "sampler": pl_module.sampler.spec(), "sample_rate": pl_module.backbone.sample_rate}
-            write_manifest(self.folder(trainer), settings, {entry for part in gathered for entry in part})
-
-    @staticmethod
-    def folder(trainer: Trainer) -> Path:
-        """Where the clips go."""
-        return Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+            write_manifest(self.folder, settings, {entry for part in gathered for entry in part})

@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audioldm_lit.adapters.file import save_adapter
-from audioldm_lit.callbacks.audition import Audition
+from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.module import LitAudioLDM
 
 
@@ -30,7 +29,7 @@ class Result(Callback):
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         if not trainer.is_global_zero or not best:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder = rank_zero_folder(trainer)
         checkpoint = torch.load(best, weights_only=True, map_location="cpu")
         ours = checkpoint["audioldm_lit"]
         weights = ours["ema"]["average"] if ours["ema"] else checkpoint["state_dict"]

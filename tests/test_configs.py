@@ -1,0 +1,47 @@
+"""Every YAML under configs/ is a case, found by glob."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import layouts
+from runs import REPOSITORY, SHORT, arguments
+
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment")]
+BLOCKS = [path for path in CONFIGS if path.parent.name in ("adapter", "data", "objective")]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY / "configs"))
+
+
+def make_data(config: Path, root: Path) -> dict:
+    block = yaml.safe_load(config.read_text())["data"]
+    layout = block["class_path"].rpartition(".")[2].lower()
+    return {**getattr(layouts, layout)(root), "shots": 2}
+
+
+def test_every_file_is_a_case():
+    assert set(CONFIGS) == set(WHOLE) | set(BLOCKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", WHOLE, ids=name)
+@pytest.mark.parametrize("verb", ["fit", "test", "predict"])
+def test_experiment_runs(config, verb, workdir, tiny_folder, cli):
+    data = make_data(config, workdir / "data")
+    status, _, err = cli(verb, *arguments(tiny_folder, data, config=config), "--trainer.fast_dev_run", "true")
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("config", BLOCKS, ids=name)
+def test_block_fits_into_an_experiment(config, workdir, tiny_folder, cli):
+    options = arguments(tiny_folder, {**layouts.esc50(workdir / "data"), "shots": 2})
+    if config.parent.name == "data":
+        options = ["--config", str(WHOLE[-1]), "--data", str(config), "--data.init_args.duration", str(SHORT), "--print_config"]
+    else:
+        options += [f"--model.{config.parent.name}", str(config), "--trainer.fast_dev_run", "true"]
+    status, _, err = cli("fit", *options)
+    assert status == 0, err

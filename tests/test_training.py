@@ -1,0 +1,144 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import soundfile
+import torch
+
+from audioldm_lit.cli import main
+
+import layouts
+from runs import arguments, run_folder
+
+
+@pytest.fixture
+def data(workdir) -> dict:
+    return {**layouts.esc50(workdir / "esc50"), "shots": 4}
+
+
+def last(root) -> dict:
+    return torch.load(run_folder(root) / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def distance(one: dict, other: dict) -> float:
+    assert one["state_dict"].keys() == other["state_dict"].keys()
+    return max((one["state_dict"][name] - other["state_dict"][name]).abs().max().item() for name in one["state_dict"])
+
+
+@pytest.mark.slow
+def test_resumed_run_equals_an_uninterrupted_one(workdir, tiny_folder, data):
+    options = arguments(tiny_folder, data, steps=4)
+    main(["fit", *options])
+    whole = last(workdir)
+    main(["fit", *arguments(tiny_folder, data, steps=2)])
+    half = run_folder(workdir) / "checkpoints" / "last.ckpt"
+    main(["fit", *options, "--ckpt_path", str(half)])
+    resumed = last(workdir)
+    assert resumed["global_step"] == whole["global_step"] == 4
+    assert distance(whole, resumed) == 0
+    assert resumed["audioldm_lit"]["base_loss"] == whole["audioldm_lit"]["base_loss"]
+
+
+@pytest.mark.slow
+def test_two_processes_reach_the_loss_of_one(workdir, tiny_folder, data):
+    options = arguments(tiny_folder, data, steps=3)
+    main(["fit", *options])
+    alone = json.loads((run_folder(workdir) / "result.json").read_text())
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    subprocess.run([sys.executable, "-m", "audioldm_lit", "fit", *options, *two], check=True, timeout=200)
+    together = json.loads((run_folder(workdir) / "result.json").read_text())
+    for key in ("held_out_loss_before", "held_out_loss_after"):
+        assert together[key] == pytest.approx(alone[key], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_auditions_do_not_change_the_training(workdir, tiny_folder, data):
+    options = arguments(tiny_folder, data, steps=2)
+    main(["fit", *options])
+    heard = last(workdir)
+    files = sorted(path.name for path in run_folder(workdir).glob("audition/*/*.wav"))
+    assert files == ["step-000000.wav", "step-000001.wav", "step-000002.wav"]
+    main(["fit", *options, "--audition.count", "0"])
+    assert distance(heard, last(workdir)) == 0
+
+
+def test_every_verb_works_with_the_same_yaml(workdir, tiny_folder, data, cli):
+    options = arguments(tiny_folder, data)
+    assert cli("fit", *options)[0] == 0
+    run = run_folder(workdir)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    for verb in ("validate", "test", "predict"):
+        assert cli(verb, *options, "--ckpt_path", checkpoint)[0] == 0
+    folder = run_folder(workdir) / "predictions"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert len(manifest["clips"]) == len(list(folder.glob("*.wav"))) > 0
+    settings = ("--backbone", tiny_folder, "--adapter", run / "adapter.safetensors", "--sampler.num_inference_steps", 2)
+    status, out, _ = cli("generate", "--prompt", "rain", "--duration", "0.5", "--out", "made", *settings)
+    assert status == 0
+    assert "1 clips" in out
+    made = json.loads((workdir / "made" / "manifest.json").read_text())
+    assert soundfile.info(workdir / "made" / made["clips"][0]["file"]).frames == 8000
+
+
+def test_checkpoint_holds_the_adapter_alone(workdir, tiny_folder, data):
+    main(["fit", *arguments(tiny_folder, data)])
+    checkpoint = last(workdir)
+    assert all("lora_" in name for name in checkpoint["state_dict"])
+    assert "hyper_parameters" not in checkpoint
+
+
+def test_data_set_smaller_than_a_batch_trains(workdir, tiny_folder, data):
+    main(["fit", *arguments(tiny_folder, {**data, "shots": 1, "batch_size": 64})])
+    assert last(workdir)["global_step"] == 2
+
+
+def test_checkpoint_of_another_adapter_or_base_is_refused(workdir, tiny_folder, data, cli, backbone):
+    options = arguments(tiny_folder, data)
+    assert cli("fit", *options)[0] == 0
+    checkpoint = run_folder(workdir) / "checkpoints" / "last.ckpt"
+    status, _, err = cli("test", *options, "--model.adapter", "audioldm_lit.adapters.full.FullFineTune", "--ckpt_path", checkpoint)
+    assert status == 2
+    assert "was trained with" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    for weight in backbone.unet.parameters():
+        weight.data += 1
+    backbone.save(workdir / "other")
+    status, _, err = cli("test", *arguments(workdir / "other", data), "--ckpt_path", checkpoint)
+    assert status == 2
+    assert "load the same base model" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--data.init_args.shots", "100", "fewer than data.init_args.shots=100"),
+        ("--data.init_args.root", "nowhere", "nowhere"),
+        ("--data.init_args.duration", "0.7", "take 0.72 s"),
+        ("--data.init_args.sample_rate", "8000", "16000 Hz"),
+        ("--data.init_args.fold", "9", "fold is 9"),
+        ("--model.adapter.init_args.targets", "[nonsense]", "'nonsense' matches no"),
+        ("--model.adapter.init_args.options", "{rank: 4}", "rank"),
+        ("--model.backbone", "nowhere", "no AudioLDM here"),
+        ("--model.sampler.scheduler", "Foo", "scheduler is 'Foo'"),
+        ("--model.objective", "audioldm_lit.objectives.denoising.Velocity", "trains v_prediction"),
+        ("--trainer.max_steps", "0", "max_steps is 0"),
+    ],
+)
+def test_wrong_request_is_one_sentence_and_leaves_nothing(workdir, tiny_folder, data, cli, option, value, named):
+    status, _, err = cli("fit", *arguments(tiny_folder, data), option, value)
+    assert status == 2
+    assert err.splitlines()[-1].startswith("error: ")
+    assert named in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not (workdir / "runs").exists()
+
+
+def test_unreadable_audio_is_one_sentence_and_leaves_nothing(workdir, tiny_folder, data, cli):
+    broken = sorted((workdir / "esc50" / "audio").iterdir())
+    for path in broken:
+        path.write_bytes(b"no audio")
+    status, _, err = cli("fit", *arguments(tiny_folder, data))
+    assert status == 2
+    assert ".wav" in err.splitlines()[-1]
+    assert not (workdir / "runs").exists()
