@@ -76,7 +76,7 @@ def test_missing_part_is_named(tmp_path, backbone, part):
     for file in (tmp_path / part).iterdir():
         file.unlink()
     (tmp_path / part).rmdir()
-    with pytest.raises(InputError, match="diffusers layout|is missing"):
+    with pytest.raises(InputError, match=r"diffusers layout|is missing"):
         Backbone.load(tmp_path)
 
 

@@ -19,11 +19,11 @@ from architecture import WINDOW
 from loop import adamw, train
 from recordings import Clip, Mixer
 
-WINDOWS = 2400  # in the bank; each is also cropped at random, so one is hardly ever seen twice alike
+WINDOWS = 960  # in the bank; each is also cropped at random, so one is hardly ever seen twice alike
 BATCH = 16
 CROP = 64  # latent steps of most examples, half the native length
 UNCONDITIONAL = 0.1  # probability in [0, 1] of the empty prompt's embedding, AudioLDM's own
-DECAY = 0.999  # of the average of weights that is released
+DECAY = 0.995  # of the average of weights that is released
 
 
 @dataclass(frozen=True)
