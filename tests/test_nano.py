@@ -1,0 +1,55 @@
+"""What the embedded toy model claims."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from audioldm_lit.audio import fit
+from audioldm_lit.backbone import REPOSITORY, Backbone
+from audioldm_lit.sampling import Sampler
+
+FOLDER = REPOSITORY / "checkpoints" / "audioldm-nano"
+WEIGHTS = sorted(FOLDER.rglob("*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def nano() -> Backbone:
+    return Backbone.load("checkpoints/audioldm-nano")
+
+
+def test_weights_are_small_float16_safetensors():
+    assert len(WEIGHTS) == 5
+    assert sum(path.stat().st_size for path in WEIGHTS) <= 40e6
+    assert all(tensor.dtype in (torch.float16, torch.int64) for path in WEIGHTS for tensor in load_file(path).values())
+    assert not [path for path in FOLDER.rglob("*") if path.suffix in (".pt", ".bin", ".ckpt", ".pkl")]
+
+
+def test_native_length_is_five_seconds(nano):
+    assert nano.window == 5.12
+    assert nano.latent_shape(81_920) == (8, 128, 16)
+
+
+def test_both_towers_share_a_space_and_text_tells_rain_from_dogs(nano):
+    text = nano.encode_text(["rain falling", "a dog barking"])
+    assert text[0] @ text[1] < 0.9
+    assert nano.encode_audio(torch.randn(1, 81_920) * 0.1).shape[1] == text.shape[1]
+
+
+def test_vae_keeps_more_of_a_sound_than_a_constant_would(nano):
+    seconds = torch.arange(81_920) / 16_000
+    chirp = torch.sin(2 * torch.pi * (200 + 300 * seconds) * seconds) * torch.exp(-2 * (seconds % 1.0))
+    log_mel = nano.log_mel(fit(chirp, 81_920)[None])
+    rebuilt = nano.decode_mel(nano.encode_latents(fit(chirp, 81_920)[None]))
+    assert (rebuilt - log_mel).abs().mean() < 0.5 * (log_mel - log_mel.median()).abs().mean()
+
+
+@pytest.mark.slow
+def test_rain_is_steadier_than_a_barking_dog(nano):
+    prompts, seeds = ["rain falling", "a dog barking"], range(4)
+    cond = nano.encode_text([prompt for prompt in prompts for _ in seeds])
+    keys = [(seed, prompt, 0) for prompt in prompts for seed in seeds]
+    sampler = Sampler("DPMSolverMultistepScheduler", num_inference_steps=15)
+    waveforms = sampler(nano, cond, nano.encode_text([""])[0], keys, 81_920)
+    level = waveforms.unfold(1, 320, 320).square().mean(dim=2).add(1e-8).log10() * 10  # (B, frames) dB
+    change = level.diff(dim=1).abs().median(dim=1).values  # dB from one 20 ms frame to the next
+    assert change[:4].mean() < change[4:].mean()
