@@ -22,11 +22,6 @@ from audioldm_lit.errors import InputError
 FORMAT = "latents-float16/1"  # posterior mean and standard deviation; float16 keeps three digits more than the VAE is exact to
 
 
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/audioldm_lit`, by default under `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audioldm_lit"
-
-
 class EncodedDataset(Dataset):
     """A clip data set after the encoders.
 

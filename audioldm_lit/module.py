@@ -18,11 +18,12 @@ from audioldm_lit import noise
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.file import check_base, load_weights
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.cache import Cache, default_folder
+from audioldm_lit.cache import Cache
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
+from audioldm_lit.folders import cache_folder
 from audioldm_lit.metrics.held_out import HeldOutLoss
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
@@ -83,7 +84,7 @@ class LitAudioLDM(LightningModule):
         self.warmup_steps = warmup_steps
         self.ema = None if ema_decay is None else EMA(ema_decay)
         self.val_timesteps = val_timesteps
-        self.cache_dir = cache_dir or default_folder()
+        self.cache_dir = cache_dir or cache_folder()
         self.seed = seed
         self.noise_scheduler = DDIMScheduler.from_config(
             self.backbone.scheduler.config, prediction_type=self.objective.prediction_type

@@ -1,6 +1,7 @@
 """The verb `generate`."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -56,26 +57,27 @@ def generate(
     if num_candidates < 1 or batch_size < 1:
         raise InputError("--num_candidates and --batch_size must be at least 1.")
     sampler = sampler or Sampler()
+    target = _device(device)
     model = Backbone.load(backbone)
     base = model.fingerprint("unet")
     prediction_type = model.scheduler.config.prediction_type
     if adapter is not None:
         added, prediction_type = load_adapter(adapter, model)
         added.merge(model)
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model.to(chosen).eval()
+    model.to(target).eval()
     num_samples = round((duration or model.window) * model.sample_rate)
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
     embeds = dict(zip(texts, model.encode_text(texts), strict=True))
     unconditional = model.encode_text([negative_prompt])[0]
+    batches = [entries[i : i + batch_size] for i in range(0, len(entries), batch_size)]
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        batches = [entries[i : i + batch_size] for i in range(0, len(entries), batch_size)]
         task = progress.add_task("generating", total=len(batches) * sampler.num_inference_steps)
+        advance = partial(progress.advance, task)
         for batch in batches:
             cond = torch.stack([embeds[entry.prompt] for entry in batch])
             keys = [(seed, entry.id, entry.candidate) for entry in batch]
-            with torch.autocast(torch.device(chosen).type, torch.bfloat16, enabled=precision == "bfloat16"):
-                waveforms = sampler(model, cond, unconditional, keys, num_samples, prediction_type, lambda: progress.advance(task))
+            with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                waveforms = sampler(model, cond, unconditional, keys, num_samples, prediction_type, advance)
             for entry, waveform in zip(batch, waveforms, strict=True):
                 write_entry(out, entry, waveform, model.sample_rate)
     settings = {
@@ -88,6 +90,14 @@ def generate(
     Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
 
 
+def _device(name: str) -> torch.device:
+    """The device of a name, the GPU where `auto` finds one."""
+    try:
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    except RuntimeError as error:
+        raise InputError(f"--device is '{name}'; use cpu, cuda, cuda:1, mps or auto.") from error
+
+
 def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str]:
     """Prompts from both sources, each once, in order."""
     texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
@@ -95,7 +105,7 @@ def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str
         if not prompts.is_file():
             raise InputError(f"{prompts}: no such file; --prompts takes a text file with one prompt a line.")
         texts += prompts.read_text(encoding="utf-8-sig").splitlines()
-    texts = [text.strip() for text in dict.fromkeys(texts) if text.strip()]
+    texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if not texts:
         raise InputError("no prompt given; use --prompt TEXT or --prompts FILE.")
     return texts

@@ -17,6 +17,7 @@ from typing import Any
 
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.errors import InputError
+from audioldm_lit.folders import cache_folder
 
 WHEEL = "arcade==3.3.3"
 SHA256 = "25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2"
@@ -46,9 +47,7 @@ class KenneyEffects(Folder):
     """
 
     def __init__(self, root: Path | None = None, **kwargs: Any) -> None:
-        from audioldm_lit.cache import default_folder
-
-        super().__init__(root or default_folder() / "kenney", **kwargs)
+        super().__init__(root or cache_folder() / "kenney", **kwargs)
         self.own = root is not None
 
     def prepare_data(self) -> None:
