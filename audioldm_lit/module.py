@@ -111,15 +111,26 @@ class LitAudioLDM(LightningModule):
         if stage == "fit" and self.trainer.max_steps < 1:
             raise InputError(f"trainer.max_steps is {self.trainer.max_steps}; training is counted in steps, give a number above 0.")
         self.backbone.to(self.trainer.strategy.root_device)
-        cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
-        rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        for split, clips in data.datasets.items():
-            data.datasets[split] = cache.encode(clips, rank, ranks, waveforms=stage == "test" and bool(self.metrics))
-        self.trainer.strategy.barrier("encoded")
+        self._encode(data, waveforms=stage == "test" and bool(self.metrics))
         if str(self.trainer.precision) == "bf16-mixed":
             for weight in self.backbone.unet.parameters():
                 if not weight.requires_grad:
                     weight.data = weight.data.bfloat16()
+
+    def _encode(self, data: AudioDataModule, waveforms: bool) -> None:
+        """Swap every data set for its encoded one; what one process finds wrong, all of them say."""
+        cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        problems: list[str | None] = [None] * ranks
+        try:
+            for split, clips in data.datasets.items():
+                data.datasets[split] = cache.encode(clips, rank, ranks, waveforms)
+        except InputError as error:
+            problems[rank] = str(error)
+        if ranks > 1:  # waits for all, so that no process reads what another has not yet encoded
+            torch.distributed.all_gather_object(problems, problems[rank])
+        for problem in filter(None, problems):
+            raise InputError(problem)
 
     @property
     def data(self) -> AudioDataModule:

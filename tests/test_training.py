@@ -142,3 +142,17 @@ def test_unreadable_audio_is_one_sentence_and_leaves_nothing(workdir, tiny_folde
     assert status == 2
     assert ".wav" in err.splitlines()[-1]
     assert not (workdir / "runs").exists()
+
+
+@pytest.mark.slow
+def test_what_one_process_finds_wrong_all_say_at_once(workdir, tiny_folder, data):
+    fold_2 = sorted((workdir / "esc50" / "audio").glob("2-*.wav"))
+    fold_2[1].write_bytes(b"no audio")  # the second process encodes it
+    command = [sys.executable, "-m", "audioldm_lit", "fit", *arguments(tiny_folder, data)]
+    run = subprocess.run(
+        [*command, "--trainer.devices", "2", "--trainer.strategy", "ddp"], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert run.returncode == 2
+    assert f"{fold_2[1].name}: cannot be read" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (workdir / "runs").exists()
