@@ -26,7 +26,7 @@ class PeftAdapter(Adapter):
         self,
         config: str = "LoraConfig",
         options: dict[str, Any] | None = None,
-        targets: Sequence[str] = ("attention", "text_path"),
+        targets: Sequence[str] = ("all",),
     ) -> None:
         self.config = config
         self.options = options or {}
