@@ -101,6 +101,8 @@ class Backbone(nn.Module):
             InputError: If the folder or a part is missing, or weights and configuration disagree.
         """
         folder = _find(name)
+        for part in ("tokenizer", "scheduler", *(["feature_extractor"] if (folder / "audio_encoder").is_dir() else [])):
+            _check_part(folder / part)
         parts: dict[str, Any] = {
             part: _load_network(folder / part, network)
             for part, network in NETWORKS.items()
@@ -281,10 +283,14 @@ def _find(name: str | Path) -> Path:
     raise InputError(f"{name}: no AudioLDM here; give a folder in the diffusers layout (unet/, vae/, text_encoder/, ...).")
 
 
-def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
-    """Load one network in float32 and insist that its file holds every weight the configuration asks for."""
+def _check_part(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: this part of the model is missing; copy the whole diffusers folder.")
+
+
+def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
+    """Load one network in float32 and insist that its file holds every weight the configuration asks for."""
+    _check_part(folder)
     asked = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
     try:
         model, info = network.from_pretrained(folder, dtype=torch.float32, **asked)

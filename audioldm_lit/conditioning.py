@@ -18,7 +18,7 @@ class Conditioning:
 
     Args:
         audio_probability: Probability in [0, 1] that a sample is conditioned on its own CLAP audio embedding instead of its
-            caption's text embedding. 0 trains on captions alone; 1 needs no captions.
+            caption's text embedding. 0 trains on captions alone. Held-out loss is always taken on captions.
         dropout: Probability in [0, 1] that a training sample is conditioned on the empty prompt, which classifier-free guidance
             needs. Never applied outside training.
     """

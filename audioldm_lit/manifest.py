@@ -8,10 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from audioldm_lit import noise
-from audioldm_lit.audio import write
 
 
 @dataclass(frozen=True, order=True)
@@ -33,13 +30,13 @@ class Entry:
     @property
     def file(self) -> str:
         """File name that every system accepts, different for different entries."""
-        readable = re.sub(r"[^A-Za-z0-9]+", "_", self.id).strip("_")[:60]
-        return f"{readable}-{noise.number(self.id) % 16**6:06x}-s{self.seed}-c{self.candidate}.wav"
+        return f"{file_stem(self.id)}-s{self.seed}-c{self.candidate}.wav"
 
 
-def write_entry(folder: Path, entry: Entry, waveform: Tensor, sample_rate: int) -> None:
-    """Write the entry's waveform (T,) into the folder."""
-    write(folder / entry.file, waveform, sample_rate)
+def file_stem(text: str) -> str:
+    """A prompt or id as the start of a file name that every system accepts, different for different texts."""
+    readable = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:60]
+    return f"{readable}-{noise.number(text) % 16**6:06x}"
 
 
 def write_manifest(folder: Path, settings: dict[str, Any], entries: Iterable[Entry]) -> Path:

@@ -108,8 +108,8 @@ class LitAudioLDM(LightningModule):
         """Encode the data (or find it encoded), then store the frozen weights in the precision they are used in."""
         data = self.data
         self._check_geometry(data)
-        if stage == "fit" and self.trainer.max_steps < 1:
-            raise InputError(f"trainer.max_steps is {self.trainer.max_steps}; training is counted in steps, give a number above 0.")
+        if stage == "fit":
+            data.num_training_batches()  # refuses a run without steps before any clip is encoded
         self.backbone.to(self.trainer.strategy.root_device)
         self._encode(data, waveforms=stage == "test" and bool(self.metrics))
         if str(self.trainer.precision) == "bf16-mixed":

@@ -70,7 +70,7 @@ def test_weights_of_another_width_are_an_error(tmp_path, backbone):
         Backbone.load(tmp_path)
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "vocoder"])
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "vocoder", "tokenizer", "scheduler", "feature_extractor"])
 def test_missing_part_is_named(tmp_path, backbone, part):
     backbone.save(tmp_path)
     for file in (tmp_path / part).iterdir():

@@ -5,11 +5,26 @@ import sys
 import pytest
 import soundfile
 import torch
+from lightning import Trainer
 
+from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.cli import main
+from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.metrics.base import ClipMetric
+from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.sampling import Sampler
 
 import layouts
-from runs import arguments, run_folder
+from runs import SHORT, arguments, run_folder
+
+
+class Loudness(ClipMetric):
+    def update(self, ids, preds, target):
+        assert preds.shape == target.shape
+        self.add(ids, target.square().mean(dim=1))
+
+    def compute(self):
+        return self.gathered().mean()
 
 
 @pytest.fixture
@@ -38,6 +53,37 @@ def test_resumed_run_equals_an_uninterrupted_one(workdir, tiny_folder, data):
     assert resumed["global_step"] == whole["global_step"] == 4
     assert distance(whole, resumed) == 0
     assert resumed["audioldm_lit"]["base_loss"] == whole["audioldm_lit"]["base_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_run_stopped_midway_continues_exactly(workdir, tiny_folder, data, accumulate):
+    """What a killed run leaves is a checkpoint in the middle of the stream, not at the end of one."""
+    options = [*arguments(tiny_folder, data, steps=4), "--checkpoint.save_top_k", "-1", "--audition.count", "0"]
+    options += ["--trainer.accumulate_grad_batches", str(accumulate), "--trainer.val_check_interval", str(accumulate)]
+    main(["fit", *options])
+    whole = last(workdir)
+    halfway = next(run_folder(workdir).glob("checkpoints/best-step=000002.ckpt"))
+    main(["fit", *options, "--ckpt_path", str(halfway)])
+    resumed = last(workdir)
+    assert resumed["global_step"] == whole["global_step"] == 4
+    assert distance(whole, resumed) == 0
+    average = [run["audioldm_lit"]["ema"]["average"] for run in (whole, resumed)]
+    assert all(torch.equal(value, average[1][name]) for name, value in average[0].items())
+
+
+def test_fit_then_test_works_on_the_same_objects(workdir, tiny_folder, data):
+    clips = ESC50(**data, duration=SHORT)
+    model = LitAudioLDM(
+        PeftAdapter(), backbone=str(tiny_folder), metrics={"loudness": Loudness()}, sampler=Sampler(num_inference_steps=1)
+    )
+    trainer = Trainer(
+        max_steps=1, val_check_interval=1, check_val_every_n_epoch=None, accelerator="cpu", logger=False, enable_progress_bar=False
+    )
+    trainer.fit(model, datamodule=clips)
+    (scores,) = trainer.test(model, datamodule=clips)
+    assert scores["test/loss"] > 0
+    assert scores["test/loudness"] > 0
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Hear it while it trains: the same prompts with the same noise, first from the base, then at every check."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from lightning import Callback, Trainer
 
 from audioldm_lit.audio import write
+from audioldm_lit.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
 
 
@@ -36,7 +36,7 @@ class Audition(Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             waveforms = pl_module.generate(cond, keys)
         for prompt, waveform in zip(prompts, waveforms, strict=True):
-            path = self.folder(trainer) / file_name(prompt) / f"step-{trainer.global_step:06d}.wav"
+            path = self.folder(trainer) / file_stem(prompt) / f"step-{trainer.global_step:06d}.wav"
             write(path, waveform, pl_module.backbone.sample_rate)
 
     @staticmethod
@@ -55,8 +55,3 @@ def rank_zero_folder(trainer: Trainer) -> Path:
     `trainer.log_dir` is a collective call: under DDP, asking for it on one process waits for the others forever.
     """
     return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)
-
-
-def file_name(prompt: str) -> str:
-    """A prompt as a file name every system accepts."""
-    return re.sub(r"\W+", "_", prompt.strip().lower())[:60].strip("_") or "prompt"

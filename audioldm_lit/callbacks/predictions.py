@@ -6,7 +6,8 @@ from typing import Any
 import torch.distributed
 from lightning import Callback, Trainer
 
-from audioldm_lit.manifest import Entry, write_entry, write_manifest
+from audioldm_lit.audio import write
+from audioldm_lit.manifest import Entry, write_manifest
 from audioldm_lit.module import LitAudioLDM
 
 
@@ -28,7 +29,7 @@ class Predictions(Callback):
         for row in outputs:
             entry = Entry(row["id"], row["prompt"], pl_module.seed, 0)
             self.entries.append(entry)
-            write_entry(self.folder, entry, row["waveform"], pl_module.backbone.sample_rate)
+            write(self.folder / entry.file, row["waveform"], pl_module.backbone.sample_rate)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Gather what every process wrote into one manifest."""

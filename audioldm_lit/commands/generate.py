@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from audioldm_lit.adapters.file import load_adapter
+from audioldm_lit.audio import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.manifest import Entry, write_entry, write_manifest
+from audioldm_lit.manifest import Entry, write_manifest
 from audioldm_lit.module import NANO
 from audioldm_lit.sampling import Sampler
 
@@ -58,13 +59,8 @@ def generate(
         raise InputError("--num_candidates and --batch_size must be at least 1.")
     sampler = sampler or Sampler()
     target = _device(device)
-    model = Backbone.load(backbone)
-    base = model.fingerprint("unet")
-    prediction_type = model.scheduler.config.prediction_type
-    if adapter is not None:
-        added, prediction_type = load_adapter(adapter, model)
-        added.merge(model)
-    model.to(target).eval()
+    model, base, prediction_type = _load(backbone, adapter)
+    model.to(target)
     num_samples = round((duration or model.window) * model.sample_rate)
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
     embeds = dict(zip(texts, model.encode_text(texts), strict=True))
@@ -79,7 +75,7 @@ def generate(
             with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 waveforms = sampler(model, cond, unconditional, keys, num_samples, prediction_type, advance)
             for entry, waveform in zip(batch, waveforms, strict=True):
-                write_entry(out, entry, waveform, model.sample_rate)
+                write(out / entry.file, waveform, model.sample_rate)
     settings = {
         "backbone": backbone, "base": base, "adapter": adapter and str(adapter), "sampler": sampler.spec(),
         "negative_prompt": negative_prompt, "sample_rate": model.sample_rate, "num_samples": num_samples, "precision": precision,
@@ -88,6 +84,16 @@ def generate(
     if json is not None:
         json.write_bytes(manifest.read_bytes())
     Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
+
+
+def _load(backbone: str, adapter: Path | None) -> tuple[Backbone, str, str]:
+    """The model with the adapter folded in, the fingerprint of the base UNet, and what the UNet predicts."""
+    model = Backbone.load(backbone)
+    base, prediction_type = model.fingerprint("unet"), model.scheduler.config.prediction_type
+    if adapter is not None:
+        added, prediction_type = load_adapter(adapter, model)
+        added.merge(model)
+    return model.eval(), base, prediction_type
 
 
 def _device(name: str) -> torch.device:

@@ -75,11 +75,8 @@ class ClipDataset(Dataset):
 
     def content_key(self, index: int) -> str:
         """SHA-256 of everything the waveform depends on: the file's bytes and how they are fitted."""
-        path = self.clips[index].path
-        if not path.is_file():
-            raise InputError(f"{path}: no such audio file; correct the path or remove the entry.")
         digest = hashlib.sha256(f"{self.sample_rate} {self.num_samples} {self.padding}".encode())
-        digest.update(path.read_bytes())
+        digest.update(self.clips[index].path.read_bytes())
         return digest.hexdigest()
 
 
@@ -136,8 +133,15 @@ class AudioDataModule(LightningDataModule, ABC):
         """Length of every waveform in samples."""
         return round(self.duration * self.sample_rate)
 
+    def num_training_batches(self) -> int:
+        """Batches of the whole run; raises `InputError` if the trainer does not say how many."""
+        if self.trainer.max_steps < 1:
+            raise InputError(f"trainer.max_steps is {self.trainer.max_steps}; training is counted in steps, give a number above 0.")
+        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+
     def setup(self, stage: str) -> None:
         """Make the data sets of the stage and refuse what is missing before anything is computed."""
+        self.datasets = {}  # an earlier stage's are encoded by now
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
             clips = list(self.clips(split))
             _check(clips, split, self.root)
@@ -149,13 +153,9 @@ class AudioDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         """Endless shuffled training batches, `trainer.max_steps` of them."""
         trainer = self.trainer
-        if trainer.max_steps < 1:
-            raise InputError(f"trainer.max_steps is {trainer.max_steps}; training is counted in steps, give a number above 0.")
-        batches = trainer.max_steps * trainer.accumulate_grad_batches
-        first = trainer.global_step * trainer.accumulate_grad_batches
-        stream = TrainingStream(
-            len(self.datasets["train"]), self.batch_size, batches, first, trainer.global_rank, trainer.world_size, self.seed
-        )
+        clips, first = len(self.datasets["train"]), trainer.global_step * trainer.accumulate_grad_batches
+        ranks = trainer.global_rank, trainer.world_size
+        stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *ranks, self.seed)
         return self._loader("train", stream)
 
     def val_dataloader(self) -> DataLoader:

@@ -21,7 +21,7 @@ from unet import train_unet, validation_loss
 from vae import fold_normalisation, held_out_l1, set_scaling_factor, train_vae
 from vocoder import spectral_distance, train_vocoder
 
-MINUTES = {"vae": 11.0, "clap": 6.0, "vocoder": 25.0, "unet": 55.0}
+MINUTES = {"vae": 11.0, "clap": 12.5, "vocoder": 25.0, "unet": 45.0}
 
 
 def build(clips: list[Clip], state: Path) -> Backbone:
