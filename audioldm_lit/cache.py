@@ -75,7 +75,7 @@ class Cache:
 
         Args:
             clips: The data set.
-            rank: This process encodes every `num_ranks`-th missing clip; the caller waits for the others.
+            rank: This process sees to every `num_ranks`-th clip; the caller waits for the others.
             num_ranks: Number of processes that encode.
             waveforms: Whether items shall also carry the recording.
 
@@ -83,7 +83,8 @@ class Cache:
             InputError: If a clip cannot be read or encodes to values that are not finite.
         """
         paths = [self._path(f"{self.encoders} {clips.content_key(index)}") for index in range(len(clips))]
-        missing = [index for index, path in enumerate(paths) if not path.is_file()][rank::num_ranks]
+        # The share goes by the clip, not by what is missing: another process is filling the cache at this moment.
+        missing = [index for index in range(rank, len(paths), num_ranks) if not paths[index].is_file()]
         for index in track(missing, description=f"encoding {len(missing)} clips", transient=True, disable=not missing or rank > 0):
             self._keep(paths[index], self._encode_clip(clips, index), str(clips.clips[index].path))
         captions = sorted({clip.caption for clip in clips.clips})

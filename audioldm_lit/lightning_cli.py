@@ -80,7 +80,8 @@ class AudioLDMCLI(LightningCLI):
             super()._run_subcommand(subcommand)
         except InputError:
             folder = rank_zero_folder(self.trainer)
-            while folder.is_dir() and folder != Path() and not any(folder.iterdir()):
+            # The first process made the folder and alone takes it away: two would trip over each other.
+            while self.trainer.is_global_zero and folder.is_dir() and folder != Path() and not any(folder.iterdir()):
                 folder.rmdir()
                 folder = folder.parent
             raise

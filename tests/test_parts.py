@@ -83,6 +83,13 @@ def test_cache_depends_on_content_and_encoder_alone(clips, tmp_path, backbone):
     assert not set(first) & set(Cache(folder, backbone, audio_embeds=False).encode(longer).paths)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_processes_that_start_one_after_the_other_leave_no_clip_out(clips, tmp_path, backbone, order):
+    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    parts = [cache.encode(clips, rank, num_ranks=3) for rank in order]
+    assert all(path.is_file() for path in parts[0].paths)
+
+
 def test_cached_clips_are_not_read_again(clips, tmp_path, backbone, monkeypatch):
     cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
     cache.encode(clips)
