@@ -26,14 +26,19 @@ MEL_FLOOR = 1e-5  # log floor: digital silence is ln 1e-5 = -11.5129 in every bi
 
 
 def read(path: Path, sample_rate: int) -> Tensor:
-    """Read an audio file as mono at the asked rate.
+    """Read an audio file as mono, the mean of its channels, at the asked rate in Hz; (T,) float32, see `read_channels`."""
+    channels, file_rate = read_channels(path)
+    return resample(channels.mean(dim=0), file_rate, sample_rate)
+
+
+def read_channels(path: Path) -> tuple[Tensor, int]:
+    """Read an audio file as it is.
 
     Args:
         path: Any file libsndfile reads (WAV, FLAC, OGG, MP3, AIFF ...).
-        sample_rate: Rate of the result in Hz; resampled with torchaudio's windowed sinc where the file differs.
 
     Returns:
-        Waveform (T,), float32, the mean of the file's channels.
+        Waveform (C, T), float32, of all channels, and its rate in Hz.
 
     Raises:
         InputError: If the file is missing, cannot be decoded, is empty or holds samples that are not finite.
@@ -49,12 +54,17 @@ def read(path: Path, sample_rate: int) -> Tensor:
         raise InputError(f"{path}: cannot be read as audio ({reason}); remove it or convert it to WAV or FLAC.") from error
     if not len(samples):
         raise InputError(f"{path}: holds no samples; remove it or record it again.")
-    waveform = torch.from_numpy(samples).mean(dim=1)  # (T, channels) -> (T,)
-    if not waveform.isfinite().all():
+    channels = torch.from_numpy(samples).T  # (T, C) -> (C, T)
+    if not channels.isfinite().all():
         raise InputError(f"{path}: holds NaN or infinite samples; export it again as PCM.")
-    # torchaudio's filter bank has one filter per term of the ratio: 44,101 Hz would take gigabytes. A ratio of terms up to 1,000
-    # is exact for every usual rate and off by less than a hundredth of a cent for the odd ones.
-    ratio = Fraction(sample_rate, file_rate).limit_denominator(1000)
+    return channels, file_rate
+
+
+def resample(waveform: Tensor, sample_rate: int, new_sample_rate: int) -> Tensor:
+    """Change the rate of a waveform (..., T) with torchaudio's windowed sinc (Hann, six zero crossings)."""
+    # The filter bank has one filter per term of the ratio: 44,101 Hz would take gigabytes. A ratio of terms up to 1,000 is exact
+    # for every usual rate and off by less than a hundredth of a cent for the odd ones.
+    ratio = Fraction(new_sample_rate, sample_rate).limit_denominator(1000)
     return torchaudio.functional.resample(waveform, ratio.denominator, ratio.numerator)
 
 

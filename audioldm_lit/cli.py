@@ -20,6 +20,7 @@ LIGHTNING_VERBS = {
 }
 COMMANDS = {
     "generate": "prompts to WAV files, with the base model or an adapter",
+    "evaluate": "scores of any system's clips against recordings, with intervals",
 }
 
 

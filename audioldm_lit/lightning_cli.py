@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
+from audioldm_lit.callbacks.scores import Scores
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
@@ -61,6 +62,7 @@ class AudioLDMCLI(LightningCLI):
         """Callbacks that every run has, configurable under their own keys."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Audition, "audition")
+        parser.add_lightning_class_args(Scores, "scores")
         parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()}})
         parser.set_defaults(
             {

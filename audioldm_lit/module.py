@@ -9,10 +9,9 @@ from diffusers import DDIMScheduler
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import Metric
 
 from audioldm_lit import noise
 from audioldm_lit.adapters.base import Adapter, trainable
@@ -24,7 +23,10 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder
+from audioldm_lit.metrics.evaluation import Evaluation
+from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.held_out import HeldOutLoss
+from audioldm_lit.metrics.protocol import Protocol
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.sampling import Sampler
@@ -42,7 +44,7 @@ class LitAudioLDM(LightningModule):
         objective: What training minimises.
         conditioning: What the UNet is conditioned on.
         sampler: How sound is generated in `test`, `predict` and while training.
-        metrics: Scores of generated against recorded clips, by name; computed in `test`.
+        protocol: Metrics of generated against recorded clips, computed in `test`, and in `fit` where `scores` asks for it.
         optimizer: Takes the trainable weights; its learning rate is reached after warm-up and then kept.
         warmup_steps: Optimizer steps of linear warm-up.
         ema_decay: Decay in [0, 1) of the moving average of the trainable weights that is validated and saved; null for none.
@@ -58,7 +60,7 @@ class LitAudioLDM(LightningModule):
         objective: Objective | None = None,
         conditioning: Conditioning | None = None,
         sampler: Sampler | None = None,
-        metrics: dict[str, Metric] | None = None,
+        protocol: Protocol | None = None,
         optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4),
         warmup_steps: int = 20,
         ema_decay: float | None = 0.999,
@@ -79,7 +81,8 @@ class LitAudioLDM(LightningModule):
         self.objective = objective or Epsilon()
         self.conditioning = conditioning or Conditioning()
         self.sampler = sampler or Sampler()
-        self.metrics = nn.ModuleDict(metrics or {})
+        self.protocol = protocol
+        self.evaluation: Evaluation | None = None
         self.optimizer = optimizer
         self.warmup_steps = warmup_steps
         self.ema = None if ema_decay is None else EMA(ema_decay)
@@ -111,7 +114,7 @@ class LitAudioLDM(LightningModule):
         if stage == "fit":
             data.num_training_batches()  # refuses a run without steps before any clip is encoded
         self.backbone.to(self.trainer.strategy.root_device)
-        self._encode(data, waveforms=stage == "test" and bool(self.metrics))
+        self._encode(data, waveforms=stage == "test" and self.protocol is not None)
         if str(self.trainer.precision) == "bf16-mixed":
             for weight in self.backbone.unet.parameters():
                 if not weight.requires_grad:
@@ -225,21 +228,32 @@ class LitAudioLDM(LightningModule):
 
     # ------------------------------------------------------------------ generated sound
 
+    def on_test_start(self) -> None:
+        """Show metrics that look for copies what the model was trained on, each process its share."""
+        if self.protocol is not None and self.protocol.asks_for("train"):
+            clips = self.data.waveforms("train")
+            for index in range(self.trainer.global_rank, len(clips), self.trainer.world_size):
+                item = clips[index]
+                waveform = item["waveform"][None].to(self.device)
+                self.protocol.update(train=AudioBatch([item["id"]], waveform, self.backbone.sample_rate, [item["caption"]]))
+
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Held-out loss of the test clips, and scores of what their captions sound like."""
         self.held_out_loss.update(batch["id"], self._held_out(batch))
-        if self.metrics:
+        if self.protocol is not None:
             preds = self.generate(batch["prompt_embeds"], [(self.seed, one, 0) for one in batch["id"]])
-            for metric in self.metrics.values():
-                metric.update(ids=batch["id"], preds=preds, target=batch["waveform"])
+            sides = {"preds": preds, "target": batch["waveform"]}
+            ids, rate, captions = batch["id"], self.backbone.sample_rate, batch["caption"]
+            self.protocol.update(**{side: AudioBatch(ids, waveform, rate, captions) for side, waveform in sides.items()})
 
     def on_test_epoch_end(self) -> None:
-        """Log every score."""
-        scores = {"test/loss": self.held_out_loss.compute()}
-        scores |= {f"test/{name}": metric.compute() for name, metric in self.metrics.items()}
-        self.log_dict(scores, sync_dist=False)
-        for metric in (self.held_out_loss, *self.metrics.values()):
-            metric.reset()
+        """Log every score and its interval."""
+        self.log("test/loss", self.held_out_loss.compute(), sync_dist=False)
+        self.held_out_loss.reset()
+        if self.protocol is not None:
+            self.evaluation = self.protocol.evaluation(self.seed, self.data.ids_by_class("test"))
+            self.log_dict({f"test/{name}": score.value for name, score in self.evaluation.scores.items()}, sync_dist=False)
+            self.protocol.reset()
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
         """Generate a clip for every test caption; rows with `id`, `prompt` and `waveform` (T,)."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.data.base import AudioDataModule, Clip
 from audioldm_lit.metrics.base import ClipMetric
+from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.objectives.denoising import Epsilon
 
 
@@ -43,11 +44,13 @@ class Flat(AudioDataModule):
 
 
 class Level(ClipMetric):
-    def update(self, ids, preds, target):
-        self.add(ids, preds.double().square().mean(dim=1))
+    sides = ("preds",)
 
-    def compute(self):
-        return self.gathered().mean()
+    def update(self, preds, target=None):
+        self.add("preds", preds.ids, preds.waveform.double().square().mean(dim=1))
+
+    def measure(self, preds):
+        return Estimate.of_mean(preds.values[:, 0])
 """
 
 YAML = """
@@ -59,7 +62,7 @@ model:
   backbone: {model}
   adapter: mytrick.BiasOnly
   objective: {{class_path: mytrick.Huber, init_args: {{delta: 0.5}}}}
-  metrics: {{level: mytrick.Level}}
+  protocol: {{class_path: audioldm_lit.metrics.protocol.Protocol, init_args: {{name: mine, metrics: {{level: mytrick.Level}}}}}}
   sampler: {{num_inference_steps: 2}}
 """
 

@@ -11,6 +11,8 @@ from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.cli import main
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.metrics.base import ClipMetric
+from audioldm_lit.metrics.estimate import Estimate
+from audioldm_lit.metrics.protocol import Protocol
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.sampling import Sampler
 
@@ -19,12 +21,14 @@ from runs import SHORT, arguments, run_folder
 
 
 class Loudness(ClipMetric):
-    def update(self, ids, preds, target):
-        assert preds.shape == target.shape
-        self.add(ids, target.square().mean(dim=1))
+    sides = ("preds",)
 
-    def compute(self):
-        return self.gathered().mean()
+    def update(self, preds, target=None):
+        assert preds.waveform.shape == target.waveform.shape
+        self.add("preds", preds.ids, target.waveform.square().mean(dim=1))
+
+    def measure(self, preds):
+        return Estimate.of_mean(preds.values[:, 0])
 
 
 @pytest.fixture
@@ -75,7 +79,10 @@ def test_run_stopped_midway_continues_exactly(workdir, tiny_folder, data, accumu
 def test_fit_then_test_works_on_the_same_objects(workdir, tiny_folder, data):
     clips = ESC50(**data, duration=SHORT)
     model = LitAudioLDM(
-        PeftAdapter(), backbone=str(tiny_folder), metrics={"loudness": Loudness()}, sampler=Sampler(num_inference_steps=1)
+        PeftAdapter(),
+        backbone=str(tiny_folder),
+        protocol=Protocol("loudness", {"loudness": Loudness()}, peak=None),
+        sampler=Sampler(num_inference_steps=1),
     )
     trainer = Trainer(
         max_steps=1, val_check_interval=1, check_val_every_n_epoch=None, accelerator="cpu", logger=False, enable_progress_bar=False

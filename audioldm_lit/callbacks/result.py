@@ -8,6 +8,7 @@ import torch
 from lightning import Callback, Trainer
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from audioldm_lit.adapters.file import save_adapter
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
@@ -31,8 +32,7 @@ class Result(Callback):
             return
         folder = rank_zero_folder(trainer)
         checkpoint = torch.load(best, weights_only=True, map_location="cpu")
-        ours = checkpoint["audioldm_lit"]
-        weights = ours["ema"]["average"] if ours["ema"] else checkpoint["state_dict"]
+        weights = final_weights(checkpoint)
         adapter = folder / "adapter.safetensors"
         prediction_type = pl_module.objective.prediction_type
         save_adapter(adapter, pl_module.adapter, weights, pl_module.base_fingerprint, prediction_type)
@@ -52,6 +52,12 @@ class Result(Callback):
         }
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         show(result, Console())
+
+
+def final_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """What a checkpoint is used with after training: the averaged weights where there are any."""
+    average = checkpoint["audioldm_lit"]["ema"]
+    return average["average"] if average else checkpoint["state_dict"]
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from audioldm_lit.adapters.file import load_adapter
 from audioldm_lit.audio import write
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.manifest import Entry, write_manifest
 from audioldm_lit.module import NANO
@@ -58,7 +59,7 @@ def generate(
     if num_candidates < 1 or batch_size < 1:
         raise InputError("--num_candidates and --batch_size must be at least 1.")
     sampler = sampler or Sampler()
-    target = _device(device)
+    target = device_named(device)
     model, base, prediction_type = _load(backbone, adapter)
     model.to(target)
     num_samples = round((duration or model.window) * model.sample_rate)
@@ -94,14 +95,6 @@ def _load(backbone: str, adapter: Path | None) -> tuple[Backbone, str, str]:
         added, prediction_type = load_adapter(adapter, model)
         added.merge(model)
     return model.eval(), base, prediction_type
-
-
-def _device(name: str) -> torch.device:
-    """The device of a name, the GPU where `auto` finds one."""
-    try:
-        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    except RuntimeError as error:
-        raise InputError(f"--device is '{name}'; use cpu, cuda, cuda:1, mps or auto.") from error
 
 
 def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str]:

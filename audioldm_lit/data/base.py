@@ -143,12 +143,23 @@ class AudioDataModule(LightningDataModule, ABC):
         """Make the data sets of the stage and refuse what is missing before anything is computed."""
         self.datasets = {}  # an earlier stage's are encoded by now
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
-            clips = list(self.clips(split))
-            _check(clips, split, self.root)
-            if split == "train" and self.shots is not None:
-                clips = few_shot(clips, self.shots, self.seed)
-            clips.sort(key=lambda clip: clip.id)  # batches must not depend on the order in which a file system lists files
-            self.datasets[split] = ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
+            self.datasets[split] = self.waveforms(split)
+
+    def waveforms(self, split: Split) -> ClipDataset:
+        """The clips of a split, the few shots of `train`, as waveforms, sorted by id."""
+        clips = list(self.clips(split))
+        _check(clips, split, self.root)
+        if split == "train" and self.shots is not None:
+            clips = few_shot(clips, self.shots, self.seed)
+        clips.sort(key=lambda clip: clip.id)  # batches must not depend on the order in which a file system lists files
+        return ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
+
+    def ids_by_class(self, split: Split) -> dict[str, list[str]]:
+        """Ids of the split's clips by class; nothing where all are of one."""
+        by_label: dict[str, list[str]] = defaultdict(list)
+        for clip in sorted(self.clips(split), key=lambda clip: clip.id):
+            by_label[clip.label].append(clip.id)
+        return dict(by_label) if len(by_label) > 1 else {}
 
     def train_dataloader(self) -> DataLoader:
         """Endless shuffled training batches, `trainer.max_steps` of them."""

@@ -77,9 +77,9 @@ class Folder(AudioDataModule):
         """Clips of a folder without a table."""
         clips: list[Clip] = []
         for entry in sorted(self.root.iterdir()):
-            if not _visible(entry):
+            if not visible(entry):
                 continue
-            found = [self._from_file(path) for path in _recordings(entry)]
+            found = [self._from_file(path) for path in recordings(entry)]
             if entry.is_dir() and not found:
                 raise InputError(f"{entry}: this class has no audio file; add clips or remove the folder.")
             clips += found
@@ -96,16 +96,17 @@ class Folder(AudioDataModule):
         return Clip(name.as_posix(), path, caption, label, source=name.with_suffix("").as_posix())
 
 
-def _visible(path: Path) -> bool:
+def visible(path: Path) -> bool:
+    """Whether an entry of a folder is meant for people."""
     return not path.name.startswith(".") and path.name != "__MACOSX"
 
 
-def _recordings(entry: Path) -> Iterator[Path]:
+def recordings(entry: Path) -> Iterator[Path]:
     """Audio files at or below an entry of the root."""
     if entry.is_dir():
         for inner in sorted(entry.iterdir()):
-            if _visible(inner):
-                yield from _recordings(inner)
+            if visible(inner):
+                yield from recordings(inner)
     elif entry.suffix.lower() in UNREADABLE:
         raise InputError(f"{entry}: {entry.suffix} files cannot be read; convert it to WAV or FLAC, or remove it.")
     elif entry.suffix.lower() in AUDIO:

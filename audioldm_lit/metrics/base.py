@@ -1,46 +1,150 @@
-"""The metric seam: values that belong to clips, gathered over processes without counting one twice."""
+"""The metric seam: an extractor's rows for the clips of each side, and a pure function of those rows.
 
-from abc import ABC
+Rows are gathered from all processes, dropped where a clip came twice (distributed loaders repeat a few to fill the last round) and
+sorted by clip, so that a value is the same, bit for bit, on one process and on many.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from audioldm_lit import noise
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.estimate import Estimate
+from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Feature rows of a set of clips, sorted by clip.
+
+    Attributes:
+        values: (R, D), as extracted.
+        clip: (R,) index of each row's clip, 0 to N - 1, ascending.
+        ids: (N,) number of each clip's name (`noise.number`), ascending.
+    """
+
+    values: Tensor
+    clip: Tensor
+    ids: Tensor
+
+    @property
+    def num_clips(self) -> int:
+        """N."""
+        return len(self.ids)
+
+    def take(self, clips: Tensor) -> "Rows":
+        """The rows of some clips, given by ascending indices or by a mask (N,)."""
+        mask = torch.zeros(self.num_clips, dtype=torch.bool, device=self.ids.device)
+        mask[clips] = True
+        kept = mask[self.clip]
+        index = mask.cumsum(0) - 1
+        return Rows(self.values[kept], index[self.clip[kept]], self.ids[mask])
+
+    def named(self, names: Sequence[str]) -> "Rows":
+        """The rows of the clips of these names."""
+        numbers = torch.tensor([noise.number(name) for name in names], dtype=torch.int64, device=self.ids.device)
+        return self.take(torch.isin(self.ids, numbers))
+
+    def mean(self) -> Tensor:
+        """(N, D) float64: each clip's mean row."""
+        sums = torch.zeros(self.num_clips, self.values.shape[1], dtype=torch.float64, device=self.values.device)
+        return sums.index_add_(0, self.clip, self.values.double()) / self.clip.bincount(minlength=self.num_clips)[:, None]
 
 
 class ClipMetric(Metric, ABC):
-    """Base of metrics that keep one row a clip.
+    """Base of every metric: rows for each side's clips, and `measure`, a pure function of them.
 
-    Rows are gathered from all processes, dropped where a clip came twice (distributed loaders repeat a few to fill the last
-    round), and sorted by clip, so that the value is the same for one process and for many.
+    A subclass implements `measure`, and either is given an extractor or implements `update` and calls `add` there. As input to
+    `update` a metric accepts batches of clips: `preds`, generated, and `target`, recorded; either may be absent.
 
-    Subclasses implement `update(ids, preds, target)`, which calls `add`, and `compute()`, which calls `gathered`. In `test`,
-    `preds` are generated waveforms (B, T), `target` the recordings (B, T), both at the model's sample rate.
+    Args:
+        extractor: What turns clips into rows.
+        features: Which of the extractor's features are the rows.
+        **kwargs: See `torchmetrics.Metric`.
     """
 
     full_state_update = False
-    clip_ids: list[Tensor]
-    rows: list[Tensor]
+    is_differentiable = False
+    sides: tuple[str, ...] = ("preds", "target")  # what `measure` is given, in this order
+    floor = False  # whether recordings against recordings give a lower end to read the value by
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("clip_ids", default=[], dist_reduce_fx="cat")
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
+    def __init__(self, extractor: Extractor | None = None, features: str = "embedding", **kwargs: Any) -> None:
+        super().__init__(dist_sync_fn=_gather, **kwargs)
+        self.extractor = extractor
+        self.features = features
+        for side in self.sides:
+            for state in ("ids", "places", "rows"):
+                self.add_state(f"{side}_{state}", default=[], dist_reduce_fx="cat")
 
-    def add(self, ids: Sequence[str], rows: Tensor) -> None:
-        """Keep rows (B,) or (B, D) of the clips named `ids`."""
-        numbers = [noise.number(one) for one in ids]
-        self.clip_ids.append(torch.tensor(numbers, dtype=torch.int64, device=rows.device))
-        self.rows.append(rows.detach())
+    def update(self, preds: AudioBatch | None = None, target: AudioBatch | None = None) -> None:
+        """Extract and keep the rows of generated and recorded clips."""
+        for side, batch in (("preds", preds), ("target", target)):
+            if batch is not None and side in self.sides:
+                # A clip without caption has no similarity to one; NaN is refused in `measure`, a missing row would go unnoticed.
+                nothing = batch.waveform.new_full((len(batch.ids), 1), torch.nan)
+                self.add(side, batch.ids, self.extractor(batch).get(self.features, nothing))
 
-    def gathered(self) -> Tensor:
-        """Rows (N,) or (N, D) of every clip once, sorted by clip."""
-        rows, ids = dim_zero_cat(self.rows), dim_zero_cat(self.clip_ids)
-        ids, order = ids.sort(stable=True)
+    def add(self, side: str, ids: Sequence[str], rows: Tensor) -> None:
+        """Keep rows of the clips named `ids`: (B,) or (B, D), one a clip, or (B, R, D), R a clip."""
+        rows = rows.detach()
+        if rows.ndim < 3:
+            rows = rows.reshape(len(ids), 1, -1)
+        numbers = torch.tensor([noise.number(one) for one in ids], dtype=torch.int64, device=rows.device)
+        places = torch.arange(rows.shape[1], device=rows.device)
+        getattr(self, f"{side}_ids").append(numbers.repeat_interleave(len(places)))
+        getattr(self, f"{side}_places").append(places.repeat(len(ids)))
+        getattr(self, f"{side}_rows").append(rows.flatten(0, 1))
+
+    def gathered(self) -> list[Rows]:
+        """The rows of every side, of all processes."""
+        with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
+            return [self._rows(side) for side in self.sides]
+
+    def _rows(self, side: str) -> Rows:
+        parts = [getattr(self, f"{side}_{state}") for state in ("ids", "places", "rows")]
+        if not len(parts[0]):
+            raise InputError(f"{type(self).__name__} was given no clips as `{side}`.")
+        ids, places, rows = (part if isinstance(part, Tensor) else torch.cat(part) for part in parts)
+        order = places.sort(stable=True).indices
+        order = order[ids[order].sort(stable=True).indices]  # by clip, then by place in the clip, then by rank
+        ids, places, rows = ids[order], places[order], rows[order]
         first = torch.ones_like(ids, dtype=torch.bool)
-        first[1:] = ids[1:] != ids[:-1]
-        return rows[order][first]
+        first[1:] = (ids[1:] != ids[:-1]) | (places[1:] != places[:-1])
+        names, clip = ids[first].unique_consecutive(return_inverse=True)
+        return Rows(rows[first], clip, names)
+
+    @abstractmethod
+    def measure(self, *sides: Rows) -> Estimate:
+        """The value and each clip's influence on it, from the rows of each of `sides`; a pure function."""
+
+    def compute(self) -> Tensor:
+        """The value alone, a float64 scalar."""
+        return torch.tensor(self.measure(*self.gathered()).value, dtype=torch.float64)
+
+
+def paired(preds: Rows, target: Rows) -> tuple[Tensor, Tensor]:
+    """Mean rows (N, D) of generated clips and of the recordings of the same ids, in the same order.
+
+    Raises:
+        InputError: If a generated clip has no recording of its id.
+    """
+    alone = ~torch.isin(preds.ids, target.ids)
+    if alone.any():
+        raise InputError(f"{int(alone.sum())} of {preds.num_clips} generated clips have no recording of the same id.")
+    return preds.mean(), target.mean()[torch.searchsorted(target.ids, preds.ids)]
+
+
+def _gather(state: Tensor, group: Any = None) -> list[Tensor]:
+    """A state of all processes, in order of rank; any may be empty.
+
+    torchmetrics' own gathering takes a process without clips for one of another dtype and shape, and waits forever or fails.
+    """
+    everyone: list[Tensor | None] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(everyone, state.cpu(), group)
+    return [part.to(state.device) for part in everyone if len(part)] or [state]

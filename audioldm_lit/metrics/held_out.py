@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from audioldm_lit.metrics.base import ClipMetric
+from audioldm_lit.metrics.base import ClipMetric, Rows
+from audioldm_lit.metrics.estimate import Estimate
 
 
 class HeldOutLoss(ClipMetric):
@@ -15,12 +16,12 @@ class HeldOutLoss(ClipMetric):
     """
 
     higher_is_better = False
-    is_differentiable = False
+    sides = ("preds",)
 
     def update(self, ids: Sequence[str], loss: Tensor) -> None:
         """Add the clips' losses."""
-        self.add(ids, loss.double())
+        self.add("preds", ids, loss.double())
 
-    def compute(self) -> Tensor:
+    def measure(self, preds: Rows) -> Estimate:
         """Mean over clips."""
-        return self.gathered().mean()
+        return Estimate.of_mean(preds.values[:, 0])

@@ -1,0 +1,67 @@
+"""The verb `evaluate`."""
+
+from json import dumps
+from pathlib import Path
+
+from rich.console import Console
+
+from audioldm_lit.device import device_named
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import cache_folder
+from audioldm_lit.metrics.protocol import load_protocol
+from audioldm_lit.metrics.scoring import score_files
+from audioldm_lit.metrics.tables import show, to_csv, to_latex
+
+
+def evaluate(
+    generated: Path,
+    reference: Path,
+    protocol: str = "embedded",
+    compare: Path | None = None,
+    training: Path | None = None,
+    strict: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    cache_dir: Path | None = None,
+    json: Path | None = None,
+    csv: Path | None = None,
+    latex: Path | None = None,
+) -> None:
+    """Score any system's clips against recordings, with intervals.
+
+    Clips are given as a folder of audio files, a CSV (columns `file`; optional `id`, `caption`, `label`) or a manifest.json. An id
+    is a file's path without its suffix; generated and recorded clips pair by it.
+
+    Args:
+        generated: Clips to score.
+        reference: Recordings to score them against.
+        protocol: Name of a file in configs/protocol/, or a path: which metrics, on which features.
+        compare: Clips of a second system, scored alike and compared with the first: better, worse or cannot tell.
+        training: Recordings the system was trained on, to look for copies of them.
+        strict: Refuse clips that are stereo, silent, clipped, short or of another rate, files that are no audio, and metrics that
+            cannot be computed, for all of which the passport otherwise states a rule.
+        seed: Of the intervals' resampling.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
+        cache_dir: Folder of features that were extracted before; by default under `~/.cache`.
+        json: File for values, intervals and passport.
+        csv: File for one line a metric and class.
+        latex: File for a table.
+    """
+    chosen = load_protocol(protocol)
+    chosen.keep_features((cache_dir or cache_folder()) / "features")
+    chosen.to(device_named(device))
+    systems = {path.resolve().stem: path for path in (generated, compare) if path is not None}
+    if compare is not None and len(systems) < 2:
+        raise InputError(f"--generated and --compare are both called '{generated.resolve().stem}'; rename one folder.")
+    results = {name: score_files(chosen, path, reference, training, strict, seed) for name, path in systems.items()}
+    console = Console()
+    show(results, console)
+    for name, result in results.items():
+        for rule, count in result.passport["rules"].items():
+            console.print(f"{name}: {count} files {rule}", soft_wrap=True, highlight=False)
+    first, *second = [result.as_dict() for result in results.values()]
+    content = {**first, "compare": second[0]} if second else first
+    for path, text in ((json, dumps(content, indent=2) + "\n"), (csv, to_csv(results)), (latex, to_latex(results))):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")

@@ -1,0 +1,60 @@
+"""The scores of one system with their passport, and what may stand beside them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.score import Score
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one system.
+
+    Attributes:
+        scores: By metric.
+        passport: Everything the values depend on; `sha256` is the hash of what two systems must share to be compared.
+        not_computed: Reasons, by metric.
+    """
+
+    scores: Mapping[str, Score]
+    passport: Mapping[str, Any]
+    not_computed: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        figures = {name: score.as_dict() for name, score in self.scores.items()}
+        return {"metrics": figures, "not_computed": dict(self.not_computed), "passport": dict(self.passport)}
+
+
+def stamp(shared: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A passport from what two systems must share and from each side's clips; the reference's and training's are shared too."""
+    shared = {**shared, **{side: clips for side, clips in sides.items() if side != "preds"}}
+    digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+    return {**shared, "preds": sides["preds"], "sha256": digest}
+
+
+def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse to put systems in one table, given by name and passport, unless they were scored alike.
+
+    Raises:
+        InputError: Names the first entry that differs.
+    """
+    (first, passport), *others = systems.items()
+    for name, other in others:
+        if other["sha256"] == passport["sha256"]:
+            continue
+        for entry in sorted({*passport, *other} - {"sha256", "preds"}):
+            here, there = passport.get(entry), other.get(entry)
+            if here != there:
+                raise InputError(
+                    f"{first} and {name} were scored differently: {entry} is {_brief(here)} and {_brief(there)}; score both alike."
+                )
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 120 else f"{text[:120]} ..."

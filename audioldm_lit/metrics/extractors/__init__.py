@@ -1,0 +1,1 @@
+"""Networks and formulas that turn clips into features, one file each."""

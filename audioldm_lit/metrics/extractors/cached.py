@@ -1,0 +1,71 @@
+"""Features kept on disk: the same clips are scored again and again, above all the reference's."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+
+
+class Cached(Extractor):
+    """An extractor that finds the features of a clip it has seen before.
+
+    The key is a hash of the samples themselves, their rate, the caption and the extractor's passport; so nothing stale is found,
+    whatever happens to files, weights or settings.
+
+    Args:
+        extractor: What makes the features.
+        folder: Where they are kept, one file a clip.
+    """
+
+    def __init__(self, extractor: Extractor, folder: Path) -> None:
+        self.extractor = extractor
+        self.name = extractor.name
+        self.sample_rate = extractor.sample_rate
+        self.min_samples = extractor.min_samples
+        key = hashlib.sha256(json.dumps(extractor.passport(), sort_keys=True).encode()).hexdigest()[:16]
+        self.folder = folder / f"{extractor.name.split('/')[-1].replace(':', '-')}-{key}"
+
+    def extract(self, batch: AudioBatch) -> dict[str, Tensor]:
+        """Read what is known, extract the rest together."""
+        paths = [self.folder / f"{key}.safetensors" for key in self._keys(batch)]
+        missing = [index for index, path in enumerate(paths) if not path.is_file()]
+        if missing:
+            captions = batch.captions and [batch.captions[index] for index in missing]
+            part = AudioBatch([batch.ids[index] for index in missing], batch.waveform[missing], batch.sample_rate, captions)
+            extracted = self.extractor.extract(part)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for row, index in enumerate(missing):
+                _save({name: rows[row].cpu().clone() for name, rows in extracted.items()}, paths[index])
+        clips = [load_file(path, device=str(batch.waveform.device)) for path in paths]
+        return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
+
+    def embed(self, waveform: Tensor, captions: Sequence[str] | None) -> dict[str, Tensor]:
+        """As the extractor does."""
+        return self.extractor.embed(waveform, captions)
+
+    def passport(self) -> dict[str, Any]:
+        """The extractor's."""
+        return self.extractor.passport()
+
+    @staticmethod
+    def _keys(batch: AudioBatch) -> list[str]:
+        captions = batch.captions or [""] * len(batch.ids)
+        samples = batch.waveform.float().cpu().contiguous().numpy()
+        return [
+            hashlib.sha256(f"{batch.sample_rate} {caption}\x1f".encode() + one.tobytes()).hexdigest()
+            for one, caption in zip(samples, captions, strict=True)
+        ]
+
+
+def _save(features: dict[str, Tensor], path: Path) -> None:
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    save_file(features, unfinished)
+    os.replace(unfinished, path)

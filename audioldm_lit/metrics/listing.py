@@ -1,0 +1,90 @@
+"""Which clips a folder, table or manifest holds, whatever system made them."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from audioldm_lit.data.base import Clip
+from audioldm_lit.data.folder import AUDIO, recordings, visible
+from audioldm_lit.data.table import read_table
+from audioldm_lit.errors import InputError
+
+
+def list_clips(source: Path) -> list[Clip]:
+    """List clips to score, sorted by id.
+
+    Args:
+        source: A folder of audio files, with a `manifest.json` (as `generate` and `predict` write it) or a `metadata.csv` (columns
+            `file`; optional `id`, `caption`, `label`) that describes them or without; or such a file itself. Without either, every
+            audio file below the folder is a clip, and its class the top sub-folder it lies in.
+
+    Returns:
+        The clips. An id is the file's path without suffix, or what the table or manifest says.
+
+    Raises:
+        InputError: If there is nothing, an id comes twice or a file is missing.
+    """
+    if source.is_dir():
+        described = [source / name for name in ("manifest.json", "metadata.csv") if (source / name).is_file()]
+        clips = _from_file(described[0]) if described else _from_folder(source)
+    elif source.is_file():
+        clips = _from_file(source)
+    else:
+        raise InputError(f"{source}: no such folder or file; give a folder of audio files, a CSV or a manifest.json.")
+    if not clips:
+        raise InputError(f"{source}: holds no audio file ({', '.join(sorted(AUDIO))}); correct the path.")
+    _check(clips, source)
+    return sorted(clips, key=lambda clip: clip.id)
+
+
+def left_out(source: Path) -> list[str]:
+    """Names of visible files below a folder that are no audio and describe none."""
+    if not source.is_dir():
+        return []
+    known = {*AUDIO, ".csv", ".json", ".txt"}
+    return sorted(str(path) for path in source.rglob("*") if path.is_file() and visible(path) and path.suffix.lower() not in known)
+
+
+def _from_folder(folder: Path) -> list[Clip]:
+    clips = []
+    for path in (path for entry in sorted(folder.iterdir()) if visible(entry) for path in recordings(entry)):
+        name = path.relative_to(folder)
+        clips.append(Clip(name.with_suffix("").as_posix(), path, "", name.parts[0] if len(name.parts) > 1 else ""))
+    return clips
+
+
+def _from_file(path: Path) -> list[Clip]:
+    if path.suffix.lower() == ".json":
+        return _from_manifest(path)
+    folder = path.parent
+    return [
+        Clip(_plain(row.get("id") or row["file"]), folder / row["file"], row.get("caption", ""), row.get("label", ""))
+        for _, row in read_table(path, folder, "file", ())
+    ]
+
+
+def _from_manifest(path: Path) -> list[Clip]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["clips"]
+        clips = [(row["id"], row["file"], row.get("prompt", ""), row.get("candidate", 0)) for row in rows]
+    except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is no manifest of generated clips ({error}); give the folder that `generate` wrote.") from error
+    several = Counter(one[0] for one in clips)
+    return [
+        Clip(_plain(name) if several[name] == 1 else f"{_plain(name)} #{candidate}", path.parent / file, prompt)
+        for name, file, prompt, candidate in clips
+    ]
+
+
+def _plain(name: str) -> str:
+    """An id without the suffix of an audio file, so that `door.wav` and `door.flac` pair."""
+    return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in AUDIO else name
+
+
+def _check(clips: list[Clip], source: Path) -> None:
+    repeated, count = Counter(clip.id for clip in clips).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{source}: {count} clips have the id '{repeated}'; give every clip a name of its own.")
+    for clip in clips:
+        if not clip.path.is_file():
+            raise InputError(f"{clip.path}: no such audio file; correct {source} or make the clip again.")

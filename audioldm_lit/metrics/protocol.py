@@ -1,0 +1,178 @@
+"""A protocol: which metrics on which features, and how clips are brought to them. Values of different protocols do not compare."""
+
+import hashlib
+import inspect
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audioldm_lit import __version__
+from audioldm_lit.audio import resample
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.base import ClipMetric
+from audioldm_lit.metrics.evaluation import Evaluation, stamp
+from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+from audioldm_lit.metrics.extractors.cached import Cached
+from audioldm_lit.metrics.score import score
+
+FOLDERS = (Path("configs/protocol"), Path(__file__).resolve().parents[2] / "configs" / "protocol")
+
+
+class Protocol(nn.Module):
+    """Named metrics and one rule for every clip, generated or recorded.
+
+    Args:
+        name: As printed beside results.
+        metrics: Metrics by name; those with equal extractors share one.
+        version: Raised whenever the settings change.
+        sample_rate: Hz that every clip is brought to first, so that no side gains by its bandwidth.
+        peak: Peak that every clip is scaled to, so that no side gains by its level; null leaves levels alone. Silence stays.
+    """
+
+    def __init__(
+        self, name: str, metrics: dict[str, ClipMetric], version: int = 1, sample_rate: int = 16_000, peak: float | None = 0.5
+    ) -> None:
+        super().__init__()
+        if not metrics:
+            raise InputError(f"protocol '{name}' has no metric; name at least one.")
+        self.name = name
+        self.version = version
+        self.sample_rate = sample_rate
+        self.peak = peak
+        self.metrics = nn.ModuleDict(metrics)
+        self._share_extractors()
+        self.reset()
+
+    @property
+    def extractors(self) -> list[Extractor]:
+        """Every extractor once."""
+        return list(dict.fromkeys(metric.extractor for metric in self.metrics.values() if metric.extractor is not None))
+
+    @property
+    def shortest(self) -> float:
+        """Seconds of the longest window of any extractor; shorter clips are padded."""
+        return max((one.min_samples / one.sample_rate for one in self.extractors), default=0.0)
+
+    def asks_for(self, side: str) -> bool:
+        """Whether any metric needs this side's clips."""
+        return any(side in metric.sides for metric in self.metrics.values())
+
+    def _share_extractors(self) -> None:
+        known: dict[str, Extractor] = {}
+        for metric in self.metrics.values():
+            if metric.extractor is not None:
+                metric.extractor = known.setdefault(json.dumps(metric.extractor.passport(), sort_keys=True), metric.extractor)
+
+    def keep_features(self, folder: Path) -> None:
+        """Keep features on disk from now on, one file a clip."""
+        kept = {extractor: Cached(extractor, folder) for extractor in self.extractors}
+        for metric in self.metrics.values():
+            metric.extractor = kept.get(metric.extractor)
+
+    def prepare(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Bring waveforms (B, T) to the protocol's rate and level."""
+        waveform = resample(waveform.float(), sample_rate, self.sample_rate)
+        if self.peak is None:
+            return waveform
+        peaks = waveform.abs().amax(dim=1, keepdim=True)
+        return torch.where(peaks > 0, waveform * (self.peak / peaks.clamp(min=1e-12)), waveform)
+
+    def update(self, **sides: AudioBatch | None) -> None:
+        """Give a batch of each side (`preds`, `target`, `train`) to the metrics that ask for it."""
+        ready = {side: self._ready(batch) for side, batch in sides.items() if batch is not None}
+        for side, batch in ready.items():
+            for one, waveform in zip(batch.ids, batch.waveform.cpu(), strict=True):
+                self.seen[side][one] = hashlib.sha256(waveform.contiguous().numpy().tobytes()).hexdigest()
+        for metric in self.metrics.values():
+            asked = {side: batch for side, batch in ready.items() if side in metric.sides}
+            if asked and metric.extractor is None:  # it may want to see a clip and its recording at once
+                asked = ready
+            if asked:
+                metric.update(**asked)
+
+    def _ready(self, batch: AudioBatch) -> AudioBatch:
+        waveform = self.prepare(batch.waveform, batch.sample_rate)
+        return AudioBatch(batch.ids, waveform, self.sample_rate, batch.captions)
+
+    def evaluation(self, seed: int = 0, classes: Mapping[str, Sequence[str]] | None = None) -> Evaluation:
+        """Score every metric, and every class of clip names apart; under several processes all must call it, all get the same."""
+        scores, reasons = {}, {}
+        for name, metric in self.metrics.items():
+            try:
+                scores[name] = score(metric, seed, classes)
+            except InputError as error:  # the same on every process: all have the same rows by now
+                reasons[name] = str(error)
+        seen: list[Any] = [self.seen]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            seen = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(seen, self.seen)
+        sides = {side: _fingerprint([part.get(side, {}) for part in seen]) for side in sorted(set().union(*seen))}
+        shared = {**self.passport(), "seed": seed, "n_generated": sides["preds"]["n_clips"]}
+        return Evaluation(scores, stamp(shared, sides), reasons)
+
+    def reset(self) -> None:
+        """Forget all clips."""
+        self.seen: dict[str, dict[str, str]] = defaultdict(dict)  # of each side, each clip's hash by its id
+        for metric in self.metrics.values():
+            metric.reset()
+
+    def passport(self) -> dict[str, Any]:
+        """Everything a value depends on beside the clips."""
+        return {
+            "protocol": {
+                "name": self.name,
+                "version": self.version,
+                "sample_rate": self.sample_rate,
+                "channels": "mean",
+                "resampler": "torchaudio sinc_interp_hann, width 6",
+                "peak": self.peak,
+                "metrics": {name: _settings(metric) for name, metric in self.metrics.items()},
+            },
+            "extractors": {extractor.name: extractor.passport() for extractor in self.extractors},
+            "code_version": __version__,
+        }
+
+
+def load_protocol(name: str) -> Protocol:
+    """Make the protocol of a YAML file, or of a name under `configs/protocol/`.
+
+    Raises:
+        InputError: If there is none, or it is wrong.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    candidates = [Path(name), *(folder / f"{name}.yaml" for folder in FOLDERS)]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        known = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
+        raise InputError(f"--protocol is '{name}'; give a YAML file or one of {', '.join(known)}.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Protocol, "protocol")
+    try:
+        return parser.instantiate_classes(parser.parse_args(["--protocol", str(path)])).protocol
+    except ArgumentError as error:
+        raise InputError(f"{path}: is no protocol ({str(error).splitlines()[-1].strip()}).") from error
+
+
+def _fingerprint(parts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Number of clips, and hashes of their ids and of their samples, from what every process saw."""
+    clips = sorted({one: digest for part in parts for one, digest in part.items()}.items())
+    ids = "\n".join(one for one, _ in clips)
+    return {
+        "n_clips": len(clips),
+        "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
+        "audio_sha256": hashlib.sha256("".join(digest for _, digest in clips).encode()).hexdigest(),
+    }
+
+
+def _settings(metric: ClipMetric) -> dict[str, Any]:
+    """A metric's class and settings as plain values."""
+    names = [name for name in inspect.signature(type(metric).__init__).parameters if name not in ("self", "extractor", "kwargs")]
+    settings = {name: getattr(metric, name) for name in names if hasattr(metric, name)}
+    extractor = metric.extractor.name if metric.extractor is not None else None
+    return {"class": f"{type(metric).__module__}.{type(metric).__qualname__}", "extractor": extractor, **settings}

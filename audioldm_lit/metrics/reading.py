@@ -1,0 +1,76 @@
+"""Files to clips for scoring: one stated rule for everything that is not a plain mono clip at the protocol's rate."""
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from audioldm_lit.audio import read_channels, resample
+from audioldm_lit.data.base import Clip
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.extractors.base import AudioBatch
+
+RULES = {
+    "stereo": "channels are averaged",
+    "resampled": "brought to the protocol's rate",
+    "silent": "scored as silence",
+    "clipped": "scored as it is",
+    "padded": "shorter than an extractor's window, padded with zeros",
+    "not audio": "passed over",
+}
+FULL_SCALE = 0.999
+RUN = 3  # samples in a row at full scale that make a clip clipped
+
+
+class Reader:
+    """Reads clips and notes which rule each one needed.
+
+    Args:
+        sample_rate: The protocol's rate in Hz.
+        shortest: Seconds of the longest window of any extractor.
+        strict: Refuse what would need a rule.
+    """
+
+    def __init__(self, sample_rate: int, shortest: float, strict: bool) -> None:
+        self.sample_rate = sample_rate
+        self.shortest = shortest
+        self.strict = strict
+        self.applied: dict[str, list[str]] = defaultdict(list)
+
+    def batch(self, clip: Clip) -> AudioBatch:
+        """A clip as a batch of its own: its features cannot hang on what it is batched with."""
+        return AudioBatch([clip.id], self.read(clip)[None], self.sample_rate, [clip.caption] if clip.caption else None)
+
+    def read(self, clip: Clip) -> Tensor:
+        """A clip as mono at the protocol's rate, (T,).
+
+        Raises:
+            InputError: If it cannot be read, or needs a rule and `strict` was asked for.
+        """
+        channels, rate = read_channels(clip.path)
+        found = {
+            "stereo": len(channels) > 1,
+            "resampled": rate != self.sample_rate,
+            "silent": not channels.any(),
+            "clipped": is_clipped(channels),
+            "padded": channels.shape[1] / rate < self.shortest,
+        }
+        for rule in (rule for rule, needed in found.items() if needed):
+            self.note(rule, str(clip.path))
+        return resample(channels.mean(dim=0), rate, self.sample_rate)
+
+    def note(self, rule: str, path: str) -> None:
+        """Note that a file needed a rule."""
+        if self.strict:
+            raise InputError(f"{path}: is {rule} ({RULES[rule]}); mend it, or leave --strict out.")
+        self.applied[rule].append(path)
+
+    def counts(self) -> dict[str, int]:
+        """How many files needed each rule."""
+        return {f"{rule}: {RULES[rule]}": len(paths) for rule, paths in sorted(self.applied.items())}
+
+
+def is_clipped(channels: Tensor) -> bool:
+    """Whether a waveform (C, T) stays at full scale for several samples in a row."""
+    full = (channels.abs() >= FULL_SCALE).to(torch.int32)
+    return full.shape[1] >= RUN and bool((full.unfold(1, RUN, 1).sum(dim=2) == RUN).any())

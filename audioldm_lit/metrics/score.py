@@ -1,0 +1,183 @@
+"""Scores as people and programs read them, and the comparison of two."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audioldm_lit import noise
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.base import ClipMetric, Rows
+from audioldm_lit.metrics.estimate import Estimate, bootstrap_t
+
+FLOOR_SPLITS = 5
+TESTED = 20  # clips from which on the intervals' coverage is tested
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """A value with its interval and everything needed to read it.
+
+    Attributes:
+        estimate: The value and the clips' influence on it.
+        sides: The rows of each of the metric's sides.
+        side_names: `preds`, `target` ...
+        higher_is_better: Which way is better.
+        extractor: Whose features it was computed on.
+        interval: 95 % over clips; None where none would cover.
+        floor: Mean value of recordings against other recordings, for distances.
+        floor_clips: Clips on either side of the floor; fewer than generated where the reference is small.
+        classes: Score of every class, without floor.
+        caution: What to mind, in one sentence.
+    """
+
+    estimate: Estimate
+    sides: list[Rows]
+    side_names: tuple[str, ...]
+    higher_is_better: bool | None
+    extractor: str
+    interval: tuple[float, float] | None
+    floor: float | None = None
+    floor_clips: int | None = None
+    classes: dict[str, "Score | str"] = field(default_factory=dict)
+    caution: str = ""
+
+    @property
+    def value(self) -> float:
+        """The metric as the field defines it."""
+        return self.estimate.value
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        figures: dict[str, Any] = {
+            "value": self.value,
+            "interval": self.interval and list(self.interval),
+            "n_clips": self.sides[0].num_clips,
+            "n_rows": len(self.sides[0].values),
+            "extractor": self.extractor,
+        }
+        if "target" in self.side_names:
+            figures["n_reference"] = self.sides[self.side_names.index("target")].num_clips
+        if self.estimate.debiased is not None:
+            figures["debiased"] = self.estimate.debiased
+        if self.floor is not None:
+            figures |= {"floor": self.floor, "floor_clips": self.floor_clips}
+        if self.estimate.details:
+            figures["details"] = self.estimate.details
+        if self.caution:
+            figures["caution"] = self.caution
+        if self.classes:
+            figures["classes"] = {
+                name: {"not_computed": one} if isinstance(one, str) else one.as_dict() for name, one in self.classes.items()
+            }
+        return figures
+
+
+def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]] | None = None) -> Score:
+    """Score what a metric has gathered; under several processes all must call it and all get the same.
+
+    Args:
+        metric: Updated with every clip.
+        seed: Of the resampling and of the floor's splits.
+        classes: Names of the clips of every class, which is scored apart; a class that is too small gets the reason instead.
+
+    Raises:
+        InputError: If there are too few clips.
+    """
+    sides = metric.gathered()
+    if min(side.num_clips for side in sides) < 2:
+        raise InputError(f"{type(metric).__name__} needs at least 2 clips on every side; give more.")
+    whole = _scored(metric, sides, seed)
+    floor, floor_clips = _floor(metric, sides, seed) if metric.floor else (None, None)
+    apart: dict[str, Score | str] = {}
+    for name, clips in (classes or {}).items():
+        try:
+            apart[name] = _scored(metric, _of_class(metric, sides, clips), seed)
+        except InputError as error:
+            apart[name] = str(error)
+    return Score(**{**vars(whole), "floor": floor, "floor_clips": floor_clips, "classes": apart})
+
+
+def _scored(metric: ClipMetric, sides: list[Rows], seed: int) -> Score:
+    estimate = metric.measure(*sides)
+    interval = estimate.interval(seed)
+    count, caution = sides[0].num_clips, estimate.caution
+    if not caution and count < TESTED:
+        caution = f"{count} clips; intervals are tested from {TESTED} clips on"
+    extractor = metric.extractor.name if metric.extractor is not None else ""
+    return Score(estimate, sides, metric.sides, metric.higher_is_better, extractor, interval, caution=caution)
+
+
+def _of_class(metric: ClipMetric, sides: list[Rows], clips: Sequence[str]) -> list[Rows]:
+    parts = [side.named(clips) for side in sides]
+    for name, part in zip(metric.sides, parts, strict=True):
+        if part.num_clips < 2:
+            raise InputError(f"{part.num_clips} clips as `{name}`")
+    return parts
+
+
+def _floor(metric: ClipMetric, sides: list[Rows], seed: int) -> tuple[float, int] | tuple[None, None]:
+    """Mean value of disjoint random parts of the reference, as large as the generated set or half the reference."""
+    preds, target = sides
+    count = min(preds.num_clips, target.num_clips // 2)
+    if count < 2:
+        return None, None
+    values = []
+    for split in range(FLOOR_SPLITS):
+        order = torch.randperm(target.num_clips, generator=noise.generator(seed, "floor", split)).to(target.ids.device)
+        values.append(metric.measure(target.take(order[:count]), target.take(order[count : 2 * count])).value)
+    return sum(values) / FLOOR_SPLITS, count
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a second system differs from a first.
+
+    Attributes:
+        verdict: `better`, `worse` or `cannot tell`, said of the second.
+        difference: Second minus first, of the debiased values; of their logarithms where the metric is a ratio.
+        interval: Its 95 % interval over clips.
+        clips_needed: About how many clips would tell, if the difference is what it seems.
+    """
+
+    verdict: str
+    difference: float
+    interval: tuple[float, float] | None
+    clips_needed: int | None = None
+
+    def __str__(self) -> str:
+        if self.clips_needed is None:
+            return self.verdict
+        return f"{self.verdict}, would need about {self.clips_needed:,} clips"
+
+
+def compare(first: Score, second: Score, seed: int = 0) -> Comparison:
+    """Compare two systems against the same reference; clips of equal ids are paired, the reference's always are."""
+    difference = second.estimate.centre - first.estimate.centre
+    clips = min(first.sides[0].num_clips, second.sides[0].num_clips)
+    span = None
+    if first.estimate.covers and second.estimate.covers:
+        span = bootstrap_t(_difference(first, second), seed)
+    if span is None:
+        return Comparison("cannot tell", difference, None)
+    low, high = difference - span[1], difference - span[0]
+    if low <= 0 <= high:
+        needed = math.ceil(clips * ((high - low) / 2 / abs(difference)) ** 2) if difference else None
+        return Comparison("cannot tell", difference, (low, high), needed)
+    improved = (difference > 0) == first.higher_is_better
+    return Comparison("better" if improved else "worse", difference, (low, high))
+
+
+def _difference(first: Score, second: Score) -> list[Tensor]:
+    """Influence on the difference, paired where both systems have the same clips."""
+    influence = []
+    for number, ones in enumerate(zip(first.estimate.influence, second.estimate.influence, strict=True)):
+        one, other = ones
+        if torch.equal(first.sides[number].ids, second.sides[number].ids) and len(one) == len(other):
+            influence.append(other - one)
+        else:
+            influence += [-one, other]
+    return influence

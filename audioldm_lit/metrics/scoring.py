@@ -1,0 +1,74 @@
+"""From files to scores: every clip is read once and given to every metric of a protocol."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from audioldm_lit.data.base import Clip
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.evaluation import Evaluation
+from audioldm_lit.metrics.listing import left_out, list_clips
+from audioldm_lit.metrics.protocol import Protocol
+from audioldm_lit.metrics.reading import Reader
+
+
+def score_files(
+    protocol: Protocol, generated: Path, reference: Path, training: Path | None = None, strict: bool = False, seed: int = 0
+) -> Evaluation:
+    """Score clips against recordings, see `list_clips`.
+
+    Args:
+        protocol: Metrics; clips it has seen before are forgotten.
+        generated: Clips to score.
+        reference: Recordings to score them against.
+        training: Recordings the system was trained on.
+        strict: Refuse what would need a rule, see `Reader`, and metrics that cannot be computed.
+        seed: Of the intervals' resampling.
+
+    Returns:
+        Scores whose passport also says how many files needed which rule.
+
+    Raises:
+        InputError: If a file cannot be read, nothing can be scored, or `strict` finds something.
+    """
+    protocol.reset()
+    clips, recordings = list_clips(generated), list_clips(reference)
+    trained = list_clips(training) if training is not None else []
+    reader = Reader(protocol.sample_rate, protocol.shortest, strict)
+    for source in (generated, reference, training):
+        for path in left_out(source) if source is not None else ():
+            reader.note("not audio", path)
+    unpaired = {clip.id: clip for clip in recordings}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"scoring {generated.name}", total=len(clips) + len(recordings) + len(trained))
+        for clip in clips:
+            pair = unpaired.pop(clip.id, None)  # metrics of pairs are given both at once
+            protocol.update(preds=reader.batch(clip), target=reader.batch(pair) if pair else None)
+            progress.advance(task, 2 if pair else 1)
+        for side, alone in (("target", unpaired.values()), ("train", trained)):
+            for clip in alone:
+                protocol.update(**{side: reader.batch(clip)})
+                progress.advance(task)
+        progress.update(task, description="computing", total=None)
+        evaluation = protocol.evaluation(seed, _classes(clips, recordings))
+    for name, reason in evaluation.not_computed.items():
+        if strict or not evaluation.scores:
+            raise InputError(f"{generated}: {name} cannot be computed: {reason}")
+    return replace(evaluation, passport={**evaluation.passport, "rules": reader.counts()})
+
+
+def _classes(generated: Sequence[Clip], reference: Sequence[Clip]) -> dict[str, list[str]]:
+    """Ids of both sides' clips by class, where both have several; a generated clip may take its class from its recording."""
+    labels = {clip.id: clip.label for clip in reference}
+    classes: dict[str, set[str]] = defaultdict(set)
+    for clip in reference:
+        classes[clip.label].add(clip.id)
+    made = {clip.id: clip.label or labels.get(clip.id, "") for clip in generated}
+    shared = set(made.values()) & set(classes) - {""}
+    for name, label in made.items():
+        classes[label].add(name)
+    return {label: sorted(classes[label]) for label in sorted(shared)} if len(shared) > 1 else {}
