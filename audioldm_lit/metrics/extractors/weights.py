@@ -1,0 +1,52 @@
+"""Published weights: found, hashed and loaded, without running code from the file."""
+
+import hashlib
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import cache_folder
+
+# PANNs' 16 kHz file also holds its training sampler's clip numbers: int64 arrays, pickled by NumPy 1 under a name that NumPy 2 has
+# moved. To rebuild such arrays is all that this allows.
+CLIP_NUMBERS = [(np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype, np.dtypes.Int64DType]
+
+# How torch.load fails on a file that was cut short or is of another kind.
+UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, ValueError, struct.error, pickle.UnpicklingError)
+
+
+def load_weights(network: nn.Module, path: Path | None, url: str) -> str:
+    """Load a published file into a network, every key of the one matching every key of the other, and freeze the network.
+
+    Args:
+        network: Takes the file's `model` entry, or the whole file where it has none.
+        path: The file; by default it lies under its published name in `$XDG_CACHE_HOME/audioldm_lit/weights`.
+        url: Where it is published.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        InputError: If the file is missing, cannot be read or holds the weights of another network.
+    """
+    path = path or cache_folder() / "weights" / url.rpartition("/")[2]
+    if not path.is_file():
+        raise InputError(f"{path}: no such file of weights; download {url} and put it there, or give the path of your copy.")
+    try:
+        with path.open("rb") as file, torch.serialization.safe_globals(CLIP_NUMBERS):
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise InputError(f"{path}: cannot be read as PyTorch weights; download {url} again.") from error
+    try:
+        network.load_state_dict(content["model"] if isinstance(content, dict) and "model" in content else content)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: holds the weights of another network; download {url} in its place.") from error
+    network.requires_grad_(False).eval()
+    return sha256
