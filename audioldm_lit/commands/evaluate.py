@@ -8,6 +8,7 @@ from rich.console import Console
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder
+from audioldm_lit.metrics.evaluation import compare_systems
 from audioldm_lit.metrics.protocol import load_protocol
 from audioldm_lit.metrics.scoring import score_files
 from audioldm_lit.metrics.tables import show, to_csv, to_latex
@@ -59,8 +60,11 @@ def evaluate(
     for name, result in results.items():
         for rule, count in result.passport["rules"].items():
             console.print(f"{name}: {count} files {rule}", soft_wrap=True, highlight=False)
-    first, *second = [result.as_dict() for result in results.values()]
-    content = {**first, "compare": second[0]} if second else first
+    first, *second = results.values()
+    content = first.as_dict()
+    if second:
+        verdicts = {name: {**vars(one), "verdict": str(one)} for name, one in compare_systems(first, second[0]).items()}
+        content |= {"compare": second[0].as_dict(), "comparison": verdicts}
     for path, text in ((json, dumps(content, indent=2) + "\n"), (csv, to_csv(results)), (latex, to_latex(results))):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)

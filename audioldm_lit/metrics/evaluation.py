@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.score import Score
+from audioldm_lit.metrics.score import Comparison, Score, compare
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,13 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
                 raise InputError(
                     f"{first} and {name} were scored differently: {entry} is {_brief(here)} and {_brief(there)}; score both alike."
                 )
+
+
+def compare_systems(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
+    """How the second system differs from the first, by metric; see `compare` and `check_comparable`."""
+    check_comparable({"the first": first.passport, "the second": second.passport})
+    shared = [name for name in first.scores if name in second.scores]
+    return {name: compare(first.scores[name], second.scores[name]) for name in shared}
 
 
 def _brief(value: Any) -> str:

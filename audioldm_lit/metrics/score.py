@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,21 @@ FLOOR_SPLITS = 5
 TESTED = 20  # clips from which on the intervals' coverage is tested
 
 
+@dataclass(frozen=True)
+class Floor:
+    """What a distance shows between sets of one kind, for sample size alone.
+
+    Attributes:
+        value: Mean over random splits of the reference into two parts that share no clip.
+        excess: By how much as many generated clips exceed it; the sample-size bias of both cancels.
+        num_clips: In either part: as many as were generated, or half the reference. 0 where that is too few.
+    """
+
+    value: float = 0.0
+    excess: float = 0.0
+    num_clips: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Score:
     """A value with its interval and everything needed to read it.
@@ -28,8 +43,7 @@ class Score:
         higher_is_better: Which way is better.
         extractor: Whose features it was computed on.
         interval: 95 % over clips; None where none would cover.
-        floor: Mean value of recordings against other recordings, for distances.
-        floor_clips: Clips on either side of the floor; fewer than generated where the reference is small.
+        floor: Recordings against recordings, for distances.
         classes: Score of every class, without floor.
         caution: What to mind, in one sentence.
     """
@@ -40,8 +54,7 @@ class Score:
     higher_is_better: bool | None
     extractor: str
     interval: tuple[float, float] | None
-    floor: float | None = None
-    floor_clips: int | None = None
+    floor: Floor = Floor()
     classes: dict[str, "Score | str"] = field(default_factory=dict)
     caution: str = ""
 
@@ -49,6 +62,13 @@ class Score:
     def value(self) -> float:
         """The metric as the field defines it."""
         return self.estimate.value
+
+    @property
+    def debiased(self) -> float | None:
+        """The value without its sample-size bias: by the metric's own correction, of too few clips what it exceeds the floor by."""
+        if self.estimate.debiased is None and not self.estimate.covers and self.floor.num_clips:
+            return self.floor.excess
+        return self.estimate.debiased
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -61,10 +81,10 @@ class Score:
         }
         if "target" in self.side_names:
             figures["n_reference"] = self.sides[self.side_names.index("target")].num_clips
-        if self.estimate.debiased is not None:
-            figures["debiased"] = self.estimate.debiased
-        if self.floor is not None:
-            figures |= {"floor": self.floor, "floor_clips": self.floor_clips}
+        if self.debiased is not None:
+            figures["debiased"] = self.debiased
+        if self.floor.num_clips:
+            figures |= {"floor": self.floor.value, "floor_clips": self.floor.num_clips}
         if self.estimate.details:
             figures["details"] = self.estimate.details
         if self.caution:
@@ -91,14 +111,14 @@ def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]
     if min(side.num_clips for side in sides) < 2:
         raise InputError(f"{type(metric).__name__} needs at least 2 clips on every side; give more.")
     whole = _scored(metric, sides, seed)
-    floor, floor_clips = _floor(metric, sides, seed) if metric.floor else (None, None)
+    floor = _floor(metric, *sides, seed=seed) if metric.floor else Floor()
     apart: dict[str, Score | str] = {}
     for name, clips in (classes or {}).items():
         try:
             apart[name] = _scored(metric, _of_class(metric, sides, clips), seed)
         except InputError as error:
             apart[name] = str(error)
-    return Score(**{**vars(whole), "floor": floor, "floor_clips": floor_clips, "classes": apart})
+    return replace(whole, floor=floor, classes=apart)
 
 
 def _scored(metric: ClipMetric, sides: list[Rows], seed: int) -> Score:
@@ -119,17 +139,20 @@ def _of_class(metric: ClipMetric, sides: list[Rows], clips: Sequence[str]) -> li
     return parts
 
 
-def _floor(metric: ClipMetric, sides: list[Rows], seed: int) -> tuple[float, int] | tuple[None, None]:
-    """Mean value of disjoint random parts of the reference, as large as the generated set or half the reference."""
-    preds, target = sides
+def _floor(metric: ClipMetric, preds: Rows, target: Rows, seed: int) -> Floor:
+    """Value and excess at equal counts, means over random parts."""
     count = min(preds.num_clips, target.num_clips // 2)
     if count < 2:
-        return None, None
-    values = []
+        return Floor()
+    floor = ours = 0.0
     for split in range(FLOOR_SPLITS):
-        order = torch.randperm(target.num_clips, generator=noise.generator(seed, "floor", split)).to(target.ids.device)
-        values.append(metric.measure(target.take(order[:count]), target.take(order[count : 2 * count])).value)
-    return sum(values) / FLOOR_SPLITS, count
+        generator = noise.generator(seed, "floor", split)
+        real = torch.randperm(target.num_clips, generator=generator).to(target.ids.device)
+        made = torch.randperm(preds.num_clips, generator=generator).to(preds.ids.device)
+        one, other = target.take(real[:count]), target.take(real[count : 2 * count])
+        floor += metric.measure(one, other).value / FLOOR_SPLITS
+        ours += metric.measure(preds.take(made[:count]), other).value / FLOOR_SPLITS
+    return Floor(floor, ours - floor, count)
 
 
 @dataclass(frozen=True)
@@ -149,6 +172,8 @@ class Comparison:
     clips_needed: int | None = None
 
     def __str__(self) -> str:
+        if self.interval is None:
+            return f"{self.verdict}, this metric has no interval at so few clips"
         if self.clips_needed is None:
             return self.verdict
         return f"{self.verdict}, would need about {self.clips_needed:,} clips"

@@ -4,13 +4,15 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import zip_longest
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from audioldm_lit.metrics.evaluation import Evaluation, check_comparable
-from audioldm_lit.metrics.score import Score, compare
+from audioldm_lit.metrics.evaluation import Evaluation, check_comparable, compare_systems
+from audioldm_lit.metrics.score import Score
 
 FIELDS = (
     "system", "metric", "class", "extractor", "value", "low", "high", "debiased", "floor", "floor_clips", "n_clips", "n_rows",
@@ -26,9 +28,8 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     sizes = f"{passport['n_generated']} clips each" if others else f"{passport['n_generated']} clips"
     console.print(f"protocol {protocol['name']} v{protocol['version']}: {sizes} against {count} recordings", highlight=False)
     console.print(terminal(evaluations))
-    for metric in scores if others else ():
-        if metric in evaluations[others[0]].scores:
-            verdict = compare(scores[metric], evaluations[others[0]].scores[metric])
+    if others:
+        for metric, verdict in compare_systems(evaluations[first], evaluations[others[0]]).items():
             console.print(f"{metric}: {others[0]} against {first}: {verdict}", soft_wrap=True, highlight=False)
     for caution, names in _grouped({name: score.caution for name, score in scores.items() if score.caution}).items():
         console.print(f"[yellow]{', '.join(names)}[/]: {caution}", soft_wrap=True, highlight=False)
@@ -45,28 +46,36 @@ def _grouped(remarks: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def terminal(evaluations: Mapping[str, Evaluation]) -> Table:
-    """One row a metric, a column a system."""
+    """A row for every metric and system, and one for recordings against recordings where the metric is a distance."""
     check_comparable({name: one.passport for name, one in evaluations.items()})
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("metric", no_wrap=True)
-    table.add_column("features", no_wrap=True)
-    for system in evaluations:
-        table.add_column(f"{system} [95 %]", justify="right", no_wrap=True)
-    table.add_column("real vs real", justify="right", no_wrap=True)
-    first = next(iter(evaluations.values()))
-    for name, score in first.scores.items():
-        floor = "" if score.floor is None else f"{_number(score.floor)} at {score.floor_clips}"
-        arrow = "" if score.higher_is_better is None else (" ↑" if score.higher_is_better else " ↓")
-        values = [cell(one.scores[name]) if name in one.scores else "–" for one in evaluations.values()]
-        table.add_row(f"{name}{arrow}", score.extractor, *values, floor)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("metric", "system"):
+        table.add_column(column, no_wrap=True)
+    for column in ("value", "95 % interval", "debiased"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in next(iter(evaluations.values())).scores:
+        systems = {system: one.scores[name] for system, one in evaluations.items() if name in one.scores}
+        first = next(iter(systems.values()))
+        arrow = {True: " ↑", False: " ↓", None: ""}[first.higher_is_better]
+        rows = [
+            (
+                escape(system),
+                _number(score.value),
+                escape(_interval(score)),
+                "" if score.debiased is None else _number(score.debiased),
+            )
+            for system, score in systems.items()
+        ]
+        if first.floor.num_clips:
+            rows.append((f"[dim]real vs real ({first.floor.num_clips})[/]", f"[dim]{_number(first.floor.value)}[/]"))
+        for head, row in zip_longest((f"{name}{arrow}", f"[dim]{first.extractor}[/]"), rows, fillvalue=""):
+            table.add_row(head, *row)
+        table.add_section()
     return table
 
 
-def cell(score: Score) -> str:
-    """Value and interval."""
-    if score.interval is None:
-        return f"{_number(score.value)} [no interval]"
-    return f"{_number(score.value)} [{_number(score.interval[0])}, {_number(score.interval[1])}]"
+def _interval(score: Score) -> str:
+    return "" if score.interval is None else f"[{_number(score.interval[0])}, {_number(score.interval[1])}]"
 
 
 def to_csv(evaluations: Mapping[str, Evaluation]) -> str:
@@ -101,8 +110,8 @@ def to_latex(evaluations: Mapping[str, Evaluation]) -> str:
     for system, one in evaluations.items():
         present = [one.scores.get(name) for name in first.scores]
         values = ["--" if score is None else _number(score.value) for score in present]
-        spans = [score and score.interval for score in present]
-        below = ["" if span is None else rf"{{\scriptsize [{_number(span[0])}, {_number(span[1])}]}}" for span in spans]
+        spans = [_interval(score) if score else "" for score in present]
+        below = [span and rf"{{\scriptsize {span}}}" for span in spans]
         lines += [" & ".join([_escaped(system), *values]) + r" \\", " & ".join(["", *below]) + r" \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -118,5 +127,9 @@ def _escaped(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, without an exponent where that reads well."""
+    """Three significant digits, without an exponent where that reads well; rounding errors are 0."""
+    if abs(value) < 1e-9:
+        return "0"
+    if abs(value) < 0.01:
+        return f"{value:.4f}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
