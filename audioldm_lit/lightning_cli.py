@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import CSVLogger
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
-from audioldm_lit.callbacks.scores import Scores
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
@@ -62,7 +61,7 @@ class AudioLDMCLI(LightningCLI):
         """Callbacks that every run has, configurable under their own keys."""
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Audition, "audition")
-        parser.add_lightning_class_args(Scores, "scores")
+        parser.add_lightning_class_args(Result, "result")
         parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()}})
         parser.set_defaults(
             {
@@ -101,7 +100,7 @@ def run(args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=SaveConfig,
-        trainer_defaults={"callbacks": [Result(), Predictions()]},
+        trainer_defaults={"callbacks": [Predictions()]},
         args=None if args is None else list(args),
         parser_kwargs={"prog": "python -m audioldm_lit"},
     )

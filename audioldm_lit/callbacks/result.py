@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,27 +13,53 @@ from torch import Tensor
 
 from audioldm_lit.adapters.file import save_adapter
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
+from audioldm_lit.callbacks.scores import report, score_systems
+from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 
 
 class Result(Callback):
-    """Writes `adapter.safetensors` (the best check by held-out loss) and `result.json`, and prints both."""
+    """Writes `adapter.safetensors` (the best check by held-out loss), `result.json` and `scores.json`, and prints them.
 
-    def __init__(self) -> None:
+    Args:
+        scores: Whether `fit` ends with scores of base, adapted model and real recordings, for which both models generate a clip for
+            every held-out clip; needs `model.protocol`. `test` writes its scores in any case.
+    """
+
+    def __init__(self, scores: bool = False) -> None:
+        self.scores = scores
         self.began = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
         """Start the clock, encoding included."""
+        if self.scores and pl_module.protocol is None:
+            raise InputError("result.scores needs metrics; set model.protocol, for example to configs/protocol/embedded.yaml.")
         self.began = time.monotonic()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Export and report on the first process."""
+        """Export and report, on the first process, then score, on all."""
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        if not trainer.is_global_zero or not best:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective call: every process makes it
+        if not best:
             return
-        folder = rank_zero_folder(trainer)
         checkpoint = torch.load(best, weights_only=True, map_location="cpu")
-        weights = final_weights(checkpoint)
+        average = checkpoint["audioldm_lit"]["ema"]
+        weights = average["average"] if average else checkpoint["state_dict"]
+        if trainer.is_global_zero:
+            self._export(trainer, pl_module, checkpoint["global_step"], weights)
+        if self.scores:
+            evaluations = score_systems(trainer, pl_module, weights, folder / "scores")
+            if trainer.is_global_zero:
+                report(evaluations, folder)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Write what `test` found."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if pl_module.evaluation is not None and trainer.is_global_zero:
+            report({"generated": pl_module.evaluation}, folder)
+
+    def _export(self, trainer: Trainer, pl_module: LitAudioLDM, best_step: int, weights: dict[str, Tensor]) -> None:
+        folder = rank_zero_folder(trainer)
         adapter = folder / "adapter.safetensors"
         prediction_type = pl_module.objective.prediction_type
         save_adapter(adapter, pl_module.adapter, weights, pl_module.base_fingerprint, prediction_type)
@@ -42,22 +69,16 @@ class Result(Callback):
             "held_out_loss_after": float(trainer.checkpoint_callback.best_model_score),
             "held_out_clips": len(pl_module.data.datasets["val"]),
             "training_clips": len(pl_module.data.datasets["train"]),
-            "best_step": checkpoint["global_step"],
+            "best_step": best_step,
             "steps": trainer.global_step,
             "trained_weights": sum(weight.numel() for weight in weights.values()),
             "seconds": round(time.monotonic() - self.began, 1),
             "adapter": str(adapter),
             "auditions": str(auditions) if auditions.is_dir() else None,
-            "checkpoint": best,
+            "checkpoint": trainer.checkpoint_callback.best_model_path,
         }
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         show(result, Console())
-
-
-def final_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """What a checkpoint is used with after training: the averaged weights where there are any."""
-    average = checkpoint["audioldm_lit"]["ema"]
-    return average["average"] if average else checkpoint["state_dict"]
 
 
 def show(result: dict[str, Any], console: Console) -> None:

@@ -1,21 +1,20 @@
-"""What a run is worth: scores of the base, the adapted model and real recordings in one table."""
+"""What a run is worth: the base, the adapted model and real recordings, scored alike."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Trainer
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from audioldm_lit import noise
 from audioldm_lit.adapters.file import load_weights
 from audioldm_lit.audio import write
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.callbacks.result import final_weights
 from audioldm_lit.data.base import ClipDataset
-from audioldm_lit.errors import InputError
 from audioldm_lit.manifest import Entry
 from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.extractors.base import AudioBatch
@@ -25,51 +24,39 @@ from audioldm_lit.module import LitAudioLDM
 BATCH = 8  # clips generated at once
 
 
-class Scores(Callback):
-    """Writes `scores.json` and prints it: after `test` its scores; after `fit`, if asked, base, adapted model and real recordings.
+def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tensor], folder: Path) -> dict[str, Evaluation]:
+    """Score base and adapted model against the recordings that training never saw; every process has its share.
 
-    After `fit` both models generate a clip for every held-out clip's caption (validation and test) with the same noise and are
-    scored against those recordings. As many training clips are scored as a third system, `real`: what a perfect model would
-    reach. The generated clips are kept in `scores/`.
+    Both generate a clip for the caption of every validation and test clip, with the same noise. As many clips of the training
+    split are scored as a third system, `real`: what a perfect model would reach; it is left out where that split is smaller.
 
     Args:
-        after_fit: Whether to do that; needs `model.protocol`.
+        trainer: After the last step.
+        module: Whose protocol is used.
+        weights: Of the adapted model.
+        folder: Where the generated clips are kept, in `base/` and `adapted/`.
     """
+    load_weights(module.backbone, weights, "the best checkpoint")
+    base = Backbone.load(module.backbone_name).to(module.device)
+    protocol, data = module.protocol, module.data
+    protocol.keep_features(module.cache_dir / "features")  # the recordings are scored against three times
+    held_out = [data.waveforms(split) for split in ("val", "test")]
+    evaluations = {}
+    for name, backbone in {"base": base, "adapted": module.backbone}.items():
+        for clips in held_out:
+            _generate(trainer, module, backbone.eval(), clips, folder / name)
+            _record(trainer, module, clips, "target")
+        evaluations[name] = protocol.evaluation(module.seed)
+        protocol.reset()
+    return evaluations | _real(trainer, module, held_out)
 
-    def __init__(self, after_fit: bool = False) -> None:
-        self.after_fit = after_fit
 
-    def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
-        """Refuse before anything is computed."""
-        if self.after_fit and pl_module.protocol is None:
-            raise InputError("scores.after_fit needs metrics; set model.protocol, for example to configs/protocol/embedded.yaml.")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Write what `test` found."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
-        if pl_module.evaluation is not None:
-            _report(trainer, {"generated": pl_module.evaluation}, folder)
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Generate and score; every process has its share."""
-        best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective call: every process makes it
-        if not self.after_fit or not best or trainer.fast_dev_run:
-            return
-        load_weights(pl_module.backbone, final_weights(torch.load(best, weights_only=True, map_location="cpu")), best)
-        base = Backbone.load(pl_module.backbone_name).to(pl_module.device)
-        protocol, data = pl_module.protocol, pl_module.data
-        protocol.keep_features(pl_module.cache_dir / "features")  # the recordings are scored against three times
-        held_out = [data.waveforms(split) for split in ("val", "test")]
-        evaluations = {}
-        for name, backbone in {"base": base, "adapted": pl_module.backbone}.items():
-            for clips in held_out:
-                _generate(trainer, pl_module, backbone.eval(), clips, folder / "scores" / name)
-                _record(trainer, pl_module, clips, "target")
-            evaluations[name] = protocol.evaluation(pl_module.seed)
-            protocol.reset()
-        evaluations |= _real(trainer, pl_module, held_out)
-        _report(trainer, evaluations, folder)
+def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
+    """Write `scores.json` and print it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {name: one.as_dict() for name, one in evaluations.items()}
+    (folder / "scores.json").write_text(json.dumps(content, indent=2) + "\n")
+    show(evaluations, Console())
 
 
 def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: ClipDataset, folder: Path) -> None:
@@ -110,13 +97,3 @@ def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]
     evaluation = module.protocol.evaluation(module.seed)
     module.protocol.reset()
     return {"real": evaluation}
-
-
-def _report(trainer: Trainer, evaluations: dict[str, Evaluation], folder: Path) -> None:
-    """Write and print on the first process."""
-    if not trainer.is_global_zero:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {name: one.as_dict() for name, one in evaluations.items()}
-    (folder / "scores.json").write_text(json.dumps(content, indent=2) + "\n")
-    show(evaluations, Console())

@@ -152,11 +152,12 @@ def load_protocol(name: str) -> Protocol:
         known = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
         raise InputError(f"--protocol is '{name}'; give a YAML file or one of {', '.join(known)}.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Protocol, "protocol", required=True)
+    parser.add_subclass_arguments(Protocol, "protocol")
     try:
         return parser.instantiate_classes(parser.parse_args(["--protocol", str(path)])).protocol
     except ArgumentError as error:
-        reason = str(error).split("Given value")[0].strip().splitlines()[-1].strip(" -")
+        lines = str(error).split("Given value")[0].splitlines()
+        reason = [line.strip(" -") for line in lines if line.strip() and "NoneType" not in line][-1]  # the deepest
         raise InputError(f"{path}: is no protocol ({reason}); mend it after the files in configs/protocol/.") from error
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 
 from rich import box
@@ -23,55 +23,64 @@ FIELDS = (
 def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     """Print the table, how the second system compares with the first, and what to mind."""
     first, *others = evaluations
-    passport, scores = evaluations[first].passport, evaluations[first].scores
+    passport = evaluations[first].passport
     protocol, count = passport["protocol"], passport["target"]["n_clips"]
     sizes = f"{passport['n_generated']} clips each" if others else f"{passport['n_generated']} clips"
     console.print(f"protocol {protocol['name']} v{protocol['version']}: {sizes} against {count} recordings", highlight=False)
     console.print(terminal(evaluations))
     if others:
         for metric, verdict in compare_systems(evaluations[first], evaluations[others[0]]).items():
-            console.print(f"{metric}: {others[0]} against {first}: {verdict}", soft_wrap=True, highlight=False)
-    for caution, names in _grouped({name: score.caution for name, score in scores.items() if score.caution}).items():
-        console.print(f"[yellow]{', '.join(names)}[/]: {caution}", soft_wrap=True, highlight=False)
-    for reason, names in _grouped(evaluations[first].not_computed).items():
-        console.print(f"[yellow]{', '.join(names)}[/] not computed: {reason}", soft_wrap=True, highlight=False)
+            console.print(escape(f"{metric}: {others[0]} against {first}: {verdict}"), soft_wrap=True, highlight=False)
+    cautions = [(name, score.caution) for one in evaluations.values() for name, score in one.scores.items() if score.caution]
+    for caution, names in _grouped(cautions).items():
+        console.print(f"[yellow]{', '.join(names)}[/]: {escape(caution)}", soft_wrap=True, highlight=False)
+    for system, one in evaluations.items():
+        for reason, names in _grouped(one.not_computed.items()).items():
+            remark = f"[yellow]{', '.join(names)}[/] not computed for {escape(f'{system}: {reason}')}"
+            console.print(remark, soft_wrap=True, highlight=False)
 
 
-def _grouped(remarks: Mapping[str, str]) -> dict[str, list[str]]:
-    """Metrics by what is remarked of them."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name, remark in remarks.items():
-        groups[remark].append(name)
+def _grouped(remarks: Iterable[tuple[str, str]]) -> dict[str, dict[str, None]]:
+    """Metrics, each once, by what is remarked of them."""
+    groups: dict[str, dict[str, None]] = defaultdict(dict)
+    for name, remark in remarks:
+        groups[remark][name] = None
     return groups
+
+
+def _metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, Score]:
+    """Every metric that any system has, with the first score of it."""
+    scores: dict[str, Score] = {}
+    for one in evaluations.values():
+        for name, score in one.scores.items():
+            scores.setdefault(name, score)
+    return scores
 
 
 def terminal(evaluations: Mapping[str, Evaluation]) -> Table:
     """A row for every metric and system, and one for recordings against recordings where the metric is a distance."""
     check_comparable({name: one.passport for name, one in evaluations.items()})
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("metric", "system"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("metric", no_wrap=True)
+    table.add_column("system", overflow="fold")  # a long name is broken before a figure is cut
     for column in ("value", "95 % interval", "debiased"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name in next(iter(evaluations.values())).scores:
+    for name, first in _metrics(evaluations).items():
         systems = {system: one.scores[name] for system, one in evaluations.items() if name in one.scores}
-        first = next(iter(systems.values()))
         arrow = {True: " ↑", False: " ↓", None: ""}[first.higher_is_better]
-        rows = [
-            (
-                escape(system),
-                _number(score.value),
-                escape(_interval(score)),
-                "" if score.debiased is None else _number(score.debiased),
-            )
-            for system, score in systems.items()
-        ]
+        rows = [(escape(system), *_cells(score)) for system, score in systems.items()]
         if first.floor.num_clips:
             rows.append((f"[dim]real vs real ({first.floor.num_clips})[/]", f"[dim]{_number(first.floor.value)}[/]"))
         for head, row in zip_longest((f"{name}{arrow}", f"[dim]{first.extractor}[/]"), rows, fillvalue=""):
             table.add_row(head, *row)
         table.add_section()
     return table
+
+
+def _cells(score: Score) -> tuple[str, str, str]:
+    """Value, interval and debiased value."""
+    debiased = "" if score.debiased is None else _number(score.debiased)
+    return _number(score.value), escape(_interval(score)), debiased
 
 
 def _interval(score: Score) -> str:
@@ -96,19 +105,18 @@ def to_csv(evaluations: Mapping[str, Evaluation]) -> str:
 def to_latex(evaluations: Mapping[str, Evaluation]) -> str:
     """A booktabs table, one row a system, the intervals beneath the values; the passport stands in a comment."""
     check_comparable({name: one.passport for name, one in evaluations.items()})
-    first = next(iter(evaluations.values()))
+    passport, metrics = next(iter(evaluations.values())).passport, _metrics(evaluations)
     arrows = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
-    heads = [f"{name.replace('_', ' ').upper()} {arrows[score.higher_is_better]}" for name, score in first.scores.items()]
-    count = next(iter(first.scores.values())).sides[0].num_clips
+    heads = [f"{name.replace('_', ' ').upper()} {arrows[score.higher_is_better]}" for name, score in metrics.items()]
     lines = [
-        f"% passport {first.passport['sha256']}, {count} clips; needs \\usepackage{{booktabs}}",
+        f"% passport {passport['sha256']}, {passport['n_generated']} clips; needs \\usepackage{{booktabs}}",
         rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"\toprule",
         " & ".join(["", *heads]) + r" \\",
         r"\midrule",
     ]
     for system, one in evaluations.items():
-        present = [one.scores.get(name) for name in first.scores]
+        present = [one.scores.get(name) for name in metrics]
         values = ["--" if score is None else _number(score.value) for score in present]
         spans = [_interval(score) if score else "" for score in present]
         below = [span and rf"{{\scriptsize {span}}}" for span in spans]
