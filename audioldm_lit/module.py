@@ -19,7 +19,7 @@ from audioldm_lit.adapters.file import check_base, load_weights
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.cache import Cache
 from audioldm_lit.conditioning import Conditioning
-from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.base import AudioDataModule, ClipDataset
 from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder
@@ -231,11 +231,14 @@ class LitAudioLDM(LightningModule):
     def on_test_start(self) -> None:
         """Show metrics that look for copies what the model was trained on, each process its share."""
         if self.protocol is not None and self.protocol.asks_for("train"):
-            clips = self.data.waveforms("train")
-            for index in range(self.trainer.global_rank, len(clips), self.trainer.world_size):
-                item = clips[index]
-                waveform = item["waveform"][None].to(self.device)
-                self.protocol.update(train=AudioBatch([item["id"]], waveform, self.backbone.sample_rate, [item["caption"]]))
+            self.show_recordings(self.data.waveforms("train"), "train")
+
+    def show_recordings(self, clips: ClipDataset, side: str) -> None:
+        """Give this process's share of recordings to the protocol."""
+        for index in range(self.trainer.global_rank, len(clips), self.trainer.world_size):
+            item = clips[index]
+            waveform = item["waveform"][None].to(self.device)
+            self.protocol.update(**{side: AudioBatch([item["id"]], waveform, clips.sample_rate, [item["caption"]])})
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Held-out loss of the test clips, and scores of what their captions sound like."""

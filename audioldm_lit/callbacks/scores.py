@@ -45,7 +45,8 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
     for name, backbone in {"base": base, "adapted": module.backbone}.items():
         for clips in held_out:
             _generate(trainer, module, backbone.eval(), clips, folder / name)
-            _record(trainer, module, clips, "target")
+            module.show_recordings(clips, "target")
+        module.show_recordings(data.waveforms("train"), "train")
         evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
     return evaluations | _real(trainer, module, held_out)
@@ -76,14 +77,6 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
         module.protocol.update(preds=AudioBatch(ids, waveforms, clips.sample_rate, captions))
 
 
-def _record(trainer: Trainer, module: LitAudioLDM, clips: ClipDataset, side: str) -> None:
-    """Give this process's share of recordings to the protocol."""
-    for index in range(trainer.global_rank, len(clips), trainer.world_size):
-        item = clips[index]
-        waveform = item["waveform"][None].to(module.device)
-        module.protocol.update(**{side: AudioBatch([item["id"]], waveform, clips.sample_rate, [item["caption"]])})
-
-
 def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
     """Score as many recordings of the training split as clips were generated; nothing where it has fewer."""
     count = sum(map(len, held_out))
@@ -91,9 +84,9 @@ def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]
     if len(recordings) < count:
         return {}
     like = held_out[0]
-    _record(trainer, module, ClipDataset(recordings, like.sample_rate, like.num_samples, like.padding), "preds")
+    module.show_recordings(ClipDataset(recordings, like.sample_rate, like.num_samples, like.padding), "preds")
     for clips in held_out:
-        _record(trainer, module, clips, "target")
+        module.show_recordings(clips, "target")
     evaluation = module.protocol.evaluation(module.seed)
     module.protocol.reset()
     return {"real": evaluation}

@@ -82,9 +82,9 @@ class ClipMetric(Metric, ABC):
             for state in ("ids", "places", "rows"):
                 self.add_state(f"{side}_{state}", default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: AudioBatch | None = None, target: AudioBatch | None = None) -> None:
-        """Extract and keep the rows of generated and recorded clips."""
-        for side, batch in (("preds", preds), ("target", target)):
+    def update(self, preds: AudioBatch | None = None, target: AudioBatch | None = None, train: AudioBatch | None = None) -> None:
+        """Extract and keep the rows of generated, recorded and training clips."""
+        for side, batch in (("preds", preds), ("target", target), ("train", train)):
             if batch is not None and side in self.sides:
                 # A clip without caption has no similarity to one; NaN is refused in `measure`, a missing row would go unnoticed.
                 nothing = batch.waveform.new_full((len(batch.ids), 1), torch.nan)

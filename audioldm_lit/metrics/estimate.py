@@ -9,6 +9,7 @@ of covariances and kernels, where they would bias every distance upward, and cos
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class Estimate:
         covers: Whether an interval can be relied upon.
         lowest: What the true value cannot be below; the interval ends there.
         bounds: The interval where another rule than the bootstrap's gives it.
-        details: Further figures, by name.
+        details: Further figures, plain values by name.
     """
 
     value: float
@@ -47,7 +48,7 @@ class Estimate:
     covers: bool = True
     lowest: float = -math.inf
     bounds: tuple[float, float] | None = None
-    details: dict[str, float | str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_mean(cls, values: Tensor) -> "Estimate":
@@ -57,7 +58,7 @@ class Estimate:
         return cls(mean.item(), (values - mean,))
 
     @classmethod
-    def of_share(cls, hits: Tensor, **details: float | str) -> "Estimate":
+    def of_share(cls, hits: Tensor, **details: Any) -> "Estimate":
         """The share of clips (N,) that are hits, with Wilson's interval (1927, J. American Statistical Association 22:209).
 
         Resampling would call 0 hits of 20 clips a share of exactly 0; Wilson's interval reaches up to 16 %.

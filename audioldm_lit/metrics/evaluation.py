@@ -31,10 +31,10 @@ class Evaluation:
 
 
 def stamp(shared: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A passport from what two systems must share and from each side's clips; the reference's and training's are shared too."""
-    shared = {**shared, **{side: clips for side, clips in sides.items() if side != "preds"}}
+    """A passport from what two systems must share and from each side's clips, of which they must share the reference."""
+    shared = {**shared, "target": sides.get("target")}
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
-    return {**shared, "preds": sides["preds"], "sha256": digest}
+    return {**shared, **sides, "sha256": digest}
 
 
 def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
@@ -47,7 +47,7 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
     for name, other in others:
         if other["sha256"] == passport["sha256"]:
             continue
-        for entry in sorted({*passport, *other} - {"sha256", "preds"}):
+        for entry in sorted({*passport, *other} - {"sha256", "preds", "train", "rules"}):
             here, there = passport.get(entry), other.get(entry)
             if here != there:
                 raise InputError(

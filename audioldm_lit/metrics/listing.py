@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from audioldm_lit.data.base import Clip
@@ -27,10 +28,10 @@ def list_clips(source: Path) -> list[Clip]:
     if source.is_dir():
         described = [source / name for name in ("manifest.json", "metadata.csv") if (source / name).is_file()]
         clips = _from_file(described[0]) if described else _from_folder(source)
-    elif source.is_file():
+    elif source.suffix.lower() in (".csv", ".json") and source.is_file():
         clips = _from_file(source)
     else:
-        raise InputError(f"{source}: no such folder or file; give a folder of audio files, a CSV or a manifest.json.")
+        raise InputError(f"{source}: no such folder, CSV or manifest.json; give what holds or lists the clips.")
     if not clips:
         raise InputError(f"{source}: holds no audio file ({', '.join(sorted(AUDIO))}); correct the path.")
     _check(clips, source)
@@ -42,7 +43,15 @@ def left_out(source: Path) -> list[str]:
     if not source.is_dir():
         return []
     known = {*AUDIO, ".csv", ".json", ".txt"}
-    return sorted(str(path) for path in source.rglob("*") if path.is_file() and visible(path) and path.suffix.lower() not in known)
+    return sorted(str(path) for path in _visible_files(source) if path.suffix.lower() not in known)
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    for entry in filter(visible, folder.iterdir()):
+        if entry.is_dir():
+            yield from _visible_files(entry)
+        else:
+            yield entry
 
 
 def _from_folder(folder: Path) -> list[Clip]:
@@ -66,7 +75,7 @@ def _from_file(path: Path) -> list[Clip]:
 def _from_manifest(path: Path) -> list[Clip]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["clips"]
-        clips = [(row["id"], row["file"], row.get("prompt", ""), row.get("candidate", 0)) for row in rows]
+        clips = [(str(row["id"]), str(row["file"]), row.get("prompt") or "", row.get("candidate", 0)) for row in rows]
     except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is no manifest of generated clips ({error}); give the folder that `generate` wrote.") from error
     several = Counter(one[0] for one in clips)

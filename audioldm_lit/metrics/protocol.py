@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audioldm_lit import __version__
+from audioldm_lit import __version__, noise
 from audioldm_lit.audio import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric
@@ -111,6 +111,9 @@ class Protocol(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             seen = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(seen, self.seen)
+        names = {noise.number(one): one for part in seen for clips in part.values() for one in clips}
+        for one in scores.values():
+            one.estimate.details.update(_named(one.estimate.details, names))
         sides = {side: _fingerprint([part.get(side, {}) for part in seen]) for side in sorted(set().union(*seen))}
         shared = {**self.passport(), "seed": seed, "n_generated": sides["preds"]["n_clips"]}
         return Evaluation(scores, stamp(shared, sides), reasons)
@@ -170,6 +173,12 @@ def _fingerprint(parts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),
         "audio_sha256": hashlib.sha256("".join(digest for _, digest in clips).encode()).hexdigest(),
     }
+
+
+def _named(details: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, Any]:
+    """Details whose pairs of clips, the closest first, carry names instead of numbers."""
+    pairs = sorted(details.get("nearest", ()), key=lambda pair: -pair[2])
+    return {"nearest": [(names[clip], names[other], value) for clip, other, value in pairs]} if pairs else {}
 
 
 def _settings(metric: ClipMetric) -> dict[str, Any]:

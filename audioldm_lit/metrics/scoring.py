@@ -43,7 +43,8 @@ def score_files(
         for path in left_out(source) if source is not None else ():
             reader.note("not audio", path)
     unpaired = {clip.id: clip for clip in recordings}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(f"scoring {generated.name}", total=len(clips) + len(recordings) + len(trained))
         for clip in clips:
             pair = unpaired.pop(clip.id, None)  # metrics of pairs are given both at once
@@ -56,7 +57,8 @@ def score_files(
         progress.update(task, description="computing", total=None)
         evaluation = protocol.evaluation(seed, _classes(clips, recordings))
     for name, reason in evaluation.not_computed.items():
-        if strict or not evaluation.scores:
+        unasked = training is None and "train" in protocol.metrics[name].sides
+        if (strict and not unasked) or not evaluation.scores:
             raise InputError(f"{generated}: {name} cannot be computed: {reason}")
     return replace(evaluation, passport={**evaluation.passport, "rules": reader.counts()})
 

@@ -19,6 +19,8 @@ FIELDS = (
     "caution", "passport",
 )  # fmt: skip
 
+SHOWN = 5  # near-copies named in the terminal; the JSON has all
+
 
 def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     """Print the table, how the second system compares with the first, and what to mind."""
@@ -32,12 +34,22 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
         for metric, verdict in compare_systems(evaluations[first], evaluations[others[0]]).items():
             console.print(escape(f"{metric}: {others[0]} against {first}: {verdict}"), soft_wrap=True, highlight=False)
     cautions = [(name, score.caution) for one in evaluations.values() for name, score in one.scores.items() if score.caution]
+    for system, one in evaluations.items():
+        for line in _copies(one):
+            console.print(f"[red]copies[/] of {escape(system)}: {escape(line)}", soft_wrap=True, highlight=False)
     for caution, names in _grouped(cautions).items():
         console.print(f"[yellow]{', '.join(names)}[/]: {escape(caution)}", soft_wrap=True, highlight=False)
     for system, one in evaluations.items():
         for reason, names in _grouped(one.not_computed.items()).items():
             remark = f"[yellow]{', '.join(names)}[/] not computed for {escape(f'{system}: {reason}')}"
             console.print(remark, soft_wrap=True, highlight=False)
+
+
+def _copies(evaluation: Evaluation) -> list[str]:
+    """The closest near-copies of training clips, in words."""
+    found = [score.estimate.details for score in evaluation.scores.values() if "nearest" in score.estimate.details]
+    near = [pair for details in found for pair in details["nearest"] if pair[2] > details["threshold"]]
+    return [f"'{clip}' is a near-copy of '{other}' (similarity {value:.2f})" for clip, other, value in near[:SHOWN]]
 
 
 def _grouped(remarks: Iterable[tuple[str, str]]) -> dict[str, dict[str, None]]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 
 
@@ -36,15 +38,15 @@ class Cached(Extractor):
     def extract(self, batch: AudioBatch) -> dict[str, Tensor]:
         """Read what is known, extract the rest together."""
         paths = [self.folder / f"{key}.safetensors" for key in self._keys(batch)]
-        missing = [index for index, path in enumerate(paths) if not path.is_file()]
+        clips = [_load(path, batch.waveform.device) for path in paths]
+        missing = [index for index, clip in enumerate(clips) if clip is None]
         if missing:
             captions = batch.captions and [batch.captions[index] for index in missing]
             part = AudioBatch([batch.ids[index] for index in missing], batch.waveform[missing], batch.sample_rate, captions)
             extracted = self.extractor.extract(part)
-            self.folder.mkdir(parents=True, exist_ok=True)
             for row, index in enumerate(missing):
-                _save({name: rows[row].cpu().clone() for name, rows in extracted.items()}, paths[index])
-        clips = [load_file(path, device=str(batch.waveform.device)) for path in paths]
+                clips[index] = {name: rows[row] for name, rows in extracted.items()}
+                _save(clips[index], paths[index])
         return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
 
     def embed(self, waveform: Tensor, captions: Sequence[str] | None) -> dict[str, Tensor]:
@@ -65,7 +67,22 @@ class Cached(Extractor):
         ]
 
 
+def _load(path: Path, device: torch.device) -> dict[str, Tensor] | None:
+    """The features in a file; None where there is none or it was damaged, which is made again."""
+    try:
+        return load_file(path, device=str(device))
+    except (OSError, SafetensorError):
+        return None
+
+
 def _save(features: dict[str, Tensor], path: Path) -> None:
+    """Write a file whole or not at all; several processes may write the same one."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    save_file(features, unfinished)
-    os.replace(unfinished, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(save({name: rows.cpu().contiguous() for name, rows in features.items()}))
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: features cannot be kept there ({error}); make room or choose another cache folder."
+        ) from error
