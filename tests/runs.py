@@ -6,6 +6,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ESC50 = REPOSITORY / "configs" / "experiment" / "esc50_lora_8shot.yaml"
+EMBEDDED = REPOSITORY / "configs" / "protocol" / "embedded.yaml"
 SHORT = 0.64  # seconds: 16 latent steps, the tiny model's window
 
 
@@ -21,6 +22,8 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         "--trainer.accelerator": "cpu",
         "--trainer.precision": "32-true",
         "--model.sampler.num_inference_steps": 2,
+        "--model.protocol": "null",
+        "--result.scores": "false",
         "--audition.count": 1,
         "--data.init_args.duration": SHORT,
     }

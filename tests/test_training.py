@@ -17,7 +17,7 @@ from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.sampling import Sampler
 
 import layouts
-from runs import SHORT, arguments, run_folder
+from runs import EMBEDDED, SHORT, arguments, run_folder
 
 
 class Loudness(ClipMetric):
@@ -103,6 +103,54 @@ def test_two_processes_reach_the_loss_of_one(workdir, tiny_folder, data):
     together = json.loads((run_folder(workdir) / "result.json").read_text())
     for key in ("held_out_loss_before", "held_out_loss_after"):
         assert together[key] == pytest.approx(alone[key], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_fit_ends_with_scores_of_base_adapted_and_real(workdir, tiny_folder, data, cli, aisfx_at_hand):
+    options = arguments(tiny_folder, data)
+    status, out, err = cli("fit", *options, "--model.protocol", EMBEDDED, "--result.scores", "true")
+    assert status == 0, err
+    run = run_folder(workdir)
+    scores = json.loads((run / "scores.json").read_text())
+    assert list(scores) == ["base", "adapted", "real"]
+    held_out = 2 * 3 * 4  # two folds of three classes of four takes
+    for system in scores.values():
+        assert system["metrics"]["kad"]["n_clips"] == system["metrics"]["kad"]["n_reference"] == held_out
+        assert system["passport"]["sha256"] == scores["base"]["passport"]["sha256"]
+    assert scores["base"]["metrics"]["kl"]["n_clips"] == held_out
+    assert "copies" in scores["adapted"]["metrics"]
+    for system in ("base", "adapted"):
+        assert len(list((run / "scores" / system).glob("*.wav"))) == held_out
+    assert "adapted against base" in out
+    assert (run / "adapter.safetensors").is_file()
+
+
+def test_scores_without_metrics_are_refused_at_once(workdir, tiny_folder, data, cli):
+    status, _, err = cli("fit", *arguments(tiny_folder, data), "--result.scores", "true")
+    assert status == 2
+    assert "set model.protocol" in err.splitlines()[-1]
+    assert not (workdir / "runs").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_score_like_one(workdir, tiny_folder, data, aisfx_at_hand):
+    """With eleven test clips the loader repeats one for the second process."""
+    main(["fit", *arguments(tiny_folder, data)])
+    checkpoint = run_folder(workdir) / "checkpoints" / "last.ckpt"
+    short = next((workdir / "esc50" / "audio").glob("1-*.wav")).name
+    table = workdir / "esc50" / "meta" / "esc50.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if not line.startswith(short)))
+    options = [*arguments(tiny_folder, data), "--model.protocol", str(EMBEDDED), "--ckpt_path", str(checkpoint)]
+    found = []
+    for processes in ([], ["--trainer.devices", "2", "--trainer.strategy", "ddp"]):
+        subprocess.run([sys.executable, "-m", "audioldm_lit", "test", *options, *processes], check=True, timeout=300)
+        found.append(json.loads((run_folder(workdir) / "scores.json").read_text())["generated"])
+    alone, together = found
+    assert alone["passport"]["sha256"] == together["passport"]["sha256"]
+    assert alone["metrics"].keys() == together["metrics"].keys() >= {"kad", "fad", "fd", "is", "kl", "copies"}
+    for name, score in alone["metrics"].items():
+        assert together["metrics"][name]["n_clips"] == score["n_clips"] == 11
+        assert together["metrics"][name]["value"] == pytest.approx(score["value"], rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.slow
