@@ -35,7 +35,7 @@ class Estimate:
         log: Whether `influence` is that of the value's logarithm; the interval is then taken there and is positive.
         caution: Why there is no interval or what to mind when reading the value, in one sentence.
         covers: Whether an interval can be relied upon.
-        lowest: What the true value cannot be below; the interval ends there.
+        limits: What the true value cannot be below or above; the interval ends there.
         bounds: The interval where another rule than the bootstrap's gives it.
         details: Further figures, plain values by name.
     """
@@ -46,7 +46,7 @@ class Estimate:
     log: bool = False
     caution: str = ""
     covers: bool = True
-    lowest: float = -math.inf
+    limits: tuple[float, float] = (-math.inf, math.inf)
     bounds: tuple[float, float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -88,7 +88,8 @@ class Estimate:
         ends = [self.centre - span[1], self.centre - span[0]]
         if self.log:
             ends = [math.exp(end) for end in ends]
-        return max(self.lowest, ends[0]), max(self.lowest, ends[1])
+        lowest, highest = self.limits
+        return min(max(lowest, ends[0]), highest), min(max(lowest, ends[1]), highest)
 
 
 def bootstrap_t(influence: Sequence[Tensor], seed: int) -> tuple[float, float] | None:

@@ -6,6 +6,8 @@ FD = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)  (1)
 set, tr (S1 S2)^(1/2) is the nuclear norm of F1 F2^T (2): no matrix square root, any rank, exact in float64.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,8 @@ class FrechetDistance(ClipMetric):
         if rows < RESOLVES * dims:
             return Estimate(value, debiased=debiased, covers=False, caution=self._caution(rows, dims))
         per_row = _influence(first, second)
-        return Estimate(value, [_per_clip(*pair) for pair in zip(per_row, (preds, target), strict=True)], debiased, lowest=0.0)
+        influence = [_per_clip(*pair) for pair in zip(per_row, (preds, target), strict=True)]
+        return Estimate(value, influence, debiased, limits=(0.0, math.inf))
 
     @staticmethod
     def _caution(rows: int, dims: int) -> str:

@@ -57,7 +57,7 @@ class InceptionScore(ClipMetric):
             (pseudo - pseudo.mean(),),
             debiased,
             log=True,
-            lowest=1.0,
+            limits=(1.0, probs.shape[1]),
             covers=covers,
             caution="" if covers else f"{count} clips cannot resolve it; about {CLIPS_PER_CLASS * debiased:.0f} would",
             details={"std_over_splits": scores.std(correction=0).item()} if self.splits > 1 else {},

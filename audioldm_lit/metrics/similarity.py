@@ -12,8 +12,9 @@ from audioldm_lit.errors import InputError
 CHUNK = 100  # clips of either side at a time: some 100 MB for clips of 5 s
 SOUNDING = 0.01  # of the energy of a training clip's strongest frame; quieter frames are no part of what may be copied
 SHARE = 0.25  # of a generated clip's energy: a stretch with less counts as this much, else its faintest corner could match
-DEVIATIONS = 2.5
-UNALIKE, CERTAIN = 0.55, 0.95
+DEVIATIONS = 2.5  # on Fisher's z scale, above the mean of the held-out clips
+UNALIKE = 0.55  # most independent recordings stay below, short synthesised effects with 0.51; drum hits do not, held-out clips tell
+CERTAIN = 0.95  # nothing but a copy lies above
 
 
 def shift_tolerant_similarity(generated: Tensor, training: Tensor, max_shift_frames: int = 75) -> Tensor:
@@ -32,8 +33,10 @@ def shift_tolerant_similarity(generated: Tensor, training: Tensor, max_shift_fra
         (A, B) float32: 1 for a copy, about 0.05 to 0.3 for two recordings of one thing, 0 where either clip is silent.
 
     Raises:
-        InputError: If the two sides have different M, or the shift is negative.
+        InputError: If a side has no clips, the two have different M, or the shift is negative.
     """
+    if not len(generated) or not len(training):
+        raise InputError(f"{len(generated)} generated and {len(training)} training clips; give at least one of each.")
     if generated.shape[2] != training.shape[2]:
         raise InputError(f"rows of {generated.shape[2]} and of {training.shape[2]} numbers; compute both with one extractor.")
     if max_shift_frames < 0:
@@ -54,15 +57,15 @@ def shift_tolerant_similarity(generated: Tensor, training: Tensor, max_shift_fra
 
 
 def near_copy_threshold(held_out: Tensor) -> Tensor:
-    """Similarity above which a generated clip is a near-copy of a training clip, a float64 scalar in [0.5, 0.95].
+    """Similarity above which a generated clip is a near-copy of a training clip, a float64 scalar in [0.55, 0.95].
 
     Clips that were never trained on show how alike independent recordings of these sounds are. On Fisher's z scale (Fisher 1915,
     artanh of a correlation) the bound lies 2.5 standard deviations above their mean, a little more where they are few. It is not
-    let below 0.5, which independent recordings hardly reach, nor above 0.95, where nothing but a copy is left. Held-out clips
+    let below 0.55, which independent recordings hardly reach, nor above 0.95, where nothing but a copy is left. Held-out clips
     above 0.95 are themselves copies of training clips and are left out.
 
     Args:
-        held_out: (N,) similarity of each held-out clip to its nearest training clip. With fewer than two, the result is 0.5.
+        held_out: (N,) similarity of each held-out clip to its nearest training clip. With fewer than two, the result is 0.55.
     """
     scores = held_out.double()
     z = scores[scores < CERTAIN].atanh()
