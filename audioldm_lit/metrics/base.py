@@ -103,7 +103,8 @@ class ClipMetric(Metric, ABC):
 
     def gathered(self) -> list[Rows]:
         """The rows of every side, of all processes."""
-        with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
+        alone = not self._is_synced  # `compute` has gathered already
+        with self.sync_context(_gather, should_sync=alone, should_unsync=alone):
             return [self._rows(side) for side in self.sides]
 
     def _rows(self, side: str) -> Rows:

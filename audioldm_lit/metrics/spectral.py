@@ -32,7 +32,8 @@ class LogSpectralDistance(ClipMetric):
             return
         length = min(preds.waveform.shape[1], target.waveform.shape[1])
         spectra = [_power(batch.waveform[:, :length], batch.sample_rate) for batch in (preds, target)]
-        ratio = torch.log10(spectra[1] / (spectra[0] + FLOOR) + FLOOR)  # (B, bins, F)
+        # The paper adds the floor to the ratio too, which makes silence differ from itself; on both spectra it does not.
+        ratio = torch.log10((spectra[1] + FLOOR) / (spectra[0] + FLOOR))  # (B, bins, F)
         self.add("preds", preds.ids, ratio.square().mean(dim=1).sqrt().mean(dim=1))
 
     def measure(self, preds: Rows) -> Estimate:
