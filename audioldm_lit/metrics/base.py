@@ -18,6 +18,8 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 
+STATES = ("ids", "places", "rows")  # of every side: each row's clip, its place in the clip, itself
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -76,17 +78,20 @@ class ClipMetric(Metric, ABC):
 
     def __init__(self, extractor: Extractor | None = None, features: str = "embedding", **kwargs: Any) -> None:
         super().__init__(dist_sync_fn=_gather, **kwargs)
+        if extractor is not None and features not in extractor.features:
+            known = ", ".join(extractor.features)
+            raise InputError(f"{type(self).__name__}: the extractor {extractor.name} has no features '{features}'; it has {known}.")
         self.extractor = extractor
         self.features = features
         for side in self.sides:
-            for state in ("ids", "places", "rows"):
+            for state in STATES:
                 self.add_state(f"{side}_{state}", default=[], dist_reduce_fx="cat")
 
     def update(self, preds: AudioBatch | None = None, target: AudioBatch | None = None, train: AudioBatch | None = None) -> None:
         """Extract and keep the rows of generated, recorded and training clips."""
         for side, batch in (("preds", preds), ("target", target), ("train", train)):
             if batch is not None and side in self.sides:
-                # A clip without caption has no similarity to one; NaN is refused in `measure`, a missing row would go unnoticed.
+                # A clip without caption has no similarity to one; NaN is refused in the end, a missing row would go unnoticed.
                 nothing = batch.waveform.new_full((len(batch.ids), 1), torch.nan)
                 self.add(side, batch.ids, self.extractor(batch).get(self.features, nothing))
 
@@ -102,23 +107,35 @@ class ClipMetric(Metric, ABC):
         getattr(self, f"{side}_rows").append(rows.flatten(0, 1))
 
     def gathered(self) -> list[Rows]:
-        """The rows of every side, of all processes."""
+        """The rows of every side, of all processes.
+
+        Raises:
+            InputError: If a side has no clips, or an extractor's features are not finite.
+        """
         alone = not self._is_synced  # `compute` has gathered already
         with self.sync_context(_gather, should_sync=alone, should_unsync=alone):
-            return [self._rows(side) for side in self.sides]
+            states = {side: [_joined(getattr(self, f"{side}_{state}")) for state in STATES] for side in self.sides}
+        return [self._rows(side, *state) for side, state in states.items()]
 
-    def _rows(self, side: str) -> Rows:
-        parts = [getattr(self, f"{side}_{state}") for state in ("ids", "places", "rows")]
-        if not len(parts[0]):
+    def _rows(self, side: str, ids: Tensor, places: Tensor, rows: Tensor) -> Rows:
+        if not len(ids):
             raise InputError(f"{type(self).__name__} was given no clips as `{side}`.")
-        ids, places, rows = (part if isinstance(part, Tensor) else torch.cat(part) for part in parts)
         order = places.sort(stable=True).indices
         order = order[ids[order].sort(stable=True).indices]  # by clip, then by place in the clip, then by rank
         ids, places, rows = ids[order], places[order], rows[order]
         first = torch.ones_like(ids, dtype=torch.bool)
         first[1:] = (ids[1:] != ids[:-1]) | (places[1:] != places[:-1])
         names, clip = ids[first].unique_consecutive(return_inverse=True)
-        return Rows(rows[first], clip, names)
+        whole = Rows(rows[first], clip, names)
+        lacking = int((~whole.mean().isfinite().all(dim=1)).sum()) if self.extractor is not None else 0
+        if lacking:
+            reason = "they have no caption, or are broken"
+            raise InputError(f"{lacking} of {whole.num_clips} clips have no {self.features} as `{side}`: {reason}.")
+        return whole
+
+    def value(self, *sides: Rows) -> float:
+        """The value alone, where that is cheaper than `measure`."""
+        return self.measure(*sides).value
 
     @abstractmethod
     def measure(self, *sides: Rows) -> Estimate:
@@ -126,7 +143,7 @@ class ClipMetric(Metric, ABC):
 
     def compute(self) -> Tensor:
         """The value alone, a float64 scalar."""
-        return torch.tensor(self.measure(*self.gathered()).value, dtype=torch.float64)
+        return torch.tensor(self.value(*self.gathered()), dtype=torch.float64)
 
 
 def paired(preds: Rows, target: Rows) -> tuple[Tensor, Tensor]:
@@ -139,6 +156,11 @@ def paired(preds: Rows, target: Rows) -> tuple[Tensor, Tensor]:
     if alone.any():
         raise InputError(f"{int(alone.sum())} of {preds.num_clips} generated clips have no recording of the same id.")
     return preds.mean(), target.mean()[torch.searchsorted(target.ids, preds.ids)]
+
+
+def _joined(state: list[Tensor] | Tensor) -> Tensor:
+    """A state as one tensor, whether or not it was gathered; empty if nothing was added."""
+    return state if isinstance(state, Tensor) else torch.cat(state) if state else torch.empty(0)
 
 
 def _gather(state: Tensor, group: Any = None) -> list[Tensor]:

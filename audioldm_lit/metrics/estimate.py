@@ -89,7 +89,9 @@ class Estimate:
         if self.log:
             ends = [math.exp(end) for end in ends]
         lowest, highest = self.limits
-        return min(max(lowest, ends[0]), highest), min(max(lowest, ends[1]), highest)
+        if ends[1] < lowest or ends[0] > highest:  # the bias correction overshot; cut off at the limit it would read as certainty
+            return None
+        return max(lowest, ends[0]), min(ends[1], highest)
 
 
 def bootstrap_t(influence: Sequence[Tensor], seed: int) -> tuple[float, float] | None:

@@ -45,6 +45,10 @@ class FrechetDistance(ClipMetric):
         influence = [_per_clip(*pair) for pair in zip(per_row, (preds, target), strict=True)]
         return Estimate(value, influence, debiased, limits=(0.0, math.inf))
 
+    def value(self, preds: Rows, target: Rows) -> float:
+        """Equation (1)."""
+        return frechet_distance(preds.values, target.values)
+
     @staticmethod
     def _caution(clips: int, dims: int) -> str:
         return (

@@ -32,7 +32,7 @@ class KernelDistance(ClipMetric):
         x, y = preds.mean(), target.mean()
         kernel = self.kernel(y)
         within_x, within_y = _others(kernel, x), _others(kernel, y)
-        cross_x, cross_y = _means(kernel, x, y), _means(kernel, y, x)
+        cross_x, cross_y = _means(kernel, x, y)
         value = within_x.mean() + within_y.mean() - 2 * cross_x.mean()
         influence = [_deviation(within_x, cross_x), _deviation(within_y, cross_y)]
         return Estimate(value.item(), influence)
@@ -101,15 +101,20 @@ def median_distance(rows: Tensor) -> float:
     return positive.min().item() if len(positive) else 1.0
 
 
-def _means(kernel: Kernel, x: Tensor, y: Tensor) -> Tensor:
-    """Mean kernel value of each row of x with the rows of y, (N,)."""
-    return torch.cat([kernel(part, y).mean(dim=1) for part in x.split(max(1, AT_ONCE // len(y)))])
+def _means(kernel: Kernel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean kernel value of each row of x with the rows of y, (N,), and of each row of y with those of x, (M,)."""
+    of_x, of_y = [], torch.zeros_like(y[:, 0])
+    for part in x.split(max(1, AT_ONCE // len(y))):
+        values = kernel(part, y)
+        of_x.append(values.mean(dim=1))
+        of_y += values.sum(dim=0) / len(x)
+    return torch.cat(of_x), of_y
 
 
 def _others(kernel: Kernel, x: Tensor) -> Tensor:
     """Mean kernel value of each row with the other rows, (N,)."""
     itself = torch.cat([kernel(part, part).diagonal() for part in x.split(64)])
-    return (_means(kernel, x, x) * len(x) - itself) / (len(x) - 1)
+    return (_means(kernel, x, x)[0] * len(x) - itself) / (len(x) - 1)
 
 
 def _deviation(within: Tensor, cross: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.estimate import Estimate, bootstrap_t
 
 FLOOR_SPLITS = 5
+POWER = ((1.960 + 0.842) / 1.960) ** 2  # an interval as wide as the difference would tell every second time only
 TESTED = 20  # clips from which on the intervals' coverage is tested
 
 
@@ -150,8 +151,8 @@ def _floor(metric: ClipMetric, preds: Rows, target: Rows, seed: int) -> Floor:
         real = torch.randperm(target.num_clips, generator=generator).to(target.ids.device)
         made = torch.randperm(preds.num_clips, generator=generator).to(preds.ids.device)
         one, other = target.take(real[:count]), target.take(real[count : 2 * count])
-        floor += metric.measure(one, other).value / FLOOR_SPLITS
-        ours += metric.measure(preds.take(made[:count]), other).value / FLOOR_SPLITS
+        floor += metric.value(one, other) / FLOOR_SPLITS
+        ours += metric.value(preds.take(made[:count]), other) / FLOOR_SPLITS
     return Floor(floor, ours - floor, count)
 
 
@@ -163,7 +164,7 @@ class Comparison:
         verdict: `better`, `worse` or `cannot tell`, said of the second.
         difference: Second minus first, of the debiased values; of their logarithms where the metric is a ratio.
         interval: Its 95 % interval over clips.
-        clips_needed: About how many clips would tell, if the difference is what it seems.
+        clips_needed: About how many clips would tell four times in five, if the difference is what it seems.
     """
 
     verdict: str
@@ -190,7 +191,7 @@ def compare(first: Score, second: Score, seed: int = 0) -> Comparison:
         return Comparison("cannot tell", difference, None)
     low, high = difference - span[1], difference - span[0]
     if low <= 0 <= high:
-        needed = math.ceil(clips * ((high - low) / 2 / abs(difference)) ** 2) if difference else None
+        needed = math.ceil(POWER * clips * ((high - low) / 2 / difference) ** 2) if difference else None
         return Comparison("cannot tell", difference, (low, high), needed)
     improved = (difference > 0) == first.higher_is_better
     return Comparison("better" if improved else "worse", difference, (low, high))

@@ -1,6 +1,7 @@
 """Log-spectral distance of a clip from its original: for vocoders and autoencoders, whose output must match sample by sample."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
@@ -30,6 +31,10 @@ class LogSpectralDistance(ClipMetric):
         if target is None or list(preds.ids) != list(target.ids):
             self.add("preds", preds.ids, preds.waveform.new_full((len(preds.ids),), torch.nan))
             return
+        if preds.sample_rate != target.sample_rate:
+            raise InputError(
+                f"'{preds.ids[0]}' is at {preds.sample_rate} Hz, its recording at {target.sample_rate} Hz; resample one."
+            )
         length = min(preds.waveform.shape[1], target.waveform.shape[1])
         spectra = [_power(batch.waveform[:, :length], batch.sample_rate) for batch in (preds, target)]
         # The paper adds the floor to the ratio too, which makes silence differ from itself; on both spectra it does not.
@@ -48,5 +53,6 @@ def _power(waveform: Tensor, sample_rate: int) -> Tensor:
     """(B, T) -> power spectra (B, bins, F) in float64."""
     n_fft = int(WINDOW * sample_rate)
     window = torch.hann_window(n_fft, dtype=torch.float64, device=waveform.device)
-    spectrum = torch.stft(waveform.double(), n_fft, round(HOP * sample_rate), window=window, return_complex=True)
+    waveform = F.pad(waveform.double(), (0, max(0, n_fft - waveform.shape[1])))
+    spectrum = torch.stft(waveform, n_fft, round(HOP * sample_rate), window=window, return_complex=True)
     return spectrum.abs().square()

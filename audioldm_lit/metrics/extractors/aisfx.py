@@ -59,6 +59,7 @@ class AISFX(Extractor):
         InputError: If the weights cannot be fetched, are missing or are not the published ones.
     """
 
+    features = ("blocks", "embedding", "logits")
     name = "aisfx"
     sample_rate = SAMPLE_RATE
     min_samples = BLOCK

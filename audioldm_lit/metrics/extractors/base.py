@@ -38,6 +38,7 @@ class Extractor(ABC):
     their device.
 
     Attributes:
+        features: Names of what it makes.
         name: As printed in results: `aisfx`, `vggish` ...
         sample_rate: Hz that `embed` works at; clips of another rate are resampled.
         min_samples: Shortest clip at that rate that gives a row; shorter ones are padded with zeros at their end.
@@ -45,6 +46,7 @@ class Extractor(ABC):
         sha256: Of the file of weights; empty where there is none.
     """
 
+    features: tuple[str, ...] = ("embedding",)
     name: str
     sample_rate: int
     min_samples: int

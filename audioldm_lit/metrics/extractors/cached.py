@@ -29,6 +29,7 @@ class Cached(Extractor):
 
     def __init__(self, extractor: Extractor, folder: Path) -> None:
         self.extractor = extractor
+        self.features = extractor.features
         self.name = extractor.name
         self.sample_rate = extractor.sample_rate
         self.min_samples = extractor.min_samples

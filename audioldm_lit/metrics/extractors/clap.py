@@ -51,6 +51,7 @@ class CLAP(Extractor):
         InputError: If no such model is there or it is incomplete.
     """
 
+    features = ("embedding", "text", "similarity")
     min_samples = 1
 
     def __init__(self, model: str = "laion/clap-htsat-unfused") -> None:

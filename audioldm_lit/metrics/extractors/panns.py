@@ -81,6 +81,7 @@ class Cnn14(Extractor):
         weights: `Cnn14_16k_mAP=0.438.pth` or `Cnn14_mAP=0.431.pth`; by default in `$XDG_CACHE_HOME/audioldm_lit/weights`.
     """
 
+    features = ("embedding", "logits")
     min_samples = 32_000  # audioldm_eval's rule at either rate; zeros are not neutral, so the rule is part of the number
 
     def __init__(self, sample_rate: SampleRate = 16000, weights: Path | None = None) -> None:
