@@ -13,10 +13,14 @@ import torch
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.cli import main
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import cache_folder
+from audioldm_lit.metrics.extractors.aisfx import AISFX
 
 import tiny
 
 torch.set_num_threads(1)
+CACHE = cache_folder()  # before a test redirects it
 
 
 @pytest.fixture
@@ -37,6 +41,24 @@ def workdir(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def aisfx() -> AISFX:
+    """The published network, its weights fetched once into the user's own cache."""
+    try:
+        return AISFX()
+    except InputError as error:
+        if "pip cannot fetch" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+@pytest.fixture
+def aisfx_at_hand(aisfx, workdir) -> None:
+    """The test's own cache holds the network's weights, so that they are not fetched again."""
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / "aisfx").symlink_to(CACHE / "aisfx")
 
 
 @pytest.fixture

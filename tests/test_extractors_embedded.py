@@ -29,16 +29,6 @@ RATE = 44_100
 
 
 @pytest.fixture(scope="session")
-def aisfx() -> AISFX:
-    try:
-        return AISFX()
-    except InputError as error:
-        if "pip cannot fetch" in str(error):
-            pytest.skip(str(error))
-        raise
-
-
-@pytest.fixture(scope="session")
 def checkpoint(aisfx) -> Path:
     return aisfx_module.cache_folder() / "aisfx" / "checkpoint.pth"
 

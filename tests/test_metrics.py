@@ -627,5 +627,5 @@ def test_too_few_clips_or_too_few_rows_give_no_interval():
     assert Estimate(1.0, [torch.ones(40)], covers=False).interval() is None
     few = FrechetDistance().measure(rows(normal(0, 50, 8)), rows(normal(1, 50, 8)))
     assert few.interval() is None
-    assert "an interval needs 80 clips" in few.caution
+    assert "an interval needs 80 rows of 32 clips" in few.caution
     assert FrechetDistance().measure(rows(normal(0, 80, 8)), rows(normal(1, 80, 8))).interval() is not None

@@ -15,7 +15,7 @@ from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.estimate import Estimate
 
 GROUPS = 10  # of clips, left out in turn to find the bias
-RESOLVES = 10  # clips needed per dimension for an interval that covers
+ROWS, CLIPS = 10, 4  # needed per dimension for an interval that covers; rows of one clip resemble each other
 EXACT = 1e-12  # relative error allowed on the fast way
 CONDITION = 1e-6  # ratio of Cholesky pivots below which a covariance counts as singular
 
@@ -33,14 +33,14 @@ class FrechetDistance(ClipMetric):
     floor = True
 
     def measure(self, preds: Rows, target: Rows) -> Estimate:
-        """Equation (1), debiased from 2 rows a dimension on, with an interval from 10 clips a dimension on."""
+        """Equation (1), debiased from 2 rows a dimension on, with an interval from 10 rows and 4 clips a dimension on."""
         first, second = Gaussian(preds.values), Gaussian(target.values)
         value = _distance(first, second)
         rows, dims = min(first.num_rows, second.num_rows), preds.values.shape[1]
-        clips = min(preds.num_clips, target.num_clips)  # rows of one clip resemble each other, so an interval counts clips
+        clips = min(preds.num_clips, target.num_clips)
         debiased = value - _bias(preds, target, value) if rows >= 2 * dims and clips > 1 else None
-        if clips < RESOLVES * dims:
-            return Estimate(value, debiased=debiased, covers=False, caution=self._caution(clips, dims))
+        if rows < ROWS * dims or clips < CLIPS * dims:
+            return Estimate(value, debiased=debiased, covers=False, caution=self._caution(rows, dims))
         per_row = _influence(first, second)
         influence = [_per_clip(*pair) for pair in zip(per_row, (preds, target), strict=True)]
         return Estimate(value, influence, debiased, limits=(0.0, math.inf))
@@ -50,10 +50,10 @@ class FrechetDistance(ClipMetric):
         return frechet_distance(preds.values, target.values)
 
     @staticmethod
-    def _caution(clips: int, dims: int) -> str:
+    def _caution(rows: int, dims: int) -> str:
         return (
-            f"{clips:,} clips in {dims:,} dimensions: mostly sample-size bias, compare it with the floor and only at equal counts; "
-            f"an interval needs {RESOLVES * dims:,} clips"
+            f"{rows:,} rows of {dims:,} dimensions: mostly sample-size bias, compare it with the floor and only at equal counts; "
+            f"an interval needs {ROWS * dims:,} rows of {CLIPS * dims:,} clips"
         )
 
 

@@ -15,7 +15,7 @@ from audioldm_lit.metrics.estimate import Estimate, bootstrap_t
 
 FLOOR_SPLITS = 5
 POWER = ((1.960 + 0.842) / 1.960) ** 2  # an interval as wide as the difference would tell every second time only
-TESTED = 20  # clips from which on the intervals' coverage is tested
+TESTED = 15  # clips from which on the intervals' coverage is tested
 
 
 @dataclass(frozen=True)
