@@ -5,8 +5,10 @@ imports wait until a verb is known, so that `--help` answers at once.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import signature
+from itertools import pairwise
 from typing import Any
 
 from audioldm_lit import __version__
@@ -77,4 +79,11 @@ def _command(verb: str, args: list[str]) -> Any:
     from jsonargparse import auto_cli
 
     function = getattr(import_module(f"audioldm_lit.commands.{verb}"), verb)
-    return auto_cli(function, args=args, prog=f"python -m audioldm_lit {verb}", as_positional=False)
+    return auto_cli(function, args=_spelt_out(function, args), prog=f"python -m audioldm_lit {verb}", as_positional=False)
+
+
+def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
+    """Arguments with `--strict` as `--strict=true`: the parser wants a value for every option."""
+    switches = {f"--{name}" for name, one in signature(function).parameters.items() if one.annotation is bool}
+    pairs = pairwise([*args, ""])
+    return [f"{word}=true" if word in switches and following not in ("true", "false") else word for word, following in pairs]

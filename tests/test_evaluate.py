@@ -424,7 +424,7 @@ def test_an_odd_file_is_scored_by_the_stated_rule(cli, score, spoil):
     result = score()
     count = 1 if spoil is a_document else 2
     assert result["passport"]["rules"] == {RULES[spoil]: count}
-    assert f"generated: {count} files {RULES[spoil]}" in result["terminal"]
+    assert f"generated and recordings: {count} files {RULES[spoil]}" in result["terminal"]
     recorded = folder_rows("reference")
     assert values(result)["fd"] == pytest.approx(fd_of(scored, recorded), rel=1e-4)
     assert values(result)["kl"] == pytest.approx(kl_of(list(zip(scored, recorded, strict=True))), rel=1e-4)
@@ -557,7 +557,6 @@ def test_the_folder_of_an_output_is_made(score):
     assert all(Path(f"deep/er/out/o.{suffix}").stat().st_size > 100 for suffix in ("csv", "tex"))
 
 
-@pytest.mark.xfail(reason="outputs are opened only after everything was computed", strict=True)
 @pytest.mark.parametrize("name", ["--json", "--csv", "--latex"])
 @pytest.mark.parametrize("path", ["generated", "light.yaml/o"])
 def test_an_output_that_cannot_be_written_is_one_sentence(cli, sets, name, path):
@@ -643,7 +642,6 @@ def test_a_file_that_is_no_protocol_is_one_sentence(cli, sets, kind):
     assert refused(cli).startswith("error: light.yaml: is no protocol (")
 
 
-@pytest.mark.xfail(reason="makes no protocol at all", strict=True)
 @pytest.mark.parametrize("text", ["", "# nothing\n", "null\n"])
 def test_an_empty_protocol_is_one_sentence(cli, sets, text):
     Path("light.yaml").write_text(text)
@@ -657,7 +655,6 @@ def test_a_wrong_protocol_is_one_sentence(cli, sets, kind):
     assert re.search(message, refused(cli))
 
 
-@pytest.mark.xfail(reason="settings are not looked at", strict=True)
 @pytest.mark.parametrize("kind", NOT_YET)
 def test_an_impossible_setting_is_one_sentence(cli, sets, kind):
     protocol(**NOT_YET[kind])
@@ -677,7 +674,7 @@ CHANGES = {
     "a recording's content": (lambda: layouts.tone(Path("reference/3.wav"), 444), "target"),
     "a recording's name": (lambda: Path("reference/3.wav").rename("reference/3b.wav"), "target"),
     "a recording more": (lambda: layouts.tone(Path("reference/more.wav"), 444), "target"),
-    "a clip less": (lambda: Path("generated/5.wav").unlink(), "n_generated"),
+    "a clip less": (lambda: Path("generated/5.wav").unlink(), ""),
     "the seed": (lambda: None, "seed"),
 }  # fmt: skip
 
@@ -695,6 +692,8 @@ def test_systems_that_were_scored_differently_never_share_a_table(sets, kind):
     systems = {"a": before, "b": evaluated(seed=int(kind == "the seed"))}
     assert len({one.passport["sha256"] for one in systems.values()}) == 2
     message = f"^a and b were scored differently: {entry}[^ ]* is .*; score both alike\\.$"
+    if kind == "a clip less":
+        message = "^a has 6 clips and b 5; .*, give both as many\\.$"
     with pytest.raises(InputError, match=message):
         check_comparable({name: one.passport for name, one in systems.items()})
     for table in (terminal, to_csv, to_latex, lambda both: show(both, Console())):
@@ -702,7 +701,6 @@ def test_systems_that_were_scored_differently_never_share_a_table(sets, kind):
             table(systems)
 
 
-@pytest.mark.xfail(reason="a long entry is cut before it differs", strict=True)
 @pytest.mark.parametrize(("setting", "said"), [("peak", r"peak is 0\.5 and null"), ("version", "version is 1 and 2")])
 def test_the_setting_that_differs_is_named(sets, setting, said):
     before = evaluated()
@@ -834,7 +832,7 @@ def compare(score) -> Callable[..., dict[str, Any]]:
 
     def run(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
         result = score("--compare", levels("second", second), generated=levels("first", first))
-        assert f"level: second against first: {result['comparison']['level']['verdict']}" in result["terminal"]
+        assert f"level: {result['comparison']['level']['verdict']}" in result["terminal"]
         return result["comparison"]["level"]
 
     return run
@@ -890,7 +888,7 @@ def test_a_system_with_another_number_of_clips_is_refused(cli, sets):
     shutil.copytree("generated", "second")
     Path("second/5.wav").unlink()
     said = refused(cli, "--compare", "second")
-    assert said == "error: generated and second were scored differently: n_generated is 6 and 5; score both alike.\n"
+    assert said == "error: generated has 6 clips and second 5; values hang on the count, give both as many.\n"
 
 
 def test_two_systems_of_one_name_are_refused(cli, sets):
@@ -898,7 +896,6 @@ def test_two_systems_of_one_name_are_refused(cli, sets):
     assert "are both called 'generated'; rename one folder" in refused(cli, "--compare", "other/generated")
 
 
-@pytest.mark.xfail(reason="a dot in a folder's name is taken for a suffix, and every manifest.json is called manifest", strict=True)
 @pytest.mark.parametrize(("first", "second"), [("lr0.1", "lr0.5"), ("lr0.1/manifest.json", "lr0.5/manifest.json")])
 def test_systems_are_called_by_their_folders(score, first, second):
     for folder in ("lr0.1", "lr0.5"):
@@ -916,7 +913,7 @@ def test_no_figure_is_cut_at_80_columns_whatever_systems_are_called(score, monke
     for value in [*values(result).values(), *values(result["compare"]).values()]:
         assert (f"{value:.3g}" if abs(value) > 0.01 else f"{value:.4f}") in result["terminal"]
     assert "…" not in result["terminal"]
-    assert f"kad: other against {long}: {result['comparison']['kad']['verdict']}" in result["terminal"]
+    assert f"other against {long}:" in result["terminal"]
 
 
 # ---------------------------------------------------------------- training clips

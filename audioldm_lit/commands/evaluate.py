@@ -1,9 +1,11 @@
 """The verb `evaluate`."""
 
+from collections.abc import Iterable
 from json import dumps
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
@@ -48,18 +50,19 @@ def evaluate(
         csv: File for one line a metric and class.
         latex: File for a table.
     """
+    _check_outputs(path for path in (json, csv, latex) if path is not None)
     chosen = load_protocol(protocol)
     chosen.keep_features((cache_dir or cache_folder()) / "features")
     chosen.to(device_named(device))
-    systems = {path.resolve().stem: path for path in (generated, compare) if path is not None}
+    systems = {_name(path): path for path in (generated, compare) if path is not None}
     if compare is not None and len(systems) < 2:
-        raise InputError(f"--generated and --compare are both called '{generated.resolve().stem}'; rename one folder.")
+        raise InputError(f"--generated and --compare are both called '{_name(generated)}'; rename one folder.")
     results = {name: score_files(chosen, path, reference, training, strict, seed) for name, path in systems.items()}
     console = Console()
     show(results, console)
     for name, result in results.items():
         for rule, count in result.passport["rules"].items():
-            console.print(f"{name}: {count} files {rule}", soft_wrap=True, highlight=False)
+            console.print(escape(f"{name} and recordings: {count} files {rule}"), soft_wrap=True, highlight=False)
     first, *second = results.values()
     content = first.as_dict()
     if second:
@@ -69,3 +72,21 @@ def evaluate(
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+
+
+def _name(source: Path) -> str:
+    """What a system is called: as its folder, or as its list of clips where that has a name of its own."""
+    path = source.resolve()
+    if path.name in ("manifest.json", "metadata.csv"):
+        path = path.parent
+    return path.stem if path.is_file() else path.name  # a folder's dot starts no suffix: lr0.1, lr0.5
+
+
+def _check_outputs(paths: Iterable[Path]) -> None:
+    """Refuse what cannot be written before anything is computed."""
+    for path in paths:
+        nearest = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir() or not nearest.is_dir():
+            raise InputError(
+                f"{path}: cannot be written, a {'folder' if path.is_dir() else 'file'} is in its way; name another file."
+            )

@@ -47,11 +47,14 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
     for name, other in others:
         if other["sha256"] == passport["sha256"]:
             continue
+        counts = passport["n_generated"], other["n_generated"]
+        if counts[0] != counts[1]:
+            raise InputError(f"{first} has {counts[0]} clips and {name} {counts[1]}; values hang on the count, give both as many.")
         for entry in sorted({*passport, *other} - {"sha256", "preds", "train", "rules"}):
-            here, there = passport.get(entry), other.get(entry)
-            if here != there:
+            if passport.get(entry) != other.get(entry):
+                where, here, there = _first_difference(entry, passport.get(entry), other.get(entry))
                 raise InputError(
-                    f"{first} and {name} were scored differently: {entry} is {_brief(here)} and {_brief(there)}; score both alike."
+                    f"{first} and {name} were scored differently: {where} is {_brief(here)} and {_brief(there)}; score both alike."
                 )
 
 
@@ -60,6 +63,14 @@ def compare_systems(first: Evaluation, second: Evaluation) -> dict[str, Comparis
     check_comparable({"the first": first.passport, "the second": second.passport})
     shared = [name for name in first.scores if name in second.scores]
     return {name: compare(first.scores[name], second.scores[name]) for name in shared}
+
+
+def _first_difference(entry: str, here: Any, there: Any) -> tuple[str, Any, Any]:
+    """The first setting within an entry that differs, `protocol.peak`, and its two values."""
+    if not isinstance(here, Mapping) or not isinstance(there, Mapping):
+        return entry, here, there
+    name = next(name for name in sorted({*here, *there}) if here.get(name) != there.get(name))
+    return _first_difference(f"{entry}.{name}", here.get(name), there.get(name))
 
 
 def _brief(value: Any) -> str:

@@ -36,6 +36,8 @@ class InceptionScore(ClipMetric):
 
     def __init__(self, extractor: Extractor | None = None, features: str = "logits", splits: int = 1, seed: int = 0) -> None:
         super().__init__(extractor, features)
+        if splits < 1:
+            raise InputError(f"InceptionScore: splits is {splits}; give at least 1.")
         self.splits = splits
         self.seed = seed
 

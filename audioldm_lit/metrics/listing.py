@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from audioldm_lit.data.base import Clip
@@ -38,12 +38,17 @@ def list_clips(source: Path) -> list[Clip]:
     return sorted(clips, key=lambda clip: clip.id)
 
 
-def left_out(source: Path) -> list[str]:
-    """Names of visible files below a folder that are no audio and describe none."""
+def left_out(source: Path, clips: Sequence[Clip]) -> list[tuple[str, str]]:
+    """Visible files below a folder that are no clip and describe none: why, `not audio` or `unlisted`, and the name."""
     if not source.is_dir():
         return []
-    known = {*AUDIO, ".csv", ".json", ".txt"}
-    return sorted(str(path) for path in _visible_files(source) if path.suffix.lower() not in known)
+    listed = {clip.path for clip in clips}
+    others = sorted(path for path in _visible_files(source) if path not in listed)
+    return [
+        ("unlisted" if path.suffix.lower() in AUDIO else "not audio", str(path))
+        for path in others
+        if path.suffix.lower() not in (".csv", ".json", ".txt")
+    ]
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:

@@ -28,6 +28,8 @@ class Neighbours(ClipMetric):
 
     def __init__(self, extractor: Extractor | None = None, features: str = "embedding", k: int = 5) -> None:
         super().__init__(extractor, features)
+        if k < 1:
+            raise InputError(f"{type(self).__name__}: k is {k}; give at least 1.")
         self.k = k
 
     def radii(self, rows: Tensor) -> Tensor:

@@ -40,6 +40,13 @@ class Protocol(nn.Module):
         super().__init__()
         if not metrics:
             raise InputError(f"protocol '{name}' has no metric; name at least one.")
+        if sample_rate < 1:
+            raise InputError(f"protocol '{name}': sample_rate is {sample_rate}; give a rate in Hz.")
+        if peak is not None and not 0 < peak <= 1:
+            raise InputError(f"protocol '{name}': peak is {peak}; give a number above 0 and up to 1, or null.")
+        for one, metric in metrics.items():
+            if metric.extractor is None and type(metric).update is ClipMetric.update:
+                raise InputError(f"protocol '{name}': {one} has no extractor; give it one.")
         self.name = name
         self.version = version
         self.sample_rate = sample_rate
@@ -155,7 +162,7 @@ def load_protocol(name: str) -> Protocol:
         known = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
         raise InputError(f"--protocol is '{name}'; give a YAML file or one of {', '.join(known)}.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Protocol, "protocol")
+    parser.add_subclass_arguments(Protocol, "protocol", required=True)
     try:
         return parser.instantiate_classes(parser.parse_args(["--protocol", str(path)])).protocol
     except ArgumentError as error:

@@ -17,6 +17,7 @@ RULES = {
     "clipped": "scored as it is",
     "padded": "shorter than an extractor's window, padded with zeros",
     "not audio": "passed over",
+    "unlisted": "audio that the list beside it leaves out, passed over",
 }
 FULL_SCALE = 0.999
 RUN = 3  # samples in a row at full scale that make a clip clipped

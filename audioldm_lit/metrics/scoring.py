@@ -39,9 +39,9 @@ def score_files(
     clips, recordings = list_clips(generated), list_clips(reference)
     trained = list_clips(training) if training is not None else []
     reader = Reader(protocol.sample_rate, protocol.shortest, strict)
-    for source in (generated, reference, training):
-        for path in left_out(source) if source is not None else ():
-            reader.note("not audio", path)
+    for source, listed in ((generated, clips), (reference, recordings), (training, trained)):
+        for rule, path in left_out(source, listed) if source is not None else ():
+            reader.note(rule, path)
     unpaired = {clip.id: clip for clip in recordings}
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -56,11 +56,14 @@ def score_files(
                 progress.advance(task)
         progress.update(task, description="computing", total=None)
         evaluation = protocol.evaluation(seed, _classes(clips, recordings))
-    for name, reason in evaluation.not_computed.items():
-        unasked = training is None and "train" in protocol.metrics[name].sides
-        if (strict and not unasked) or not evaluation.scores:
+    reasons = dict(evaluation.not_computed)
+    if training is None:
+        unasked = [name for name in reasons if "train" in protocol.metrics[name].sides]
+        reasons |= dict.fromkeys(unasked, "needs --training, the recordings the system was trained on.")
+    for name, reason in reasons.items():
+        if (strict and "--training" not in reason) or not evaluation.scores:
             raise InputError(f"{generated}: {name} cannot be computed: {reason}")
-    return replace(evaluation, passport={**evaluation.passport, "rules": reader.counts()})
+    return replace(evaluation, not_computed=reasons, passport={**evaluation.passport, "rules": reader.counts()})
 
 
 def _classes(generated: Sequence[Clip], reference: Sequence[Clip]) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -31,18 +32,24 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     console.print(f"protocol {protocol['name']} v{protocol['version']}: {sizes} against {count} recordings", highlight=False)
     console.print(terminal(evaluations))
     if others:
-        for metric, verdict in compare_systems(evaluations[first], evaluations[others[0]]).items():
-            console.print(escape(f"{metric}: {others[0]} against {first}: {verdict}"), soft_wrap=True, highlight=False)
+        console.print(escape(f"{others[0]} against {first}:"), soft_wrap=True, highlight=False)
+        verdicts = compare_systems(evaluations[first], evaluations[others[0]])
+        for verdict, names in _grouped((name, str(one)) for name, one in verdicts.items()).items():
+            console.print(f"  {', '.join(names)}: {verdict}", soft_wrap=True, highlight=False)
     cautions = [(name, score.caution) for one in evaluations.values() for name, score in one.scores.items() if score.caution]
     for system, one in evaluations.items():
         for line in _copies(one):
             console.print(f"[red]copies[/] of {escape(system)}: {escape(line)}", soft_wrap=True, highlight=False)
     for caution, names in _grouped(cautions).items():
         console.print(f"[yellow]{', '.join(names)}[/]: {escape(caution)}", soft_wrap=True, highlight=False)
-    for system, one in evaluations.items():
-        for reason, names in _grouped(one.not_computed.items()).items():
-            remark = f"[yellow]{', '.join(names)}[/] not computed for {escape(f'{system}: {reason}')}"
-            console.print(remark, soft_wrap=True, highlight=False)
+    missing = [
+        (system, (", ".join(names), reason))
+        for system, one in evaluations.items()
+        for reason, names in _grouped(one.not_computed.items()).items()
+    ]
+    for (names, reason), systems in _grouped(missing).items():
+        remark = escape(f"{', '.join(systems)}: {reason}")
+        console.print(f"[yellow]{names}[/] not computed for {remark}", soft_wrap=True, highlight=False)
 
 
 def _copies(evaluation: Evaluation) -> list[str]:
@@ -52,9 +59,9 @@ def _copies(evaluation: Evaluation) -> list[str]:
     return [f"'{clip}' is a near-copy of '{other}' (similarity {value:.2f})" for clip, other, value in near[:SHOWN]]
 
 
-def _grouped(remarks: Iterable[tuple[str, str]]) -> dict[str, dict[str, None]]:
-    """Metrics, each once, by what is remarked of them."""
-    groups: dict[str, dict[str, None]] = defaultdict(dict)
+def _grouped(remarks: Iterable[tuple[str, Any]]) -> dict[Any, dict[str, None]]:
+    """Names, each once, by what is remarked of them."""
+    groups: dict[Any, dict[str, None]] = defaultdict(dict)
     for name, remark in remarks:
         groups[remark][name] = None
     return groups
@@ -82,7 +89,8 @@ def terminal(evaluations: Mapping[str, Evaluation]) -> Table:
         arrow = {True: " ↑", False: " ↓", None: ""}[first.higher_is_better]
         rows = [(escape(system), *_cells(score)) for system, score in systems.items()]
         if first.floor.num_clips:
-            rows.append((f"[dim]real vs real ({first.floor.num_clips})[/]", f"[dim]{_number(first.floor.value)}[/]"))
+            count = first.floor.num_clips
+            rows.append((f"[dim]recordings, {count} v {count}[/]", f"[dim]{_number(first.floor.value)}[/]"))
         for head, row in zip_longest((f"{name}{arrow}", f"[dim]{first.extractor}[/]"), rows, fillvalue=""):
             table.add_row(head, *row)
         table.add_section()
