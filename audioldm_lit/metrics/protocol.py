@@ -18,7 +18,7 @@ from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.evaluation import Evaluation, stamp
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.cached import Cached
-from audioldm_lit.metrics.score import score
+from audioldm_lit.metrics.score import Score, score
 
 FOLDERS = (Path("configs/protocol"), Path(__file__).resolve().parents[2] / "configs" / "protocol")
 
@@ -120,7 +120,8 @@ class Protocol(nn.Module):
             torch.distributed.all_gather_object(seen, self.seen)
         names = {noise.number(one): one for part in seen for clips in part.values() for one in clips}
         for one in scores.values():
-            one.estimate.details.update(_named(one.estimate.details, names))
+            for part in (one, *(apart for apart in one.classes.values() if isinstance(apart, Score))):
+                part.estimate.details.update(_named(part.estimate.details, names))
         sides = {side: _fingerprint([part.get(side, {}) for part in seen]) for side in sorted(set().union(*seen))}
         shared = {**self.passport(), "seed": seed, "n_generated": sides["preds"]["n_clips"]}
         return Evaluation(scores, stamp(shared, sides), reasons)

@@ -133,7 +133,8 @@ def _scored(metric: ClipMetric, sides: list[Rows], seed: int) -> Score:
 
 
 def _of_class(metric: ClipMetric, sides: list[Rows], clips: Sequence[str]) -> list[Rows]:
-    parts = [side.named(clips) for side in sides]
+    # A clip may be a copy of any training clip, whatever its class.
+    parts = [side if name == "train" else side.named(clips) for name, side in zip(metric.sides, sides, strict=True)]
     for name, part in zip(metric.sides, parts, strict=True):
         if part.num_clips < 2:
             raise InputError(f"{part.num_clips} clips as `{name}`")

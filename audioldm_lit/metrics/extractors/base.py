@@ -87,4 +87,5 @@ class Extractor(ABC):
             "weights_sha256": self.sha256,
             "sample_rate": self.sample_rate,
             "min_samples": self.min_samples,
+            "padding": "zeros at the end",
         }
