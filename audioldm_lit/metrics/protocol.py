@@ -77,7 +77,7 @@ class Protocol(nn.Module):
 
     def keep_features(self, folder: Path) -> None:
         """Keep features on disk from now on, one file a clip."""
-        kept = {extractor: Cached(extractor, folder) for extractor in self.extractors}
+        kept = {one: one if isinstance(one, Cached) else Cached(one, folder) for one in self.extractors}
         for metric in self.metrics.values():
             metric.extractor = kept.get(metric.extractor)
 
