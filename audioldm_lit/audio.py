@@ -65,7 +65,9 @@ def resample(waveform: Tensor, sample_rate: int, new_sample_rate: int) -> Tensor
     # The filter bank has one filter per term of the ratio: 44,101 Hz would take gigabytes. A ratio of terms up to 1,000 is exact
     # for every usual rate and off by less than a hundredth of a cent for the odd ones.
     ratio = Fraction(new_sample_rate, sample_rate).limit_denominator(1000)
-    return torchaudio.functional.resample(waveform, ratio.denominator, ratio.numerator)
+    # The filter is a convolution, which autocast would run in half precision.
+    with torch.autocast(waveform.device.type, enabled=False):
+        return torchaudio.functional.resample(waveform, ratio.denominator, ratio.numerator)
 
 
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:

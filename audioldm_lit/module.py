@@ -250,7 +250,7 @@ class LitAudioLDM(LightningModule):
             self.protocol.update(**{side: AudioBatch(ids, waveform, rate, captions) for side, waveform in sides.items()})
 
     def on_test_epoch_end(self) -> None:
-        """Log every score and its interval."""
+        """Log every value; the first process writes the intervals in the end."""
         self.log("test/loss", self.held_out_loss.compute(), sync_dist=False)
         self.held_out_loss.reset()
         if self.protocol is not None:

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers.audio_utils import mel_filter_bank
 
-from audioldm_lit.audio import PEAK, LogMel, crop_loudest, fit, read, write
+from audioldm_lit.audio import PEAK, LogMel, crop_loudest, fit, read, resample, write
 from audioldm_lit.errors import InputError
 
 RATE = 16_000
@@ -262,3 +262,10 @@ def test_samples_that_are_not_finite_are_never_written(tmp_path):
     with pytest.raises(ValueError, match="NaN"):
         write(tmp_path / "clip.wav", torch.tensor([0.0, float("nan")]), RATE)
     assert not os.listdir(tmp_path)
+
+
+def test_resampling_keeps_full_precision_under_autocast():
+    waveform = torch.randn(1, 4000, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        resampled = resample(waveform, 16_000, 44_100)
+    assert torch.equal(resampled, resample(waveform, 16_000, 44_100))

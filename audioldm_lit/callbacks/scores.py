@@ -16,7 +16,7 @@ from audioldm_lit.adapters.file import load_weights
 from audioldm_lit.audio import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.base import ClipDataset
-from audioldm_lit.manifest import Entry
+from audioldm_lit.manifest import Entry, write_manifest
 from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.tables import show
@@ -26,7 +26,7 @@ BATCH = 8  # clips generated at once
 
 
 def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tensor], folder: Path) -> dict[str, Evaluation]:
-    """Score base and adapted model against the recordings that training never saw; every process has its share.
+    """Score base and adapted model against held-out recordings; every process has its share.
 
     Both generate a clip for the caption of every validation and test clip, with the same noise. As many clips of the training
     split are scored as a third system, `real`: what a perfect model would reach; it is left out where that split is smaller.
@@ -46,7 +46,9 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
     for name, backbone in {"base": base, "adapted": module.backbone}.items():
         for clips in held_out:
             _generate(trainer, module, backbone.eval(), clips, folder / name)
-            module.show_recordings(clips, "target")
+        if trainer.is_global_zero:
+            entries = [Entry(clip.id, clip.caption, module.seed, 0) for clips in held_out for clip in clips.clips]
+            write_manifest(folder / name, {"system": name, "sampler": module.sampler.spec()}, entries)
         module.show_recordings(data.waveforms("train"), "train")
         evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
@@ -62,20 +64,22 @@ def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
 
 
 def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: ClipDataset, folder: Path) -> None:
-    """Generate this process's share of the captions, keep the files and give them to the protocol."""
+    """Generate this process's share of the captions, keep the files, and give them and their recordings to the protocol."""
     adapted = backbone is module.backbone
     prediction_type = (module.noise_scheduler if adapted else backbone.scheduler).config.prediction_type
-    share = clips.clips[trainer.global_rank :: trainer.world_size]
-    batches = [share[i : i + BATCH] for i in range(0, len(share), BATCH)]
+    share = range(trainer.global_rank, len(clips), trainer.world_size)
+    batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
     for batch in track(batches, f"generating {folder.name}", transient=True, disable=not trainer.is_global_zero):
-        ids, captions = [clip.id for clip in batch], [clip.caption for clip in batch]
+        ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
         keys = [(module.seed, one, 0) for one in ids]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             cond = backbone.encode_text(captions)
             waveforms = module.sampler(backbone, cond, module.unconditional, keys, clips.num_samples, prediction_type)
         for one, caption, waveform in zip(ids, captions, waveforms, strict=True):
             write(folder / Entry(one, caption, module.seed, 0).file, waveform, clips.sample_rate)
-        module.protocol.update(preds=AudioBatch(ids, waveforms, clips.sample_rate, captions))
+        recordings = torch.stack([clip["waveform"] for clip in batch]).to(module.device)
+        sides = {"preds": waveforms, "target": recordings}  # metrics of pairs see both at once
+        module.protocol.update(**{side: AudioBatch(ids, one, clips.sample_rate, captions) for side, one in sides.items()})
 
 
 def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:

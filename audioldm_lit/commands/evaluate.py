@@ -53,7 +53,7 @@ def evaluate(
     _check_outputs(path for path in (json, csv, latex) if path is not None)
     chosen = load_protocol(protocol)
     chosen.keep_features((cache_dir or cache_folder()) / "features")
-    chosen.to(device_named(device))
+    chosen.device = device_named(device)
     systems = {_name(path): path for path in (generated, compare) if path is not None}
     if compare is not None and len(systems) < 2:
         raise InputError(f"--generated and --compare are both called '{_name(generated)}'; rename one folder.")

@@ -41,7 +41,7 @@ class Rows:
         return len(self.ids)
 
     def take(self, clips: Tensor) -> "Rows":
-        """The rows of some clips, given by ascending indices or by a mask (N,)."""
+        """The rows of some clips, given by indices in any order or by a mask (N,); the result is in order of clip."""
         mask = torch.zeros(self.num_clips, dtype=torch.bool, device=self.ids.device)
         mask[clips] = True
         kept = mask[self.clip]
@@ -126,7 +126,7 @@ class ClipMetric(Metric, ABC):
         first = torch.ones_like(ids, dtype=torch.bool)
         first[1:] = (ids[1:] != ids[:-1]) | (places[1:] != places[:-1])
         names, clip = ids[first].unique_consecutive(return_inverse=True)
-        whole = Rows(rows[first], clip, names)
+        whole = Rows(rows[first].cpu(), clip.cpu(), names.cpu())  # float64, and sums in one order, whatever the device
         lacking = int((~whole.mean().isfinite().all(dim=1)).sum()) if self.extractor is not None else 0
         if lacking:
             reason = "they have no caption, or are broken"

@@ -9,7 +9,7 @@ from audioldm_lit.metrics.similarity import near_copy_threshold, shift_tolerant_
 
 
 class Memorisation(ClipMetric):
-    """Share of generated clips that are near-copies of a training clip, at whatever gain, shift and noise beneath; 0 is best.
+    """Share of generated clips that are near-copies of a training clip, at any gain, shifted by up to 1.5 s, in noise; 0 is best.
 
     How alike independent recordings of these sounds are is learnt from the reference, which training must not have seen: a
     near-copy is more like a training clip than those are. Details name each generated clip's nearest training clip.

@@ -45,6 +45,8 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
     """
     (first, passport), *others = systems.items()
     for name, other in others:
+        if "train" in passport and "train" in other and passport["train"] != other["train"]:
+            raise InputError(f"{first} and {name} were compared with different training clips; give both the same.")
         if other["sha256"] == passport["sha256"]:
             continue
         counts = passport["n_generated"], other["n_generated"]

@@ -6,7 +6,7 @@ Unbiased at any number of clips, so it can be a little negative, and it separate
 take part: no subsets are drawn.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class KernelDistance(ClipMetric):
         return Estimate(value.item(), influence)
 
 
-class Kernel:
+class Kernel(ABC):
     """A positive definite function of pairs of rows."""
 
     @abstractmethod

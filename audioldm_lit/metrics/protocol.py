@@ -52,6 +52,7 @@ class Protocol(nn.Module):
         self.sample_rate = sample_rate
         self.peak = peak
         self.metrics = nn.ModuleDict(metrics)
+        self.device: torch.device | None = None  # where features are extracted; where the clips are, if not said
         self._share_extractors()
         self.reset()
 
@@ -103,7 +104,8 @@ class Protocol(nn.Module):
                 metric.update(**asked)
 
     def _ready(self, batch: AudioBatch) -> AudioBatch:
-        waveform = self.prepare(batch.waveform, batch.sample_rate)
+        device = self.device or batch.waveform.device
+        waveform = self.prepare(batch.waveform.cpu(), batch.sample_rate).to(device)  # the same samples on every machine
         return AudioBatch(batch.ids, waveform, self.sample_rate, batch.captions)
 
     def evaluation(self, seed: int = 0, classes: Mapping[str, Sequence[str]] | None = None) -> Evaluation:
@@ -122,7 +124,7 @@ class Protocol(nn.Module):
         for one in scores.values():
             for part in (one, *(apart for apart in one.classes.values() if isinstance(apart, Score))):
                 part.estimate.details.update(_named(part.estimate.details, names))
-        sides = {side: _fingerprint([part.get(side, {}) for part in seen]) for side in sorted(set().union(*seen))}
+        sides = {side: _fingerprint([part.get(side, {}) for part in reversed(seen)]) for side in sorted(set().union(*seen))}
         shared = {**self.passport(), "seed": seed, "n_generated": sides["preds"]["n_clips"]}
         return Evaluation(scores, stamp(shared, sides), reasons)
 

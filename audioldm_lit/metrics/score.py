@@ -11,7 +11,7 @@ from torch import Tensor
 from audioldm_lit import noise
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric, Rows
-from audioldm_lit.metrics.estimate import Estimate, bootstrap_t
+from audioldm_lit.metrics.estimate import MIN_CLIPS, Estimate, bootstrap_t
 
 FLOOR_SPLITS = 5
 POWER = ((1.960 + 0.842) / 1.960) ** 2  # an interval as wide as the difference would tell every second time only
@@ -109,7 +109,7 @@ def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]
         InputError: If there are too few clips.
     """
     sides = metric.gathered()
-    if min(side.num_clips for side in sides) < 2:
+    if min(side.num_clips for name, side in zip(metric.sides, sides, strict=True) if name != "train") < 2:
         raise InputError(f"{type(metric).__name__} needs at least 2 clips on every side; give more.")
     whole = _scored(metric, sides, seed)
     floor = _floor(metric, *sides, seed=seed) if metric.floor else Floor()
@@ -125,8 +125,12 @@ def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]
 def _scored(metric: ClipMetric, sides: list[Rows], seed: int) -> Score:
     estimate = metric.measure(*sides)
     interval = estimate.interval(seed)
-    count, caution = sides[0].num_clips, estimate.caution
-    if not caution and count < TESTED:
+    count = min((len(side) for side in estimate.influence if len(side)), default=sides[0].num_clips)
+    caution = estimate.caution
+    if not caution and interval is None:
+        reason = "too few clips" if count < MIN_CLIPS else "the bias correction leaves the possible values"
+        caution = f"no interval: {reason}"
+    elif not caution and count < TESTED:
         caution = f"{count} clips; intervals are tested from {TESTED} clips on"
     extractor = metric.extractor.name if metric.extractor is not None else ""
     return Score(estimate, sides, metric.sides, metric.higher_is_better, extractor, interval, caution=caution)
@@ -136,7 +140,7 @@ def _of_class(metric: ClipMetric, sides: list[Rows], clips: Sequence[str]) -> li
     # A clip may be a copy of any training clip, whatever its class.
     parts = [side if name == "train" else side.named(clips) for name, side in zip(metric.sides, sides, strict=True)]
     for name, part in zip(metric.sides, parts, strict=True):
-        if part.num_clips < 2:
+        if part.num_clips < 2 and name != "train":
             raise InputError(f"{part.num_clips} clips as `{name}`")
     return parts
 
@@ -162,8 +166,8 @@ class Comparison:
     """How a second system differs from a first.
 
     Attributes:
-        verdict: `better`, `worse` or `cannot tell`, said of the second.
-        difference: Second minus first, of the debiased values; of their logarithms where the metric is a ratio.
+        verdict: `better`, `worse` or `cannot tell`, said of the second; `higher` or `lower` where neither end is better.
+        difference: Second minus first, of the values that the intervals are around; of their logarithms where those are.
         interval: Its 95 % interval over clips.
         clips_needed: About how many clips would tell four times in five, if the difference is what it seems.
     """
@@ -194,6 +198,8 @@ def compare(first: Score, second: Score, seed: int = 0) -> Comparison:
     if low <= 0 <= high:
         needed = math.ceil(POWER * clips * ((high - low) / 2 / difference) ** 2) if difference else None
         return Comparison("cannot tell", difference, (low, high), needed)
+    if first.higher_is_better is None:
+        return Comparison("higher" if difference > 0 else "lower", difference, (low, high))
     improved = (difference > 0) == first.higher_is_better
     return Comparison("better" if improved else "worse", difference, (low, high))
 

@@ -57,11 +57,10 @@ def score_files(
         progress.update(task, description="computing", total=None)
         evaluation = protocol.evaluation(seed, _classes(clips, recordings))
     reasons = dict(evaluation.not_computed)
-    if training is None:
-        unasked = [name for name in reasons if "train" in protocol.metrics[name].sides]
-        reasons |= dict.fromkeys(unasked, "needs --training, the recordings the system was trained on.")
+    unasked = [name for name in reasons if training is None and "train" in protocol.metrics[name].sides]
+    reasons |= dict.fromkeys(unasked, "needs --training, the recordings the system was trained on.")
     for name, reason in reasons.items():
-        if (strict and "--training" not in reason) or not evaluation.scores:
+        if (strict and name not in unasked) or not evaluation.scores:
             raise InputError(f"{generated}: {name} cannot be computed: {reason}")
     return replace(evaluation, not_computed=reasons, passport={**evaluation.passport, "rules": reader.counts()})
 

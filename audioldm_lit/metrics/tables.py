@@ -155,9 +155,7 @@ def _escaped(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, without an exponent where that reads well; rounding errors are 0."""
+    """Three significant digits, with an exponent only below 0.0001; rounding errors are 0."""
     if abs(value) < 1e-9:
         return "0"
-    if abs(value) < 0.01:
-        return f"{value:.4f}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"

@@ -39,6 +39,7 @@ class Extractor(ABC):
 
     Attributes:
         features: Names of what it makes.
+        revision: Raised whenever `embed` changes, so that no features of before are found on disk.
         name: As printed in results: `aisfx`, `vggish` ...
         sample_rate: Hz that `embed` works at; clips of another rate are resampled.
         min_samples: Shortest clip at that rate that gives a row; shorter ones are padded with zeros at their end.
@@ -47,6 +48,7 @@ class Extractor(ABC):
     """
 
     features: tuple[str, ...] = ("embedding",)
+    revision = 1
     name: str
     sample_rate: int
     min_samples: int
@@ -84,6 +86,7 @@ class Extractor(ABC):
         """Everything its features depend on, as plain values."""
         return {
             "extractor": self.name,
+            "revision": self.revision,
             "weights_sha256": self.sha256,
             "sample_rate": self.sample_rate,
             "min_samples": self.min_samples,
