@@ -5,7 +5,6 @@ mel with Slaney scale and norm, natural logarithm, no mean or variance normalisa
 F frames, M mel bins.
 """
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ import torchaudio
 from torch import Tensor, nn
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
 
 Padding = Literal["zeros", "repeat"]
 
@@ -83,15 +83,10 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
     if not np.isfinite(samples).all():
         raise ValueError(f"{path}: the waveform holds NaN or infinite samples and is not written.")
     samples = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole(path) as unfinished:
             soundfile.write(unfinished, samples, sample_rate, subtype="PCM_16", format="WAV")
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
+    except RuntimeError as error:  # libsndfile's own errors
         raise InputError(f"{path}: cannot be written ({error}); choose another folder or make room.") from error
 
 

@@ -5,7 +5,6 @@ weights, the front end and the storage format. Change any and another file is ma
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils.data import Dataset
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.base import ClipDataset
 from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
 
 FORMAT = "latents-float16/1"  # posterior mean and standard deviation; float16 keeps three digits more than the VAE is exact to
 
@@ -108,10 +108,8 @@ class Cache:
         return {**encoded, "audio_embeds": self.backbone.encode_audio(waveform)[0]} if self.audio_embeds else encoded
 
     def _keep(self, path: Path, encoded: dict[str, Tensor], origin: str) -> None:
-        """Write a cached file whole or not at all; several processes may write the same one."""
+        """Write a cached file; several processes may write the same one."""
         if not all(value.isfinite().all() for value in encoded.values()):
             raise InputError(f"{origin}: encodes to values that are not finite; remove it from the data set.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-        unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in encoded.items()}))
-        os.replace(unfinished, path)
+        with whole(path) as unfinished:
+            unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in encoded.items()}))

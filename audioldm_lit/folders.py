@@ -1,9 +1,34 @@
-"""Where the project keeps what it can make again."""
+"""Where the project keeps what it can make again, and how it writes files."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from audioldm_lit.errors import InputError
 
 
 def cache_folder() -> Path:
     """`$XDG_CACHE_HOME/audioldm_lit`, by default under `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audioldm_lit"
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which becomes `path` when the block ends.
+
+    The file appears whole or not at all, whichever processes write it, and its folder is made.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield unfinished
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error}); choose another folder or make room.") from error

@@ -1,7 +1,6 @@
 """Generated clips on disk: WAV files and one JSON that says how each was made."""
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audioldm_lit import noise
+from audioldm_lit.folders import whole
 
 
 @dataclass(frozen=True, order=True)
@@ -41,10 +41,8 @@ def file_stem(text: str) -> str:
 
 def write_manifest(folder: Path, settings: dict[str, Any], entries: Iterable[Entry]) -> Path:
     """Write `manifest.json`: the settings that all clips share, and one object a clip."""
-    folder.mkdir(parents=True, exist_ok=True)
     clips = [{"file": entry.file, **asdict(entry)} for entry in sorted(entries)]
     path = folder / "manifest.json"
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps({**settings, "clips": clips}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps({**settings, "clips": clips}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

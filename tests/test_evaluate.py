@@ -810,7 +810,7 @@ def test_damaged_features_are_made_again(score, damage):
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(cli, sets):
     Path("taken").write_text("a file")
-    assert "features cannot be kept there" in refused(cli, "--cache_dir", "taken")
+    assert "cannot be written" in refused(cli, "--cache_dir", "taken")
 
 
 # ---------------------------------------------------------------- two systems

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,6 +12,7 @@ from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
 
 
 def save_adapter(path: Path, adapter: Adapter, weights: dict[str, Tensor], base: str, prediction_type: str) -> None:
@@ -32,9 +32,8 @@ def save_adapter(path: Path, adapter: Adapter, weights: dict[str, Tensor], base:
         "prediction_type": prediction_type,
         "version": __version__,
     }
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
-    os.replace(unfinished, path)
+    with whole(path) as unfinished:
+        unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
 
 
 def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 
 
@@ -47,7 +46,8 @@ class Cached(Extractor):
             extracted = self.extractor.extract(part)
             for row, index in enumerate(missing):
                 clips[index] = {name: rows[row] for name, rows in extracted.items()}
-                _save(clips[index], paths[index])
+                with whole(paths[index]) as unfinished:
+                    unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in clips[index].items()}))
         return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
 
     def embed(self, waveform: Tensor, captions: Sequence[str] | None) -> dict[str, Tensor]:
@@ -74,16 +74,3 @@ def _load(path: Path, device: torch.device) -> dict[str, Tensor] | None:
         return load_file(path, device=str(device))
     except (OSError, SafetensorError):
         return None
-
-
-def _save(features: dict[str, Tensor], path: Path) -> None:
-    """Write a file whole or not at all; several processes may write the same one."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(save({name: rows.cpu().contiguous() for name, rows in features.items()}))
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise InputError(
-            f"{path.parent}: features cannot be kept there ({error}); make room or choose another cache folder."
-        ) from error
