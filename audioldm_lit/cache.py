@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.data.base import ClipDataset
+from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import whole
 

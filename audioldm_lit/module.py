@@ -16,10 +16,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from audioldm_lit import noise
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.file import check_base, load_weights
+from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.cache import Cache
 from audioldm_lit.conditioning import Conditioning
-from audioldm_lit.data.base import AudioDataModule, ClipDataset
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder
@@ -38,7 +40,7 @@ class LitAudioLDM(LightningModule):
     """Adapts a pre-trained AudioLDM.
 
     Args:
-        adapter: What is added to the model and trains.
+        adapter: What is added to the model and trains; by default LoRA on every layer.
         backbone: Pre-trained model: a folder in the diffusers layout, `checkpoints/audioldm-nano` (the toy model that comes with
             the repository), or a hub id that was fetched before.
         objective: What training minimises.
@@ -55,7 +57,7 @@ class LitAudioLDM(LightningModule):
 
     def __init__(
         self,
-        adapter: Adapter,
+        adapter: Adapter | None = None,
         backbone: str = NANO,
         objective: Objective | None = None,
         conditioning: Conditioning | None = None,
@@ -73,10 +75,10 @@ class LitAudioLDM(LightningModule):
         self.backbone = Backbone.load(backbone)
         self.backbone_name = backbone
         self.base_fingerprint = self.backbone.fingerprint("unet")
-        self.adapter = adapter
+        self.adapter = adapter or PeftAdapter()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            adapter.inject(self.backbone)
+            self.adapter.inject(self.backbone)
         self.weights = trainable(self.backbone)
         self.objective = objective or Epsilon()
         self.conditioning = conditioning or Conditioning()
@@ -254,7 +256,8 @@ class LitAudioLDM(LightningModule):
         self.log("test/loss", self.held_out_loss.compute(), sync_dist=False)
         self.held_out_loss.reset()
         if self.protocol is not None:
-            self.evaluation = self.protocol.evaluation(self.seed, self.data.ids_by_class("test"))
+            evaluation = self.protocol.evaluation(self.seed, self.data.ids_by_class("test"))
+            self.evaluation = evaluation.noting(coverage={"test": str(self.data.coverage["test"])})
             self.log_dict({f"test/{name}": score.value for name, score in self.evaluation.scores.items()}, sync_dist=False)
             self.protocol.reset()
 

@@ -57,6 +57,69 @@ def folder(root: Path, takes: int = 6) -> dict[str, Any]:
     return {"root": root}
 
 
+def urbansound8k(root: Path, takes: int = 4) -> dict[str, Any]:
+    """Three classes, `takes` slices of as many recordings in each of ten folds, every second one in the background."""
+    rows: list[list[object]] = [["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]]
+    for target, label in enumerate(LABELS):
+        for fold in range(1, 11):
+            for take in range(takes):
+                source = 1000 * target + 10 * fold + take
+                name = f"{source}-{target}-0-{take}.wav"
+                rate = (44_100, 96_000)[take % 2]
+                tone(root / "audio" / f"fold{fold}" / name, 200 * (target + 1), seed=source, sample_rate=rate)
+                rows.append([name, source, 0.0, 0.5, 1 + take % 2, fold, target, label])
+    write_csv(root / "metadata" / "UrbanSound8K.csv", rows)
+    return {"root": root}
+
+
+def audiocaps(root: Path) -> dict[str, Any]:
+    """Twelve training clips, two of them missing, and four of five captions each to validate and to test, named in four ways."""
+    row = 0
+    for split, count, captions in (("train", 12, 1), ("val", 4, 5), ("test", 4, 5)):
+        rows: list[list[object]] = [["audiocap_id", "youtube_id", "start_time", "caption"]]
+        for clip in range(count):
+            video, start, first = f"{split[:2]}-_{clip:07d}", 10 * clip, row
+            for number in range(captions):
+                rows.append([row, video, start, f"Sound {clip} of {split}, followed by caption {number}"])
+                row += 1
+            name = (f"Y{video}.wav", f"{video}_{start}.flac", f"{video}.wav", f"{first}.wav")[clip % 4]
+            if split != "train" or clip < count - 2:
+                tone(root / split / name, 200 + 50 * clip, seed=row)
+        write_csv(root / f"{split}.csv", rows)
+    return {"root": root}
+
+
+def audioset(root: Path) -> dict[str, Any]:
+    """Three classes and a common fourth; of 120 listed training clips the last is missing, of 9 for evaluation none."""
+    classes = [("/m/09x0r", "Speech"), ("/m/0bt9lr", "Dog"), ("/m/06mb1", "Rain"), ("/t/dd00130", "Male speech, man speaking")]
+    write_csv(root / "class_labels_indices.csv", [["index", "mid", "display_name"], *([i, *one] for i, one in enumerate(classes))])
+    for name, count in (("balanced_train", 120), ("eval", 9)):
+        lines = ["# Segments csv created some day", "# num_ytids=1", "# YTID, start_seconds, end_seconds, positive_labels"]
+        for clip in range(count):
+            video, start = f"-{name[:2]}_{clip:07d}", 30 * clip
+            labels = ",".join(dict.fromkeys((classes[0][0], classes[1 + clip % 3][0])))
+            lines.append(f'{video}, {start}.000, {start + 10}.000, "{labels}"')
+            if name == "eval" or clip < count - 1:
+                tone(root / "audio" / name / (f"Y{video}.wav", f"{video}_{start}.flac")[clip % 2], 200 + clip, seed=clip)
+        (root / f"{name}_segments.csv").write_text("\n".join([*lines, ""]))
+    return {"root": root}
+
+
+def dcasefoley(root: Path) -> dict[str, Any]:
+    """Seven classes, twelve clips of six recordings in the development set, two clips in the evaluation set."""
+    classes = ("dog_bark", "footstep", "gunshot", "keyboard", "moving_motor_vehicle", "rain", "sneeze_cough")
+    for part, takes in (("dev", 12), ("eval", 2)):
+        rows: list[list[object]] = [["category", "current_file_path", "original_dataset", "original_file_name"]]
+        for number, label in enumerate(classes):
+            for take in range(takes):
+                tone(root / part / label / f"{take:03d}.wav", 200 * (number + 1), seed=10 * number + take, sample_rate=22_050)
+                rows.append(
+                    [label.title().replace("_", ""), f"{part}/{label}/{take:03d}.wav", "FSD50k", f"{part} {label} {take // 2}"]
+                )
+        write_csv(root / f"{part.title()}Meta.csv", rows)
+    return {"root": root}
+
+
 def kenneyeffects(root: Path) -> dict[str, Any]:
     """With a root given, the data module reads any folder."""
     return folder(root)

@@ -1,16 +1,18 @@
 """Every YAML under configs/ is a case, found by glob."""
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 import layouts
-from runs import EMBEDDED, REPOSITORY, SHORT, arguments
+from runs import EMBEDDED, REPOSITORY, arguments, run_folder
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment")]
-BLOCKS = [path for path in CONFIGS if path.parent.name in ("adapter", "data", "objective", "protocol")]
+DATA = [path for path in CONFIGS if path.parent.name == "data"]
+BLOCKS = [path for path in CONFIGS if path.parent.name in ("adapter", "objective", "protocol")]
 FETCHED = {"audioldm-2023.yaml": "Cnn14_16k_mAP=0.438.pth", "retention.yaml": "laion/clap-htsat-unfused"}  # published weights
 
 
@@ -21,29 +23,43 @@ def name(path: Path) -> str:
 def make_data(config: Path, root: Path) -> dict:
     block = yaml.safe_load(config.read_text())["data"]
     layout = block["class_path"].rpartition(".")[2].lower()
-    return {**getattr(layouts, layout)(root), "shots": 2}
+    return getattr(layouts, layout)(root)
 
 
 def test_every_file_is_a_case():
-    assert set(CONFIGS) == set(WHOLE) | set(BLOCKS)
+    assert set(CONFIGS) == set(WHOLE) | set(DATA) | set(BLOCKS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", WHOLE, ids=name)
 @pytest.mark.parametrize("verb", ["fit", "test", "predict"])
 def test_experiment_runs(config, verb, workdir, tiny_folder, cli, aisfx_at_hand):
-    options = [*arguments(tiny_folder, make_data(config, workdir / "data"), config=config), "--model.protocol", EMBEDDED]
+    options = [*arguments(tiny_folder, {**make_data(config, workdir / "data"), "shots": 2}, config=config)]
+    options += ["--model.protocol", EMBEDDED]
     status, _, err = cli(verb, *options, "--trainer.fast_dev_run", "true")
     assert status == 0, err
+
+
+@pytest.mark.parametrize("config", DATA, ids=name)
+def test_every_data_set_trains_by_its_own_file(config, workdir, tiny_folder, cli):
+    status, _, err = cli("fit", *arguments(tiny_folder, make_data(config, workdir / "data"), config=config))
+    assert status == 0, err
+    result = json.loads((run_folder(workdir) / "result.json").read_text())
+    assert result["training_clips"] > 0
+    assert result["held_out_loss_after"] != result["held_out_loss_before"]
+
+
+@pytest.mark.parametrize("config", DATA, ids=name)
+def test_a_data_set_takes_the_place_of_an_experiment_s(config, workdir, cli):
+    status, out, err = cli("fit", "--config", WHOLE[-1], "--config", config, "--print_config")
+    assert status == 0, err
+    assert yaml.safe_load(config.read_text())["data"]["class_path"] in out
 
 
 @pytest.mark.parametrize("config", BLOCKS, ids=name)
 def test_block_fits_into_an_experiment(config, workdir, tiny_folder, cli, aisfx_at_hand):
     options = arguments(tiny_folder, {**layouts.esc50(workdir / "data"), "shots": 2})
-    if config.parent.name == "data":
-        options = ["--config", str(WHOLE[-1]), "--data", str(config), "--data.init_args.duration", str(SHORT), "--print_config"]
-    else:
-        options += [f"--model.{config.parent.name}", str(config), "--trainer.fast_dev_run", "true"]
+    options += [f"--model.{config.parent.name}", str(config), "--trainer.fast_dev_run", "true"]
     status, _, err = cli("fit", *options)
     if config.name in FETCHED:
         assert status == 2

@@ -15,7 +15,7 @@ from audioldm_lit import noise
 from audioldm_lit.adapters.file import load_weights
 from audioldm_lit.audio import write
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.data.base import ClipDataset
+from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.manifest import Entry, write_manifest
 from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.extractors.base import AudioBatch
@@ -52,7 +52,8 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
         module.show_recordings(data.waveforms("train"), "train")
         evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
-    return evaluations | _real(trainer, module, held_out)
+    coverage = {split: str(data.coverage[split]) for split in ("val", "test")}
+    return {name: one.noting(coverage=coverage) for name, one in (evaluations | _real(trainer, module, held_out)).items()}
 
 
 def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
@@ -85,7 +86,7 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
 def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
     """Score as many recordings of the training split as clips were generated; nothing where it has fewer."""
     count = sum(map(len, held_out))
-    recordings = sorted(module.data.clips("train"), key=lambda clip: noise.number(module.seed, "real", clip.id))[:count]
+    recordings = sorted(module.data.present("train"), key=lambda clip: noise.number(module.seed, "real", clip.id))[:count]
     if len(recordings) < count:
         return {}
     like = held_out[0]

@@ -4,80 +4,21 @@ The data side yields waveforms and captions and knows nothing of the model; the 
 one before the loaders are made.
 """
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from audioldm_lit import noise
-from audioldm_lit.audio import Padding, fit, read
+from audioldm_lit.audio import Padding
+from audioldm_lit.data.clips import Clip, ClipDataset, Coverage, Split
+from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
-
-Split = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One recording and what is known of it.
-
-    Attributes:
-        id: Unique in the data set; scores and seeds are tied to it.
-        path: Audio file.
-        caption: Text the model is conditioned on.
-        label: Class, for few-shot selection; one empty label where there are no classes.
-        source: Recording session or upload; clips of one source never straddle two splits. Its own id where unknown.
-    """
-
-    id: str
-    path: Path
-    caption: str
-    label: str = ""
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        """A clip of unknown source is its own."""
-        object.__setattr__(self, "source", self.source or self.id)
-
-
-class ClipDataset(Dataset):
-    """Clips as waveforms of one length.
-
-    Args:
-        clips: The clips, in order.
-        sample_rate: Hz.
-        num_samples: Length of every waveform.
-        padding: What fills clips that are too short.
-    """
-
-    def __init__(self, clips: Sequence[Clip], sample_rate: int, num_samples: int, padding: Padding) -> None:
-        self.clips = list(clips)
-        self.sample_rate = sample_rate
-        self.num_samples = num_samples
-        self.padding = padding
-
-    def __len__(self) -> int:
-        """Number of clips."""
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Item with `id`, `caption` and `waveform` (T,)."""
-        clip = self.clips[index]
-        waveform = fit(read(clip.path, self.sample_rate), self.num_samples, self.padding)
-        return {"id": clip.id, "caption": clip.caption, "waveform": waveform}
-
-    def content_key(self, index: int) -> str:
-        """SHA-256 of everything the waveform depends on: the file's bytes and how they are fitted."""
-        digest = hashlib.sha256(f"{self.sample_rate} {self.num_samples} {self.padding}".encode())
-        digest.update(self.clips[index].path.read_bytes())
-        return digest.hexdigest()
 
 
 class AudioDataModule(LightningDataModule, ABC):
@@ -88,7 +29,10 @@ class AudioDataModule(LightningDataModule, ABC):
         duration: Length of every waveform in seconds; longer clips are cut to their loudest window, shorter ones padded.
         sample_rate: Hz; must be the model's.
         padding: `zeros` after the clip, as AudioLDM does, or `repeat` the clip.
-        shots: Training clips per class; all where not given. The choice is nested: 5 shots contain the 2 shots of the same seed.
+        shots: Training clips per class; all where not given. The choice is nested, 5 shots contain the 2 shots of the same seed,
+            and takes another source before it takes a second clip of one.
+        num_train_clips: Training clips in all, taken from the classes in turn; all where not given.
+        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; the rest is left out and said.
         seed: Seed of the few-shot choice and of the order of training clips; which clips are held out does not depend on it.
         batch_size: Clips per batch on all processes together.
         num_workers: Reader processes per loader; cached training needs none.
@@ -101,6 +45,8 @@ class AudioDataModule(LightningDataModule, ABC):
         sample_rate: int = 16_000,
         padding: Padding = "zeros",
         shots: int | None = None,
+        num_train_clips: int | None = None,
+        min_coverage: float = 1.0,
         seed: int = 0,
         batch_size: int = 8,
         num_workers: int = 0,
@@ -110,6 +56,10 @@ class AudioDataModule(LightningDataModule, ABC):
             raise InputError(f"data.init_args.duration is {duration}; give a length in seconds above 0.")
         if shots is not None and shots < 1:
             raise InputError(f"data.init_args.shots is {shots}; give at least 1 clip per class, or null for all.")
+        if num_train_clips is not None and num_train_clips < 1:
+            raise InputError(f"data.init_args.num_train_clips is {num_train_clips}; give at least 1 clip, or null for all.")
+        if not 0 <= min_coverage <= 1:
+            raise InputError(f"data.init_args.min_coverage is {min_coverage}; give a share from 0 to 1.")
         if batch_size < 1:
             raise InputError(f"data.init_args.batch_size is {batch_size}; give at least 1 clip.")
         if num_workers < 0:
@@ -119,10 +69,13 @@ class AudioDataModule(LightningDataModule, ABC):
         self.sample_rate = sample_rate
         self.padding = padding
         self.shots = shots
+        self.num_train_clips = num_train_clips
+        self.min_coverage = min_coverage
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.datasets: dict[str, Dataset] = {}
+        self.coverage: dict[Split, Coverage] = {}
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:
@@ -144,20 +97,42 @@ class AudioDataModule(LightningDataModule, ABC):
         self.datasets = {}  # an earlier stage's are encoded by now
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
             self.datasets[split] = self.waveforms(split)
+            if self.coverage[split].share < 1:
+                rank_zero_info(f"{split}: the audio of {self.coverage[split]}")
 
     def waveforms(self, split: Split) -> ClipDataset:
         """The clips of a split, the few shots of `train`, as waveforms, sorted by id."""
-        clips = list(self.clips(split))
-        _check(clips, split, self.root)
-        if split == "train" and self.shots is not None:
-            clips = few_shot(clips, self.shots, self.seed)
-        clips.sort(key=lambda clip: clip.id)  # batches must not depend on the order in which a file system lists files
+        clips = self.present(split)
+        if split == "train":
+            clips = few_shot(clips, self.seed, self.shots, self.num_train_clips)
         return ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
+
+    def present(self, split: Split) -> list[Clip]:
+        """The clips of a split whose audio is there, sorted by id; `coverage` then says how many these are of how many.
+
+        Raises:
+            InputError: If there is none, fewer than `min_coverage` asks for, or an entry of the list is wrong.
+        """
+        listed = self.clips(split)
+        _check(listed, split, self.root)
+        clips = [clip for clip in listed if clip.path.is_file()]
+        self.coverage[split] = coverage = Coverage(*(len({clip.path for clip in part}) for part in (clips, listed)))
+        if not clips or coverage.share < self.min_coverage:
+            there = {clip.id for clip in clips}
+            lost = next(clip for clip in listed if clip.id not in there)
+            if self.min_coverage == 1:
+                raise lost.error(f"{lost.path}: no such audio file; correct the path or remove the entry.")
+            raise InputError(
+                f"{self.root}: has the audio of {coverage} of the {split} split, {lost.path.name} and others are missing; "
+                f"fetch more or lower data.init_args.min_coverage, which is {self.min_coverage:g}."
+            )
+        # Batches must not depend on the order in which a file system lists files.
+        return sorted(clips, key=lambda clip: clip.id)
 
     def ids_by_class(self, split: Split) -> dict[str, list[str]]:
         """Ids of the split's clips by class; nothing where all are of one."""
         by_label: dict[str, list[str]] = defaultdict(list)
-        for clip in sorted(self.clips(split), key=lambda clip: clip.id):
+        for clip in self.present(split):
             by_label[clip.label].append(clip.id)
         return dict(by_label) if len(by_label) > 1 else {}
 
@@ -200,32 +175,6 @@ class AudioDataModule(LightningDataModule, ABC):
         )
 
 
-def few_shot(clips: Sequence[Clip], shots: int, seed: int) -> list[Clip]:
-    """Choose `shots` clips of every label.
-
-    Clips are ranked by a hash of (seed, id) and the first are taken: the choice is nested in `shots`, does not depend on the
-    order of `clips`, and a clip that joins the data set displaces at most one other.
-
-    Raises:
-        InputError: If a class has fewer clips.
-    """
-    by_label: dict[str, list[Clip]] = defaultdict(list)
-    for clip in clips:
-        by_label[clip.label].append(clip)
-    for label, members in by_label.items():
-        if len(members) < shots:
-            raise InputError(
-                f"class '{label}' has {len(members)} training clips, fewer than data.init_args.shots={shots}; "
-                "lower shots or add clips."
-            )
-    chosen = {
-        clip.id
-        for members in by_label.values()
-        for clip in sorted(members, key=lambda clip: noise.number(seed, "shots", clip.id))[:shots]
-    }
-    return [clip for clip in clips if clip.id in chosen]
-
-
 def caption_from(template: str, label: str) -> str:
     """Fill a caption template such as "the sound of {label}"."""
     try:
@@ -235,15 +184,13 @@ def caption_from(template: str, label: str) -> str:
 
 
 def _check(clips: Sequence[Clip], split: Split, root: Path) -> None:
-    """Refuse an empty split, repeated ids, empty captions and missing files."""
+    """Refuse an empty split, repeated ids and empty captions."""
     if not clips:
         raise InputError(f"{root}: the {split} split is empty; add clips to it or change what data.init_args chooses.")
     seen: set[str] = set()
     for clip in clips:
         if clip.id in seen:
-            raise InputError(f"{root}: clip id '{clip.id}' comes twice in the {split} split; give every clip one entry.")
+            raise InputError(f"{clip.where}: clip id '{clip.id}' comes twice in the {split} split; give every clip one entry.")
         seen.add(clip.id)
         if not clip.caption.strip():
-            raise InputError(f"{clip.path}: its caption is empty; write one.")
-        if not clip.path.is_file():
-            raise InputError(f"{clip.path}: no such audio file; correct the path or remove the entry.")
+            raise InputError(f"{clip.where}: the caption of '{clip.id}' is empty; write one.")

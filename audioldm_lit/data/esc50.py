@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from audioldm_lit.data.base import AudioDataModule, Clip, Split, caption_from
+from audioldm_lit.data.base import AudioDataModule, caption_from
+from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.table import Row, read_table
 from audioldm_lit.errors import InputError
 
@@ -51,6 +52,7 @@ class ESC50(AudioDataModule):
                 caption=caption_from(self.caption, row["category"].replace("_", " ")),
                 label=row["category"],
                 source=row["src_file"],
+                where=where,
             )
             for where, row in self._rows()
             if _fold(where, row) in folds[split]
@@ -59,7 +61,7 @@ class ESC50(AudioDataModule):
     def _rows(self) -> list[Row]:
         """Rows of the official table that are of the chosen classes."""
         table = self.root / "meta" / "esc50.csv"
-        rows = read_table(table, self.root / "audio", "filename", ("fold", "category", "esc10", "src_file"))
+        rows = list(read_table(table, self.root / "audio", "filename", ("fold", "category", "esc10", "src_file")))
         if self.classes == "all":
             return rows
         if self.classes == "esc10":

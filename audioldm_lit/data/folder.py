@@ -1,26 +1,28 @@
-"""Any folder of recordings: a table, a text file beside each clip, class sub-folders, or just files."""
+"""Any folder of recordings: a table, a text file beside each clip, titles in the files, class sub-folders, or just files."""
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from audioldm_lit import noise
-from audioldm_lit.data.base import AudioDataModule, Clip, Split, caption_from
+import soundfile
+
+from audioldm_lit.data.base import AudioDataModule, caption_from
+from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.data.files import AUDIO, recordings, visible
+from audioldm_lit.data.selection import split_by_source
 from audioldm_lit.data.table import read_table
 from audioldm_lit.errors import InputError
 
-AUDIO = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".au", ".caf", ".w64"}
-UNREADABLE = {".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ac3"}  # recordings all the same: refused, not passed over
+TABLES = ("metadata.csv", "metadata.jsonl")
 
 
 class Folder(AudioDataModule):
     """A folder of recordings, described by whatever is there.
 
-    With `metadata.csv` (columns `file` and `caption`; optional `label`, `source`, `split`) the table rules. Without it every audio
-    file below the folder is a clip: its caption is the text file of the same name beside it, else the name of its class, else the
-    words of its file name; its class is the top sub-folder it lies in. Hidden files are passed over.
+    With a table (columns `file` and `caption`; optional `id`, `label`, `source`, `split`) the table rules. Without one every
+    audio file below the folder is a clip. Its caption is the text file of the same name beside it, else the title in its own tags
+    (ID3, Vorbis, RIFF), else the name of its class, else the words of its file name; its class is the top sub-folder it lies in.
+    Hidden files are passed over.
 
     Where no `split` column says otherwise, a fifth of the sources of every class (at least one) validates and a fifth tests. A
     class of two sources trains on one and validates on the other, a class of one only trains. The choice hangs on the sources'
@@ -28,21 +30,26 @@ class Folder(AudioDataModule):
 
     Args:
         root: Folder of recordings.
+        table: List of the clips, CSV or JSON lines, such as `prepare` writes; its files lie below `root`. By default
+            `metadata.csv` or `metadata.jsonl` of the folder, where there is one.
         caption: Template of captions made from a class name or file name; `{label}` is the name in words.
         **kwargs: See `AudioDataModule`.
     """
 
-    def __init__(self, root: Path, caption: str = "{label}", **kwargs: Any) -> None:
+    def __init__(self, root: Path, table: Path | None = None, caption: str = "{label}", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
         caption_from(caption, "")
+        self.table = table
         self.caption = caption
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of a split."""
         if not self.root.is_dir():
             raise InputError(f"{self.root}: no such folder; correct data.init_args.root.")
-        table = self.root / "metadata.csv"
-        clips, given = self._from_table(table) if table.is_file() else (self._from_files(), None)
+        tables = [self.table] if self.table else [self.root / name for name in TABLES if (self.root / name).is_file()]
+        if len(tables) > 1:
+            raise InputError(f"{tables[1]}: stands beside {TABLES[0]}; keep one of the two tables.")
+        clips, given = self._from_table(tables[0]) if tables else (self._from_files(), None)
         splits = given or split_by_source(clips)
         chosen = [clip for clip in clips if splits[clip.id] == split]
         if not chosen and not given:
@@ -52,25 +59,24 @@ class Folder(AudioDataModule):
             )
         return chosen
 
-    def _from_table(self, table: Path) -> tuple[list[Clip], dict[str, str] | None]:
-        """Clips of a metadata.csv, and the split of each where it has that column."""
+    def _from_table(self, table: Path) -> tuple[list[Clip], dict[str, Split] | None]:
+        """Clips of a table, and the split of each where it has that column."""
         clips: list[Clip] = []
-        splits: dict[str, str] = {}
+        splits: dict[str, Split] = {}
         split_of_source: dict[str, str] = {}
         for where, row in read_table(table, self.root, "file", ("caption",)):
-            name, caption = row["file"], row["caption"]
-            if not caption:
-                raise InputError(f"{where}: the caption of '{name}' is empty; write one.")
-            clip = Clip(name, self.root / name, caption, row.get("label", ""), row.get("source", ""))
+            name = row.get("id") or row["file"]
+            source = row.get("source") or row["file"]
+            clip = Clip(name, self.root / row["file"], row["caption"], row.get("label", ""), source, where)
             clips.append(clip)
             if "split" not in row:
                 continue
-            splits[name] = row["split"]
             if row["split"] not in ("train", "val", "test"):
                 raise InputError(f"{where}: split is '{row['split']}'; write train, val or test.")
-            home = split_of_source.setdefault(clip.source, row["split"])
+            splits[name] = row["split"]
+            home = split_of_source.setdefault(source, row["split"])
             if home != row["split"]:
-                raise InputError(f"{where}: source '{clip.source}' is in both {home} and {row['split']}; keep it in one split.")
+                raise InputError(f"{where}: source '{source}' is in both {home} and {row['split']}; keep it in one split.")
         return clips, splits or None
 
     def _from_files(self) -> list[Clip]:
@@ -91,28 +97,19 @@ class Folder(AudioDataModule):
         name = path.relative_to(self.root)
         label = name.parts[0] if len(name.parts) > 1 else ""
         text = path.with_suffix(".txt")
-        caption = _read_caption(text) if text.is_file() else caption_from(self.caption, words(label or path.stem))
+        caption = _read_caption(text) if text.is_file() else _title(path)
+        caption = caption or caption_from(self.caption, words(label or path.stem))
         # door.wav and door.flac are one recording, so the source leaves the suffix out.
         return Clip(name.as_posix(), path, caption, label, source=name.with_suffix("").as_posix())
 
 
-def visible(path: Path) -> bool:
-    """Whether an entry of a folder is meant for people."""
-    return not path.name.startswith(".") and path.name != "__MACOSX"
-
-
-def recordings(entry: Path) -> Iterator[Path]:
-    """Audio files at or below an entry of the root."""
-    if entry.is_dir():
-        for inner in sorted(entry.iterdir()):
-            if visible(inner):
-                yield from recordings(inner)
-    elif entry.suffix.lower() in UNREADABLE:
-        raise InputError(f"{entry}: {entry.suffix} files cannot be read; convert it to WAV or FLAC, or remove it.")
-    elif entry.suffix.lower() in AUDIO:
-        if any("\ud800" <= letter <= "\udfff" for letter in str(entry)):  # how Python marks bytes that are not UTF-8
-            raise InputError(f"{str(entry)!a}: its name is not UTF-8; rename it.")
-        yield entry
+def _title(path: Path) -> str:
+    """Title in a file's own tags; none where it has none or cannot be opened, which is said when it is read."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            return " ".join(file.title.split())
+    except (RuntimeError, TypeError, UnicodeDecodeError):  # libsndfile's own errors; TypeError for headerless files
+        return ""
 
 
 def _read_caption(text: Path) -> str:
@@ -129,25 +126,3 @@ def words(name: str) -> str:
     """A file or folder name as a caption: `door_slam-03` -> `door slam`."""
     spaced = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
     return re.sub(r"\s*\d+$", "", spaced).strip().lower() or spaced.strip()
-
-
-def split_by_source(clips: Sequence[Clip]) -> dict[str, str]:
-    """Give every clip a split, whole sources at a time; every class trains, validates from two sources on, tests from three on."""
-    sources: dict[str, set[str]] = defaultdict(set)
-    for clip in clips:
-        sources[clip.label].add(clip.source)
-    splits: dict[str, str] = {}
-    # A source that several classes share is placed once. The class with fewest sources chooses first, it has least to spare.
-    for label, members in sorted(sources.items(), key=lambda item: (len(item[1]), item[0])):
-        held_out = max(1, round(len(members) / 5))
-        quota = {"train": 1, "val": held_out * (len(members) >= 2), "test": held_out * (len(members) >= 3)}
-        placed = Counter(splits[source] for source in members if source in splits)
-        for source in sorted(members - set(splits), key=lambda source: noise.number("split", source)):
-            splits[source] = next((split for split in quota if placed[split] < quota[split]), "train")
-            placed[splits[source]] += 1
-        if not placed["train"]:
-            raise InputError(
-                f"class '{label}': all its sources are held out with other classes that share them; "
-                "add clips of its own, or write a metadata.csv with a split column."
-            )
-    return {clip.id: splits[clip.source] for clip in clips}

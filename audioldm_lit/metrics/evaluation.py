@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audioldm_lit.errors import InputError
@@ -23,6 +23,10 @@ class Evaluation:
     scores: Mapping[str, Score]
     passport: Mapping[str, Any]
     not_computed: Mapping[str, str] = field(default_factory=dict)
+
+    def noting(self, **entries: Any) -> "Evaluation":
+        """The same scores with further entries in the passport."""
+        return replace(self, passport={**self.passport, **entries})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

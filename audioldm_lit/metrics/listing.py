@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from audioldm_lit.data.base import Clip
-from audioldm_lit.data.folder import AUDIO, recordings, visible
+from audioldm_lit.data.clips import Clip
+from audioldm_lit.data.files import AUDIO, recordings, visible
 from audioldm_lit.data.table import read_table
 from audioldm_lit.errors import InputError
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from audioldm_lit.audio import read_channels, resample
-from audioldm_lit.data.base import Clip
+from audioldm_lit.data.clips import Clip
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from audioldm_lit.data.base import Clip
+from audioldm_lit.data.clips import Clip
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.listing import left_out, list_clips
@@ -62,7 +62,7 @@ def score_files(
     for name, reason in reasons.items():
         if (strict and name not in unasked) or not evaluation.scores:
             raise InputError(f"{generated}: {name} cannot be computed: {reason}")
-    return replace(evaluation, not_computed=reasons, passport={**evaluation.passport, "rules": reader.counts()})
+    return replace(evaluation, not_computed=reasons).noting(rules=reader.counts())
 
 
 def _classes(generated: Sequence[Clip], reference: Sequence[Clip]) -> dict[str, list[str]]:

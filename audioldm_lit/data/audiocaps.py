@@ -1,0 +1,62 @@
+"""AudioCaps (Kim et al. 2019, aclanthology.org/N19-1011): 10 s clips of AudioSet, each with a sentence people wrote."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Literal
+
+from audioldm_lit import noise
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.data.files import by_stem
+from audioldm_lit.data.table import Row, read_rows
+from audioldm_lit.errors import InputError
+
+COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
+
+
+class AudioCaps(AudioDataModule):
+    """AudioCaps: the published `train.csv`, `val.csv` and `test.csv`, and the audio anywhere below the same folder.
+
+    A clip's file is named after the video, `Y{youtube_id}` or `{youtube_id}`, after video and start, `{youtube_id}_{start_time}`,
+    or after a row, `{audiocap_id}`; each with any suffix that can be read. Videos vanish from the net, so some audio is always
+    missing.
+
+    Args:
+        root: Folder of the three lists.
+        captions: Validation and test clips have five captions each: `one` of them, or `all`, each an item of its own.
+        caption_seed: Seed of the one; it chooses the same captions on every machine.
+        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; the rest is left out and said.
+        **kwargs: See `AudioDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        captions: Literal["one", "all"] = "one",
+        caption_seed: int = 0,
+        min_coverage: float = 0.8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, min_coverage=min_coverage, **kwargs)
+        self.captions = captions
+        self.caption_seed = caption_seed
+
+    def clips(self, split: Split) -> list[Clip]:
+        """List the clips of an official split."""
+        audio = by_stem(self.root)
+        by_clip: dict[str, list[Row]] = defaultdict(list)
+        for where, row in read_rows(self.root / f"{split}.csv", COLUMNS):
+            if not row["youtube_id"] or not row["start_time"].isdecimal():
+                raise InputError(f"{where}: names no video or no start in whole seconds; copy the published list again.")
+            by_clip[f"{row['youtube_id']}_{row['start_time']}"].append((where, row))
+        return [clip for name, rows in by_clip.items() for clip in self._items(name, rows, audio)]
+
+    def _items(self, name: str, rows: list[Row], audio: dict[str, Path]) -> list[Clip]:
+        """The items of one clip: one, or one a caption."""
+        video = rows[0][1]["youtube_id"]
+        names = (f"Y{video}", name, video, *(row["audiocap_id"] for _, row in rows))
+        path = next((audio[one] for one in names if one in audio), self.root / f"Y{video}.wav")
+        if self.captions == "all" and len(rows) > 1:
+            return [Clip(f"{name}#{row['audiocap_id']}", path, row["caption"], source=video, where=where) for where, row in rows]
+        where, row = min(rows, key=lambda one: noise.number(self.caption_seed, "caption", one[1]["audiocap_id"]))
+        return [Clip(name, path, row["caption"], source=video, where=where)]

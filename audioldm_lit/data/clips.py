@@ -1,0 +1,112 @@
+"""What a data set consists of: clips, and how they become waveforms of one length."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from audioldm_lit.audio import Padding, fit, read
+from audioldm_lit.errors import InputError
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording and what is known of it.
+
+    Attributes:
+        id: Unique in the data set; scores and seeds are tied to it.
+        path: Audio file.
+        caption: Text the model is conditioned on.
+        label: Class, for few-shot selection; one empty label where there are no classes.
+        source: Recording session or upload; clips of one source never straddle two splits. Its own id where unknown.
+        where: Where it is listed, for messages: "metadata.csv, line 3"; its path where no table lists it.
+    """
+
+    id: str
+    path: Path
+    caption: str
+    label: str = ""
+    source: str = ""
+    where: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """A clip of unknown source is its own."""
+        object.__setattr__(self, "source", self.source or self.id)
+        object.__setattr__(self, "where", self.where or str(self.path))
+
+    def error(self, message: str) -> InputError:
+        """An error about the clip's file, which the message names first; where a table lists the clip, the line comes before."""
+        return InputError(message if self.where == str(self.path) else f"{self.where}: {message}")
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many of a split's listed clips have their audio on this machine.
+
+    Attributes:
+        found: Clips whose file is there.
+        listed: Clips in the data set's list.
+    """
+
+    found: int
+    listed: int
+
+    @property
+    def share(self) -> float:
+        """Found of listed, in [0, 1]."""
+        return self.found / self.listed
+
+    def __str__(self) -> str:
+        """Say it in words: "964 of 975 clips, 98.9 %"; rounded down, so that 100 % means all."""
+        return f"{self.found:,} of {self.listed:,} clips, {math.floor(1000 * self.share) / 10:.1f} %"
+
+
+class ClipDataset(Dataset):
+    """Clips as waveforms of one length.
+
+    Args:
+        clips: The clips, in order.
+        sample_rate: Hz.
+        num_samples: Length of every waveform.
+        padding: What fills clips that are too short.
+    """
+
+    def __init__(self, clips: Sequence[Clip], sample_rate: int, num_samples: int, padding: Padding) -> None:
+        self.clips = list(clips)
+        self.sample_rate = sample_rate
+        self.num_samples = num_samples
+        self.padding = padding
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Item with `id`, `caption` and `waveform` (T,)."""
+        return {"id": self.clips[index].id, "caption": self.caption(index), "waveform": self.waveform(index)}
+
+    def caption(self, index: int) -> str:
+        """Caption of an item, without reading its file."""
+        return self.clips[index].caption
+
+    def waveform(self, index: int) -> Tensor:
+        """Waveform (T,) of an item; an `InputError` says where a broken file is listed."""
+        clip = self.clips[index]
+        try:
+            return fit(read(clip.path, self.sample_rate), self.num_samples, self.padding)
+        except InputError as error:
+            raise clip.error(str(error)) from error
+
+    def content_key(self, index: int) -> str:
+        """SHA-256 of everything the waveform depends on: the file's bytes and how they are fitted."""
+        digest = hashlib.sha256(f"{self.sample_rate} {self.num_samples} {self.padding}".encode())
+        with self.clips[index].path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+        return digest.hexdigest()

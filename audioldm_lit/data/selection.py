@@ -1,0 +1,83 @@
+"""Which clips train, validate and test where no list says so, and which few of them a few-shot run gets."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from audioldm_lit import noise
+from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.errors import InputError
+
+
+def few_shot(clips: Sequence[Clip], seed: int, shots: int | None = None, num_train_clips: int | None = None) -> list[Clip]:
+    """Choose training clips.
+
+    Every class puts its clips in one order and the choice takes the first: so 5 shots contain the 2 shots of the same seed. The
+    order goes round the sources, by a hash of (seed, id) within each, so that two takes of one recording are only chosen where
+    no other recording is left; it does not depend on the order of `clips`.
+
+    Args:
+        clips: All training clips.
+        seed: Seed of the order.
+        shots: Clips of every class.
+        num_train_clips: Clips in all, taken from the classes in turn.
+
+    Returns:
+        The chosen ones, in the order of `clips`.
+
+    Raises:
+        InputError: If there are fewer.
+    """
+    by_label: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        by_label[clip.label].append(clip)
+    ranks = {clip.id: rank for members in by_label.values() for rank, clip in enumerate(_in_order(members, seed))}
+    if shots is not None:
+        for label, members in by_label.items():
+            if len(members) < shots:
+                name = f"class '{label}'" if label else "the data set"
+                raise InputError(
+                    f"{name} has {len(members)} training clips, fewer than data.init_args.shots={shots}; lower shots or add clips."
+                )
+        clips = [clip for clip in clips if ranks[clip.id] < shots]
+    if num_train_clips is None:
+        return list(clips)
+    if len(clips) < num_train_clips:
+        raise InputError(
+            f"there are {len(clips)} training clips, fewer than data.init_args.num_train_clips={num_train_clips}; "
+            "lower it or add clips."
+        )
+    in_turn = sorted(clips, key=lambda clip: (ranks[clip.id], noise.number(seed, "class", clip.label)))
+    chosen = {clip.id for clip in in_turn[:num_train_clips]}
+    return [clip for clip in clips if clip.id in chosen]
+
+
+def _in_order(clips: Sequence[Clip], seed: int) -> list[Clip]:
+    """Clips of one class: first one of every source, then a second of every source that has two, and so on."""
+    seen: Counter[str] = Counter()
+    places = []
+    for clip in sorted(clips, key=lambda clip: noise.number(seed, "shots", clip.id)):
+        places.append((seen[clip.source], clip))
+        seen[clip.source] += 1
+    return [clip for _, clip in sorted(places, key=lambda place: place[0])]  # a stable sort keeps the hash's order
+
+
+def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
+    """Give every clip a split, whole sources at a time; every class trains, validates from two sources on, tests from three on."""
+    sources: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        sources[clip.label].add(clip.source)
+    splits: dict[str, Split] = {}
+    # A source that several classes share is placed once. The class with fewest sources chooses first, it has least to spare.
+    for label, members in sorted(sources.items(), key=lambda item: (len(item[1]), item[0])):
+        held_out = max(1, round(len(members) / 5))
+        quota = {"train": 1, "val": held_out * (len(members) >= 2), "test": held_out * (len(members) >= 3)}
+        placed = Counter(splits[source] for source in members if source in splits)
+        for source in sorted(members - set(splits), key=lambda source: noise.number("split", source)):
+            splits[source] = next((split for split in quota if placed[split] < quota[split]), "train")
+            placed[splits[source]] += 1
+        if not placed["train"]:
+            raise InputError(
+                f"class '{label}': all its sources are held out with other classes that share them; "
+                "add clips of its own, or write a metadata.csv with a split column."
+            )
+    return {clip.id: splits[clip.source] for clip in clips}

@@ -1,0 +1,66 @@
+"""UrbanSound8K (Salamon et al. 2014, doi 10.1145/2647868.2655045): 8,732 street sounds of up to 4 s, ten classes, ten folds."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from audioldm_lit.data.base import AudioDataModule, caption_from
+from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.data.table import read_table
+from audioldm_lit.errors import InputError
+
+FOLDS = 10
+SALIENCE = {"1": "foreground", "2": "background"}
+
+
+class UrbanSound8K(AudioDataModule):
+    """UrbanSound8K in its official layout: `audio/fold1` to `audio/fold10` and `metadata/UrbanSound8K.csv`.
+
+    Slices cut from one Freesound recording stay in one fold, so folds are never mixed: one fold is tested, the next validates,
+    eight train.
+
+    Args:
+        root: Folder that holds `audio/` and `metadata/`.
+        fold: Test fold, 1 to 10; validation is the next one, 10 being followed by 1.
+        salience: Whether the sound stands in the `foreground` of its recording or in the `background`, or `all`.
+        caption: Template of the caption; `{label}` is the class in words, e.g. "street music".
+        **kwargs: See `AudioDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        fold: int = 1,
+        salience: Literal["all", "foreground", "background"] = "all",
+        caption: str = "{label}",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        if not 1 <= fold <= FOLDS:
+            raise InputError(f"data.init_args.fold is {fold}; UrbanSound8K has folds 1 to {FOLDS}.")
+        caption_from(caption, "")
+        self.fold = fold
+        self.salience = salience
+        self.caption = caption
+
+    def clips(self, split: Split) -> list[Clip]:
+        """List the clips of the split's folds that have the asked salience."""
+        folds = {"test": {self.fold}, "val": {self.fold % FOLDS + 1}}
+        folds["train"] = set(range(1, FOLDS + 1)) - folds["test"] - folds["val"]
+        table, audio = self.root / "metadata" / "UrbanSound8K.csv", self.root / "audio"
+        clips = []
+        for where, row in read_table(table, audio, "slice_file_name", ("fsID", "salience", "fold", "class")):
+            fold, salience = _checked(where, row)
+            if fold in folds[split] and self.salience in ("all", salience):
+                name = row["slice_file_name"]
+                caption = caption_from(self.caption, row["class"].replace("_", " "))
+                clips.append(Clip(name, audio / f"fold{fold}" / name, caption, row["class"], row["fsID"], where))
+        return clips
+
+
+def _checked(where: str, row: dict[str, str]) -> tuple[int, str]:
+    """Fold and salience of a row."""
+    if row["fold"] not in map(str, range(1, FOLDS + 1)):
+        raise InputError(f"{where}: fold is '{row['fold']}'; it must be a whole number from 1 to {FOLDS}.")
+    if row["salience"] not in SALIENCE:
+        raise InputError(f"{where}: salience is '{row['salience']}'; it must be 1 (foreground) or 2 (background).")
+    return int(row["fold"]), SALIENCE[row["salience"]]

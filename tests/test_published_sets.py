@@ -1,0 +1,186 @@
+"""AudioCaps, AudioSet, UrbanSound8K and DCASE task 7: what their lists say, how their files are named, and what is missing."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from audioldm_lit.data.audiocaps import AudioCaps
+from audioldm_lit.data.audioset import AudioSet
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.dcase_foley import DCASEFoley
+from audioldm_lit.data.urbansound8k import UrbanSound8K
+from audioldm_lit.errors import InputError
+
+import layouts
+
+SPLITS = ("train", "val", "test")
+
+
+def refused(data: AudioDataModule, split: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        data.present(split)
+    assert "\n" not in str(caught.value)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+# ---------------------------------------------------------------- AudioCaps
+
+
+def test_audiocaps_files_are_found_under_every_name_in_use(tmp_path):
+    layouts.audiocaps(tmp_path)
+    names = {clip.path.name for clip in AudioCaps(tmp_path).present("train")}
+    assert {"Ytr-_0000000.wav", "tr-_0000001_10.flac", "tr-_0000002.wav", "3.wav"} < names
+
+
+def test_audiocaps_says_how_much_of_it_is_there(tmp_path):
+    layouts.audiocaps(tmp_path)
+    data = AudioCaps(tmp_path)
+    assert len(data.present("train")) == 10
+    assert str(data.coverage["train"]) == "10 of 12 clips, 83.3 %"
+    refused(
+        AudioCaps(tmp_path, min_coverage=0.9), "train",
+        r"has the audio of 10 of 12 clips, 83\.3 % of the train split, Ytr-_0000010\.wav and others are missing; "
+        r"fetch more or lower data\.init_args\.min_coverage, which is 0\.9",
+    )  # fmt: skip
+    refused(AudioCaps(tmp_path, min_coverage=1), "train", r"train\.csv, line 12: .*Ytr-_0000010\.wav: no such audio file")
+
+
+def test_without_any_audio_no_coverage_is_low_enough(tmp_path):
+    layouts.audiocaps(tmp_path)
+    for path in [*tmp_path.rglob("*.wav"), *tmp_path.rglob("*.flac")]:
+        path.unlink()
+    refused(AudioCaps(tmp_path, min_coverage=0), "test", r"0 of 4 clips, 0\.0 %")
+
+
+def test_one_of_five_captions_is_the_same_on_every_machine_and_another_by_seed(tmp_path):
+    layouts.audiocaps(tmp_path)
+    chosen = [[clip.caption for clip in AudioCaps(tmp_path, caption_seed=seed).present("test")] for seed in (0, 0, 1, 2, 3)]
+    assert chosen[0] == chosen[1]
+    assert len({tuple(captions) for captions in chosen}) > 1
+
+
+def test_all_captions_are_items_of_their_own_with_one_recording(tmp_path):
+    layouts.audiocaps(tmp_path)
+    data = AudioCaps(tmp_path, captions="all")
+    clips = data.present("test")
+    assert len(clips) == 20
+    assert len({clip.id for clip in clips}) == len({clip.caption for clip in clips}) == 20
+    assert set(Counter(clip.path for clip in clips).values()) == {5}
+    assert str(data.coverage["test"]) == "4 of 4 clips, 100.0 %"
+
+
+def test_broken_audiocaps_lists_are_one_sentence(tmp_path):
+    layouts.audiocaps(tmp_path)
+    change(tmp_path / "test.csv", ",30,", ",30.5,")
+    refused(AudioCaps(tmp_path), "test", r"test\.csv, line 17: names no video or no start in whole seconds")
+    change(tmp_path / "val.csv", "youtube_id", "video")
+    refused(AudioCaps(tmp_path), "val", r"val\.csv, line 1: lacks the columns youtube_id")
+    layouts.tone(tmp_path / "again" / "Ytr-_0000000.flac", 440)
+    refused(AudioCaps(tmp_path), "train", "has the name of .*; keep one of the two")
+
+
+# ---------------------------------------------------------------- AudioSet
+
+
+def test_audioset_captions_are_its_display_names_and_the_class_is_the_rarest(tmp_path):
+    layouts.audioset(tmp_path)
+    clips = {clip.id: clip for split in ("train", "val") for clip in AudioSet(tmp_path).present(split)}
+    dog, both = clips["-ba_0000000_0"], clips["-ba_0000002_60"]
+    assert (dog.caption, dog.label) == ("Speech, Dog.", "Dog")
+    assert (both.caption, both.label) == ("Speech, Male speech, man speaking.", "Male speech, man speaking")
+    assert both.path.name == "Y-ba_0000002.wav"
+    assert clips["-ba_0000001_30"].path.name == "-ba_0000001_30.flac"
+
+
+def test_a_choice_of_test_clips_contains_the_smaller_ones(tmp_path):
+    layouts.audioset(tmp_path)
+    previous: set[str] = set()
+    for count in (1, 4, 9):
+        chosen = {clip.id for clip in AudioSet(tmp_path, num_test_clips=count).clips("test")}
+        assert len(chosen) == count
+        assert previous < chosen
+        previous = chosen
+    assert previous == {clip.id for clip in AudioSet(tmp_path, num_test_clips=None).clips("test")}
+
+
+def test_broken_audioset_lists_are_one_sentence(tmp_path):
+    layouts.audioset(tmp_path)
+    table = tmp_path / "eval_segments.csv"
+    change(table, "/m/0bt9lr", "/m/none")
+    refused(AudioSet(tmp_path), "test", r"eval_segments\.csv, line 4: class '/m/none' is not in class_labels_indices\.csv")
+    change(table, "/m/09x0r,/m/none", "")
+    refused(AudioSet(tmp_path), "test", r"line 4: names no video or no class")
+    change(table, '""', "/m/09x0r")
+    change(table, "30.000", "soon")
+    refused(AudioSet(tmp_path), "test", r"line 5: start or end is no number of seconds")
+    refused(AudioSet(tmp_path, train="unbalanced"), "train", r"unbalanced_train_segments\.csv: no such file")
+    with pytest.raises(InputError, match=r"data\.init_args\.num_test_clips is 0"):
+        AudioSet(tmp_path, num_test_clips=0)
+
+
+# ---------------------------------------------------------------- UrbanSound8K
+
+
+def test_the_ten_official_folds_are_kept_and_rotate(tmp_path):
+    layouts.urbansound8k(tmp_path, takes=1)
+    for fold in range(1, 11):
+        folds = {split: {clip.path.parent.name for clip in UrbanSound8K(tmp_path, fold=fold).clips(split)} for split in SPLITS}
+        assert folds["test"] == {f"fold{fold}"}
+        assert folds["val"] == {f"fold{fold % 10 + 1}"}
+        assert len(folds["train"]) == 8
+
+
+def test_salience_chooses_foreground_or_background(tmp_path):
+    layouts.urbansound8k(tmp_path)
+    for salience, count in (("all", 12), ("foreground", 6), ("background", 6)):
+        assert len(UrbanSound8K(tmp_path, salience=salience).clips("test")) == count
+
+
+def test_broken_urbansound8k_lists_are_one_sentence(tmp_path):
+    layouts.urbansound8k(tmp_path, takes=1)
+    table = tmp_path / "metadata" / "UrbanSound8K.csv"
+    for column, value, message in ((4, "3", "salience is '3'; it must be 1"), (5, "11", "fold is '11'; it must be a whole number")):
+        rows = list(csv.reader(table.open()))
+        good, rows[1][column] = rows[1][column], value
+        layouts.write_csv(table, rows)
+        refused(UrbanSound8K(tmp_path), "test", rf"UrbanSound8K\.csv, line 2: {message}")
+        rows[1][column] = good
+        layouts.write_csv(table, rows)
+    with pytest.raises(InputError, match=r"data\.init_args\.fold is 11; UrbanSound8K has folds 1 to 10"):
+        UrbanSound8K(tmp_path, fold=11)
+
+
+# ---------------------------------------------------------------- DCASE 2023 task 7
+
+
+def test_clips_cut_from_one_recording_stay_together(tmp_path):
+    layouts.dcasefoley(tmp_path)
+    splits = {split: {clip.source for clip in DCASEFoley(tmp_path).clips(split)} for split in SPLITS}
+    assert not splits["train"] & splits["val"]
+    assert "FSD50k/dev dog_bark 0" in splits["train"] | splits["val"]
+    assert {clip.path.parts[-3] for clip in DCASEFoley(tmp_path).clips("test")} == {"eval"}
+
+
+def test_the_development_set_alone_is_split_in_three_and_its_class_folders_may_be_written_otherwise(tmp_path):
+    for label in ("DogBark", "Sneeze_Cough"):
+        for take in range(5):
+            layouts.tone(tmp_path / label / f"{take}.wav", 440, seed=take)
+    counts = {split: Counter(clip.label for clip in DCASEFoley(tmp_path).clips(split)) for split in SPLITS}
+    assert [counts[split] for split in SPLITS] == [{"dog_bark": n, "sneeze_cough": n} for n in (3, 1, 1)]
+
+
+def test_prompts_name_classes_and_other_folders_are_refused(tmp_path):
+    layouts.dcasefoley(tmp_path)
+    clips = DCASEFoley(tmp_path, prompts={"dog_bark": "a dog bark"}).clips("test")
+    assert {clip.caption for clip in clips if clip.label in ("dog_bark", "sneeze_cough")} == {"a dog bark", "sneeze cough"}
+    with pytest.raises(InputError, match=r"data\.init_args\.prompts names the class 'cat'"):
+        DCASEFoley(tmp_path, prompts={"cat": "a cat"})
+    (tmp_path / "dev" / "cat").mkdir()
+    refused(DCASEFoley(tmp_path), "train", "cat: is none of the classes dog_bark")
