@@ -16,6 +16,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
+from audioldm_lit.decoding import read_channels
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import whole
 
@@ -29,35 +30,6 @@ def read(path: Path, sample_rate: int) -> Tensor:
     """Read an audio file as mono, the mean of its channels, at the asked rate in Hz; (T,) float32, see `read_channels`."""
     channels, file_rate = read_channels(path)
     return resample(channels.mean(dim=0), file_rate, sample_rate)
-
-
-def read_channels(path: Path) -> tuple[Tensor, int]:
-    """Read an audio file as it is.
-
-    Args:
-        path: Any file libsndfile reads (WAV, FLAC, OGG, MP3, AIFF ...).
-
-    Returns:
-        Waveform (C, T), float32, of all channels, and its rate in Hz.
-
-    Raises:
-        InputError: If the file is missing, cannot be decoded, is empty or holds samples that are not finite.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such audio file; correct the path or remove the entry.")
-    if not path.stat().st_size:
-        raise InputError(f"{path}: is empty (0 bytes); copy it again or remove it.")
-    try:
-        samples, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (RuntimeError, TypeError) as error:  # libsndfile's own errors; TypeError for headerless files
-        reason = str(getattr(error, "error_string", error)).strip(".")
-        raise InputError(f"{path}: cannot be read as audio ({reason}); remove it or convert it to WAV or FLAC.") from error
-    if not len(samples):
-        raise InputError(f"{path}: holds no samples; remove it or record it again.")
-    channels = torch.from_numpy(samples).T  # (T, C) -> (C, T)
-    if not channels.isfinite().all():
-        raise InputError(f"{path}: holds NaN or infinite samples; export it again as PCM.")
-    return channels, file_rate
 
 
 def resample(waveform: Tensor, sample_rate: int, new_sample_rate: int) -> Tensor:

@@ -1,25 +1,28 @@
 """Latents and embeddings on disk, so that training touches neither VAE nor CLAP.
 
-One safetensors file a clip, named by a hash of everything it depends on: the file's bytes and how they are fitted, the encoders'
-weights, the front end and the storage format. Change any and another file is made; nothing stale can be read.
+A row's key is a hash of everything it depends on: the file's bytes and how they are fitted and augmented, the encoders' weights,
+the front end and the storage format. Change any and another row is made; nothing stale can be read.
 """
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.parallel import ahead
+from audioldm_lit.shards import Shards
 
 FORMAT = "latents-float16/1"  # posterior mean and standard deviation; float16 keeps three digits more than the VAE is exact to
+ROWS = 1024  # a shard: 134 MB of latents of 10.24 s
+SECONDS = 60  # of encoding that an interruption may cost
 
 
 class EncodedDataset(Dataset):
@@ -27,27 +30,31 @@ class EncodedDataset(Dataset):
 
     Args:
         clips: The clips; read again only where `waveforms`.
-        paths: The cached file of each clip.
+        keys: Key of each item's row in `latents`.
+        latents: Rows with `mean`, `std` and, where wanted, `audio_embeds`.
         prompt_embeds: Text embedding (D,) of each caption.
         waveforms: Whether items also carry the recording, for metrics that compare with it.
     """
 
-    def __init__(self, clips: ClipDataset, paths: Sequence[Path], prompt_embeds: dict[str, Tensor], waveforms: bool) -> None:
+    def __init__(
+        self, clips: ClipDataset, keys: Sequence[str], latents: Shards, prompt_embeds: Mapping[str, Tensor], waveforms: bool
+    ) -> None:
         self.clips = clips
-        self.paths = paths
+        self.keys = keys
+        self.latents = latents
         self.prompt_embeds = prompt_embeds
         self.waveforms = waveforms
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Number of items."""
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item with `id`, `caption`, `prompt_embeds` (D,), `mean` and `std` (C, F/4, M/4), and `audio_embeds` (D,) where cached."""
-        clip = self.clips.clips[index]
-        encoded = {name: value.float() for name, value in load_file(self.paths[index]).items()}
-        item = {"id": clip.id, "caption": clip.caption, "prompt_embeds": self.prompt_embeds[clip.caption], **encoded}
-        return {**item, "waveform": self.clips[index]["waveform"]} if self.waveforms else item
+        caption = self.clips.caption(index)
+        encoded = {name: value.float() for name, value in self.latents[self.keys[index]].items()}
+        item = {"id": self.clips.id(index), "caption": caption, "prompt_embeds": self.prompt_embeds[caption], **encoded}
+        return {**item, "waveform": self.clips.waveform(index)} if self.waveforms else item
 
 
 class Cache:
@@ -60,56 +67,85 @@ class Cache:
     """
 
     def __init__(self, folder: Path, backbone: Backbone, audio_embeds: bool) -> None:
-        self.folder = folder
         self.backbone = backbone
         self.audio_embeds = audio_embeds
         encoders = [FORMAT, backbone.log_mel.fingerprint, backbone.fingerprint("vae"), str(backbone.vae.config.scaling_factor)]
         if audio_embeds:
             backbone.require_audio_encoder()
             encoders.append(backbone.fingerprint("audio_encoder"))
-        self.encoders = " ".join(encoders)
-        self.text_encoder = f"text/1 {backbone.fingerprint('text_encoder')}"
+        self.latents = Shards(folder / f"latents-{_hash(' '.join(encoders))[:16]}")
+        self.texts = Shards(folder / f"text-{_hash('text/2 ' + backbone.fingerprint('text_encoder'))[:16]}")
+        self._keys: dict[ClipDataset, list[str]] = {}
 
-    def encode(self, clips: ClipDataset, rank: int = 0, num_ranks: int = 1, waveforms: bool = False) -> EncodedDataset:
+    def fill(self, clips: ClipDataset, rank: int = 0, num_ranks: int = 1) -> None:
         """Encode what is not cached yet.
 
         Args:
             clips: The data set.
-            rank: This process sees to every `num_ranks`-th clip; the caller waits for the others.
+            rank: This process sees to every `num_ranks`-th item and caption; the caller waits for the others.
             num_ranks: Number of processes that encode.
-            waveforms: Whether items shall also carry the recording.
 
         Raises:
             InputError: If a clip cannot be read or encodes to values that are not finite.
         """
-        paths = [self._path(f"{self.encoders} {clips.content_key(index)}") for index in range(len(clips))]
-        # The share goes by the clip, not by what is missing: another process is filling the cache at this moment.
-        missing = [index for index in range(rank, len(paths), num_ranks) if not paths[index].is_file()]
-        for index in track(missing, description=f"encoding {len(missing)} clips", transient=True, disable=not missing or rank > 0):
-            self._keep(paths[index], self._encode_clip(clips, index), str(clips.clips[index].path))
-        captions = sorted({clip.caption for clip in clips.clips})
-        return EncodedDataset(clips, paths, {caption: self.encode_text(caption) for caption in captions}, waveforms)
+        # The share goes by the item, not by what is missing: another process is filling the cache at this moment.
+        share = range(rank, len(clips), num_ranks)
+        keys = self.keys(clips)
+        missing = {keys[index]: index for index in share if keys[index] not in self.latents}
+        waveforms = ahead(clips.waveform, missing.values())
+        rows = ((key, self._encode_clip(clips.where(missing[key]), one)) for key, one in zip(missing, waveforms, strict=True))
+        _write(self.latents, rows, len(missing), "clips", quiet=rank > 0)
+        captions = sorted({clips.caption(index) for index in range(len(clips))})[rank::num_ranks]
+        unknown = [caption for caption in captions if _hash(caption) not in self.texts]
+        _write(self.texts, ((_hash(one), self._encode_text(one)) for one in unknown), len(unknown), "captions", quiet=rank > 0)
 
-    def encode_text(self, caption: str) -> Tensor:
-        """Text embedding (D,) of a caption."""
-        path = self._path(f"{self.text_encoder} {caption}")
-        if not path.is_file():
-            self._keep(path, {"prompt_embeds": self.backbone.encode_text([caption])[0]}, f"caption '{caption}'")
-        return load_file(path)["prompt_embeds"]
+    def read(self, clips: ClipDataset, waveforms: bool = False) -> EncodedDataset:
+        """The encoded data set, once all processes have filled the cache; `waveforms` adds the recordings to its items."""
+        self.latents.refresh()
+        self.texts.refresh()
+        captions = {clips.caption(index) for index in range(len(clips))}
+        embeds = {caption: self.texts[_hash(caption)]["prompt_embeds"] for caption in captions}
+        return EncodedDataset(clips, self.keys(clips), self.latents, embeds, waveforms)
 
-    def _path(self, content: str) -> Path:
-        key = hashlib.sha256(content.encode()).hexdigest()
-        return self.folder / key[:2] / f"{key}.safetensors"
+    def keys(self, clips: ClipDataset) -> list[str]:
+        """Key of every item; each file is read once."""
+        if clips not in self._keys:
+            self._keys[clips] = list(ahead(clips.content_key, range(len(clips))))
+        return self._keys[clips]
 
-    def _encode_clip(self, clips: ClipDataset, index: int) -> dict[str, Tensor]:
-        waveform = clips[index]["waveform"][None].to(self.backbone.device)  # (1, T)
+    def _encode_clip(self, where: str, waveform: Tensor) -> dict[str, Tensor]:
+        waveform = waveform[None].to(self.backbone.device)  # (1, T): clip by clip, batches would move the last bits
         mean, std = self.backbone.encode_posterior(waveform)
         encoded = {"mean": mean[0].half(), "std": std[0].half()}
-        return {**encoded, "audio_embeds": self.backbone.encode_audio(waveform)[0]} if self.audio_embeds else encoded
+        return _finite(
+            {**encoded, "audio_embeds": self.backbone.encode_audio(waveform)[0]} if self.audio_embeds else encoded, where
+        )
 
-    def _keep(self, path: Path, encoded: dict[str, Tensor], origin: str) -> None:
-        """Write a cached file; several processes may write the same one."""
-        if not all(value.isfinite().all() for value in encoded.values()):
-            raise InputError(f"{origin}: encodes to values that are not finite; remove it from the data set.")
-        with whole(path) as unfinished:
-            unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in encoded.items()}))
+    def _encode_text(self, caption: str) -> dict[str, Tensor]:
+        return _finite({"prompt_embeds": self.backbone.encode_text([caption])[0]}, f"caption '{caption}'")
+
+
+def _hash(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _finite(encoded: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    if not all(value.isfinite().all() for value in encoded.values()):
+        raise InputError(f"{where}: encodes to values that are not finite; remove it from the data set.")
+    return encoded
+
+
+def _write(store: Shards, rows: Iterable[tuple[str, dict[str, Tensor]]], count: int, what: str, quiet: bool) -> None:
+    """Write rows as they come, a shard at a time; what was encoded before an error or an interruption is kept."""
+    done: dict[str, dict[str, Tensor]] = {}
+    began = time.monotonic()
+    bar = track(rows, f"encoding {count} {what}", total=count, transient=True, disable=quiet or not count)
+    try:
+        for key, row in bar:
+            done[key] = row
+            if len(done) == ROWS or time.monotonic() - began > SECONDS:
+                store.write(done)
+                done, began = {}, time.monotonic()
+    finally:
+        if done:
+            store.write(done)

@@ -21,6 +21,7 @@ LIGHTNING_VERBS = {
     "predict": "generate a clip for every test caption",
 }
 COMMANDS = {
+    "prepare": "find what is wrong with a data set before training; fill the cache",
     "generate": "prompts to WAV files, with the base model or an adapter",
     "evaluate": "scores of any system's clips against recordings, with intervals",
 }

@@ -25,6 +25,7 @@ from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder
+from audioldm_lit.latent_mask import TimeMask
 from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.held_out import HeldOutLoss
@@ -45,6 +46,7 @@ class LitAudioLDM(LightningModule):
             the repository), or a hub id that was fetched before.
         objective: What training minimises.
         conditioning: What the UNet is conditioned on.
+        time_mask: Masks in time on training latents; none where not given.
         sampler: How sound is generated in `test`, `predict` and while training.
         protocol: Metrics of generated against recorded clips, computed in `test`, and in `fit` where `scores` asks for it.
         optimizer: Takes the trainable weights; its learning rate is reached after warm-up and then kept.
@@ -61,6 +63,7 @@ class LitAudioLDM(LightningModule):
         backbone: str = NANO,
         objective: Objective | None = None,
         conditioning: Conditioning | None = None,
+        time_mask: TimeMask | None = None,
         sampler: Sampler | None = None,
         protocol: Protocol | None = None,
         optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4),
@@ -82,6 +85,7 @@ class LitAudioLDM(LightningModule):
         self.weights = trainable(self.backbone)
         self.objective = objective or Epsilon()
         self.conditioning = conditioning or Conditioning()
+        self.time_mask = time_mask
         self.sampler = sampler or Sampler()
         self.protocol = protocol
         self.evaluation: Evaluation | None = None
@@ -128,14 +132,16 @@ class LitAudioLDM(LightningModule):
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
         problems: list[str | None] = [None] * ranks
         try:
-            for split, clips in data.datasets.items():
-                data.datasets[split] = cache.encode(clips, rank, ranks, waveforms)
+            for clips in data.datasets.values():
+                cache.fill(clips, rank, ranks)
         except InputError as error:
             problems[rank] = str(error)
         if ranks > 1:  # waits for all, so that no process reads what another has not yet encoded
             torch.distributed.all_gather_object(problems, problems[rank])
         for problem in filter(None, problems):
             raise InputError(problem)
+        for split, clips in data.datasets.items():
+            data.datasets[split] = cache.read(clips, waveforms)
 
     @property
     def data(self) -> AudioDataModule:
@@ -179,6 +185,9 @@ class LitAudioLDM(LightningModule):
         generators = [noise.generator(self.seed, "train", total_batch_idx, place) for place in places]
         mean, std = batch["mean"], batch["std"]
         latents = mean + std * noise.normal(generators, mean.shape[1:]).to(mean.device)
+        if self.time_mask:  # numbers of its own: masking changes no other draw
+            masked = [noise.generator(self.seed, "time mask", total_batch_idx, place) for place in places]
+            latents = self.time_mask(latents, masked)
         cond = self.conditioning.draw(batch["prompt_embeds"], batch.get("audio_embeds"), self.unconditional, generators)
         noised = self.objective.draw_noise(generators, mean.shape[1:]).to(mean.device)
         timesteps = self.objective.draw_timesteps(generators, self.noise_scheduler.config.num_train_timesteps).to(mean.device)

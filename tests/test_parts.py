@@ -1,6 +1,4 @@
-"""Conditioning, moving average, cache and clip metrics: each against what it says of itself."""
-
-import copy
+"""Conditioning, moving average and clip metrics: each against what it says of itself."""
 
 import pytest
 import torch
@@ -8,15 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioldm_lit import noise
-from audioldm_lit.cache import Cache
 from audioldm_lit.conditioning import Conditioning
-from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.held_out import HeldOutLoss
-
-import layouts
-import tiny
 
 GENERATORS = [("c", i) for i in range(3000)]
 
@@ -51,51 +44,6 @@ def test_average_follows_the_formula_and_swaps_back():
     assert weight.item() == pytest.approx(expected)
     ema.swap({"w": weight})
     assert weight.item() == 6
-
-
-@pytest.fixture
-def clips(tmp_path):
-    data = ESC50(**layouts.esc50(tmp_path / "esc50"), duration=0.64)
-    data.setup("validate")
-    return data.datasets["val"]
-
-
-def test_cached_latents_equal_fresh_ones(clips, tmp_path, backbone):
-    encoded = Cache(tmp_path / "cache", backbone, audio_embeds=True).encode(clips)
-    for index in (0, len(clips) - 1):
-        waveform = clips[index]["waveform"][None]
-        mean, std = backbone.encode_posterior(waveform)
-        item = encoded[index]
-        assert torch.allclose(item["mean"], mean[0], atol=1e-3 * mean.abs().max().item())
-        assert torch.allclose(item["std"], std[0], atol=1e-3 * std.abs().max().item())
-        assert torch.allclose(item["audio_embeds"], backbone.encode_audio(waveform)[0], atol=1e-5)
-        assert torch.allclose(item["prompt_embeds"], backbone.encode_text([item["caption"]])[0], atol=1e-5)
-
-
-def test_cache_depends_on_content_and_encoder_alone(clips, tmp_path, backbone):
-    folder = tmp_path / "cache"
-    first = Cache(folder, backbone, audio_embeds=False).encode(clips).paths
-    assert Cache(folder, backbone, audio_embeds=False).encode(clips).paths == first
-    other_encoder = Cache(folder, tiny.backbone(seed=1), audio_embeds=False).encode(clips).paths
-    assert not set(first) & set(other_encoder)
-    longer = copy.copy(clips)
-    longer.num_samples *= 2
-    assert not set(first) & set(Cache(folder, backbone, audio_embeds=False).encode(longer).paths)
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
-def test_processes_that_start_one_after_the_other_leave_no_clip_out(clips, tmp_path, backbone, order):
-    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
-    parts = [cache.encode(clips, rank, num_ranks=3) for rank in order]
-    assert all(path.is_file() for path in parts[0].paths)
-
-
-def test_cached_clips_are_not_read_again(clips, tmp_path, backbone, monkeypatch):
-    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
-    cache.encode(clips)
-    monkeypatch.setattr(type(backbone), "encode_posterior", None)
-    monkeypatch.setattr(type(backbone), "encode_text", None)
-    assert len(cache.encode(clips)) == len(clips)
 
 
 @settings(max_examples=50, deadline=None)

@@ -68,7 +68,7 @@ class Result(Callback):
             "held_out_loss_before": pl_module.base_loss,
             "held_out_loss_after": float(trainer.checkpoint_callback.best_model_score),
             "held_out_clips": len(pl_module.data.datasets["val"]),
-            "training_clips": len(pl_module.data.datasets["train"]),
+            "training_clips": len(pl_module.data.datasets["train"].clips.clips),
             "best_step": best_step,
             "steps": trainer.global_step,
             "trained_weights": sum(weight.numel() for weight in weights.values()),

@@ -15,6 +15,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from audioldm_lit.audio import Padding
+from audioldm_lit.data.augmentation import Augmentation
+from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, Coverage, Split
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
@@ -33,7 +35,9 @@ class AudioDataModule(LightningDataModule, ABC):
             and takes another source before it takes a second clip of one.
         num_train_clips: Training clips in all, taken from the classes in turn; all where not given.
         min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; the rest is left out and said.
-        seed: Seed of the few-shot choice and of the order of training clips; which clips are held out does not depend on it.
+        augmentation: Variants of the training clips beside the originals, encoded once each; training takes one at a time.
+        seed: Seed of the few-shot choice, of the order of training clips and of their variants; which clips are held out does not
+            depend on it.
         batch_size: Clips per batch on all processes together.
         num_workers: Reader processes per loader; cached training needs none.
     """
@@ -47,6 +51,7 @@ class AudioDataModule(LightningDataModule, ABC):
         shots: int | None = None,
         num_train_clips: int | None = None,
         min_coverage: float = 1.0,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
         batch_size: int = 8,
         num_workers: int = 0,
@@ -71,6 +76,7 @@ class AudioDataModule(LightningDataModule, ABC):
         self.shots = shots
         self.num_train_clips = num_train_clips
         self.min_coverage = min_coverage
+        self.augmentation = augmentation
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -96,16 +102,24 @@ class AudioDataModule(LightningDataModule, ABC):
         """Make the data sets of the stage and refuse what is missing before anything is computed."""
         self.datasets = {}  # an earlier stage's are encoded by now
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
-            self.datasets[split] = self.waveforms(split)
+            clips = self.waveforms(split)
+            self.datasets[split] = self.training_set(clips) if split == "train" else clips
             if self.coverage[split].share < 1:
                 rank_zero_info(f"{split}: the audio of {self.coverage[split]}")
 
     def waveforms(self, split: Split) -> ClipDataset:
         """The clips of a split, the few shots of `train`, as waveforms, sorted by id."""
-        clips = self.present(split)
+        return self.dataset(self.present(split), split)
+
+    def dataset(self, clips: Sequence[Clip], split: Split) -> ClipDataset:
+        """Clips of a split, the few shots of `train`, as waveforms; those of `train` as they are, without variants."""
         if split == "train":
             clips = few_shot(clips, self.seed, self.shots, self.num_train_clips)
         return ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
+
+    def training_set(self, clips: ClipDataset) -> ClipDataset:
+        """Training clips with the variants that `augmentation` makes of them."""
+        return AugmentedDataset(clips, self.augmentation, self.seed) if self.augmentation else clips
 
     def present(self, split: Split) -> list[Clip]:
         """The clips of a split whose audio is there, sorted by id; `coverage` then says how many these are of how many.
@@ -139,9 +153,10 @@ class AudioDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader:
         """Endless shuffled training batches, `trainer.max_steps` of them."""
         trainer = self.trainer
-        clips, first = len(self.datasets["train"]), trainer.global_step * trainer.accumulate_grad_batches
+        variants = 1 + self.augmentation.variants if self.augmentation else 1
+        clips, first = len(self.datasets["train"]) // variants, trainer.global_step * trainer.accumulate_grad_batches
         ranks = trainer.global_rank, trainer.world_size
-        stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *ranks, self.seed)
+        stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *ranks, self.seed, variants)
         return self._loader("train", stream)
 
     def val_dataloader(self) -> DataLoader:

@@ -85,12 +85,20 @@ class ClipDataset(Dataset):
         self.padding = padding
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Number of items."""
         return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item with `id`, `caption` and `waveform` (T,)."""
-        return {"id": self.clips[index].id, "caption": self.caption(index), "waveform": self.waveform(index)}
+        return {"id": self.id(index), "caption": self.caption(index), "waveform": self.waveform(index)}
+
+    def id(self, index: int) -> str:
+        """Id of an item's clip."""
+        return self.clips[index].id
+
+    def where(self, index: int) -> str:
+        """Where an item's clip is listed."""
+        return self.clips[index].where
 
     def caption(self, index: int) -> str:
         """Caption of an item, without reading its file."""

@@ -22,13 +22,23 @@ class TrainingStream(DistributedSampler):
         rank: This process.
         num_replicas: Number of processes.
         seed: Seed of the order.
+        variants: v, items a clip, clip c being items c, n + c, 2 n + c and so on; every time a clip comes, one is drawn.
     """
 
     def __init__(
-        self, num_clips: int, batch_size: int, num_batches: int, first_batch: int, rank: int, num_replicas: int, seed: int
+        self,
+        num_clips: int,
+        batch_size: int,
+        num_batches: int,
+        first_batch: int,
+        rank: int,
+        num_replicas: int,
+        seed: int,
+        variants: int = 1,
     ) -> None:
         super().__init__(range(num_clips), num_replicas=num_replicas, rank=rank, seed=seed)
         self.num_clips = num_clips
+        self.variants = variants
         self.positions = range(first_batch * batch_size + rank, num_batches * batch_size, num_replicas)
         self.length = num_batches * batch_size // num_replicas
 
@@ -37,11 +47,12 @@ class TrainingStream(DistributedSampler):
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        """Yield clip indices."""
+        """Yield indices of items."""
         current, order = -1, []
         for position in self.positions:
             turn, place = divmod(position, self.num_clips)
             if turn != current:
                 current = turn
                 order = sorted(range(self.num_clips), key=lambda index: noise.number(self.seed, "order", turn, index))
-            yield order[place]
+            clip = order[place]
+            yield noise.number(self.seed, "variant", turn, clip) % self.variants * self.num_clips + clip

@@ -5,8 +5,9 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from audioldm_lit.audio import read_channels, resample
+from audioldm_lit.audio import resample
 from audioldm_lit.data.clips import Clip
+from audioldm_lit.decoding import read_channels
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch
 

@@ -1,0 +1,79 @@
+"""The verb `prepare`."""
+
+import os
+from json import dumps
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.cache import Cache
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import cache_folder, whole
+from audioldm_lit.health.checkup import SPLITS, Checkup, examine
+from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
+from audioldm_lit.module import NANO
+
+
+def prepare(
+    data: AudioDataModule,
+    out: Path = Path("runs/prepare"),
+    fix: bool = False,
+    cache: bool = False,
+    backbone: str = NANO,
+    audio_embeds: bool = False,
+    cache_dir: Path | None = None,
+    num_workers: int | None = None,
+    json: Path | None = None,
+) -> None:
+    """Find what is wrong with a data set before an hour is spent on it.
+
+    Reads every clip once and looks for files that do not decode, silence, clipping, dull sound, duplicates, leaks from training to
+    test, imbalance, and captions that teach nothing. Nothing is ever changed in the data set. Ends with exit status 2 where
+    something stops training or spoils its scores, unless `fix` leaves it out.
+
+    Args:
+        data: The data set, as in `fit`: `--data CLASS --data.root DIR`, or `--config configs/data/NAME.yaml`.
+        out: Folder for `manifest.jsonl`, one line a clip, and `health.html`.
+        fix: Also write `clean.jsonl` without clips that stop training, copies, and the training side of leaks; train on it with
+            `--data audioldm_lit.data.folder.Folder --data.root DIR --data.table FILE`.
+        cache: Encode the clips that `fit` would train and validate on, so that it starts at once.
+        backbone: Model whose encoders fill the cache.
+        audio_embeds: Also encode CLAP audio embeddings, for runs conditioned on sound.
+        cache_dir: Folder of encoded clips; by default under `~/.cache`.
+        num_workers: Threads that read; one a core where not given.
+        json: File for the findings.
+    """
+    if num_workers is not None and num_workers < 1:
+        raise InputError(f"--num_workers is {num_workers}; give at least 1.")
+    console = Console()
+    data.prepare_data()
+    checkup = examine(data, out, num_workers or os.cpu_count() or 1)
+    write_manifest(out / "manifest.jsonl", checkup.items, data.root)
+    write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}")
+    if json is not None:
+        with whole(json) as unfinished:
+            unfinished.write_text(dumps(as_dict(checkup), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    show(checkup, console)
+    counts = ", ".join(f"{count:,} {split}" for split, count in as_dict(checkup)["clips"].items())
+    console.print(escape(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}"), soft_wrap=True, highlight=False)
+    if fix:
+        write_manifest(out / "clean.jsonl", checkup.kept, data.root)
+        text = f"{out / 'clean.jsonl'} keeps {len(checkup.kept):,} of {len(checkup.items):,} clips"
+        console.print(escape(text), soft_wrap=True, highlight=False)
+    stopping = {name for one in checkup.findings if one.severity == "error" for name in one.clips}
+    if stopping and not fix:
+        raise InputError(f"{len(stopping)} clips stop training or spoil its scores; mend them, or leave them out with --fix.")
+    if cache:
+        _encode(data, checkup, backbone, audio_embeds, cache_dir or cache_folder())
+
+
+def _encode(data: AudioDataModule, checkup: Checkup, backbone: str, audio_embeds: bool, folder: Path) -> None:
+    cache = Cache(folder, Backbone.load(backbone), audio_embeds)
+    for split in SPLITS:
+        clips = [one.clip for one in checkup.kept if one.split == split]
+        if clips:
+            waveforms = data.dataset(clips, split)
+            cache.fill(data.training_set(waveforms) if split == "train" else waveforms)

@@ -1,0 +1,124 @@
+"""Reading a whole data set once, in parallel, and finding what is wrong with it."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.clips import Coverage, Split
+from audioldm_lit.errors import InputError
+from audioldm_lit.health.collection import collection_findings
+from audioldm_lit.health.duplicates import DuplicateSearch
+from audioldm_lit.health.findings import Examined, Finding, clip_findings
+from audioldm_lit.health.measure import Measurement, measure
+from audioldm_lit.parallel import ahead
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+ORDER = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """A data set, examined.
+
+    Attributes:
+        items: Every clip of every split, those whose audio is missing where that is allowed left out.
+        findings: What is wrong, the worst first.
+        coverage: How much of each split is there.
+        threshold: Similarity above which two recordings count as nearly the same.
+    """
+
+    items: Sequence[Examined]
+    findings: Sequence[Finding]
+    coverage: dict[Split, Coverage]
+    threshold: float
+
+    @property
+    def kept(self) -> list[Examined]:
+        """What a cleaned manifest holds."""
+        dropped = {name for finding in self.findings for name in finding.drop}
+        return [one for one in self.items if one.clip.id not in dropped]
+
+
+def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
+    """Read every clip once and look for everything that can be wrong.
+
+    Args:
+        data: The data set; which shots it chooses plays no part.
+        scratch: Folder for a temporary file of fingerprints.
+        threads: Clips that are read at a time.
+
+    Raises:
+        InputError: If the lists of the data set are wrong, or most of its audio is missing.
+    """
+    listed = [(clip, split) for split in SPLITS for clip in data.clips(split)]
+    if not listed:
+        raise InputError(f"{data.root}: lists no clip; correct data.init_args.root.")
+    files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions
+    numbers = {path: number for number, path in enumerate(files)}
+    search = DuplicateSearch(len(files), scratch)
+    results: list[tuple[Measurement | None, str]] = []
+    with _one_thread_each(), Progress(transient=True) as progress:
+        task = progress.add_task(f"reading {len(files):,} recordings", total=len(files))
+        for result in ahead(lambda number: _read(files[number], number, search), range(len(files)), threads):
+            results.append(result)
+            progress.advance(task)
+        items = [Examined(clip, split, *results[numbers[clip.path]]) for clip, split in listed]
+        task = progress.add_task("comparing", total=None)
+        with ThreadPoolExecutor(threads) as pool:
+            sources = {clip.path: clip.source for clip, _ in listed}
+            copies = search.pairs(
+                [sources[path] for path in files], pool.map,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )  # fmt: skip
+        progress.update(task, description="finding", total=None)
+        coverage, items = _without_missing(data, items)
+        findings = [one for item in items for one in clip_findings(item, data.sample_rate)]
+        place = {item.clip.path: number for number, item in enumerate(items)}
+        pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
+        findings += collection_findings(items, replace(copies, pairs=tuple(pairs)), coverage, data.duration)
+    findings.sort(key=lambda one: (ORDER.index(one.severity), one.kind))
+    return Checkup(items, findings, coverage, copies.threshold)
+
+
+def _read(path: Path, number: int, search: DuplicateSearch) -> tuple[Measurement | None, str]:
+    try:
+        measurement, heard = measure(path)
+    except InputError as error:
+        return None, str(error)
+    search.add(number, heard)
+    return measurement, ""
+
+
+def _without_missing(data: AudioDataModule, items: Sequence[Examined]) -> tuple[dict[Split, Coverage], list[Examined]]:
+    """Where some audio may be missing, a clip without is no finding but counts in the coverage."""
+    coverage = {}
+    for split in SPLITS:
+        files = {one.clip.path: one.clip.path.is_file() for one in items if one.split == split}
+        if files:
+            coverage[split] = Coverage(sum(files.values()), len(files))
+    if data.min_coverage == 1:
+        return coverage, list(items)
+    for split, one in coverage.items():
+        if one.share < data.min_coverage:
+            raise InputError(
+                f"{data.root}: has the audio of {one} of the {split} split; fetch more or lower data.min_coverage, "
+                f"which is {data.min_coverage:g}."
+            )
+    return coverage, [one for one in items if one.clip.path.is_file()]
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let every reading thread compute alone: threads within threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,172 @@
+"""What is wrong with a data set as a whole: leaks, duplicates, balance, spread, captions."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+
+from audioldm_lit.data.clips import Coverage, Split
+from audioldm_lit.health.captions import caption_problems
+from audioldm_lit.health.duplicates import DuplicatePairs
+from audioldm_lit.health.findings import Examined, Finding, Severity
+
+HELD_OUT: dict[Split, int] = {"train": 0, "val": 1, "test": 2}  # of two copies the one that is held out most stays
+FAR_DB = 20.0  # from the median level
+TIMES = 10.0  # the median duration; the clips of the smallest class
+CAPTIONS: dict[str, Severity] = {"empty": "error", "long": "note", "repeated": "note"}  # all others are warnings
+
+
+def collection_findings(
+    items: Sequence[Examined], copies: DuplicatePairs, coverage: Mapping[Split, Coverage], duration: float
+) -> list[Finding]:
+    """What is wrong with all clips together.
+
+    Args:
+        items: Every clip of every split.
+        copies: Near duplicates by their places in `items`.
+        coverage: How much of each split is there.
+        duration: Seconds of a training clip.
+    """
+    read = [one for one in items if one.measurement is not None]
+    return [
+        *_incomplete(coverage),
+        *_shared_sources(items),
+        *_same_sound(read),
+        *_alike(items, copies),
+        *_unbalanced(items),
+        *_outliers(read),
+        *_fitted(read, duration),
+        *_formats(read),
+        *_captions(items),
+    ]
+
+
+def _incomplete(coverage: Mapping[Split, Coverage]) -> Iterator[Finding]:
+    for split, one in coverage.items():
+        if one.share < 1:
+            yield Finding(
+                "missing audio", "warning", f"{split} split", f"has the audio of {one}",
+                "fetch the rest, or compare only with runs of the same coverage",
+            )  # fmt: skip
+
+
+def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
+    """Takes of one recording on both sides of a split: the model is tested on what it has nearly heard."""
+    by_source: dict[str, list[Examined]] = defaultdict(list)
+    for one in items:
+        by_source[one.clip.source].append(one)
+    for source, members in by_source.items():
+        splits = sorted({one.split for one in members}, key=HELD_OUT.__getitem__)
+        if len(splits) > 1:
+            detail = f"source '{source}' is in {' and '.join(splits)}"
+            yield _leak(members, detail, "keep the takes of one recording in one split")
+
+
+def _same_sound(read: Sequence[Examined]) -> Iterator[Finding]:
+    """Files that decode to the same samples."""
+    by_digest: dict[str, dict[str, list[Examined]]] = defaultdict(lambda: defaultdict(list))
+    for one in read:
+        by_digest[one.measurement.digest][str(one.clip.path)].append(one)
+    for files in by_digest.values():
+        if len(files) == 1:
+            continue  # several captions of one file are no copies
+        members = [one for items in files.values() for one in items]
+        names = " and ".join(sorted(files))
+        if len({one.clip.label for one in members}) > 1:
+            labels = ", ".join(sorted({one.clip.label for one in members}))
+            drop = tuple(one.clip.id for one in members)
+            yield Finding(
+                "contradiction", "error", members[0].clip.where, f"{names} are the same sound, called {labels}",
+                "find out which it is", drop, drop=drop,
+            )  # fmt: skip
+        elif len({one.split for one in members}) > 1:
+            yield _leak(members, f"{names} are the same sound", "keep one of them")
+        else:
+            first = min(files)
+            drop = tuple(one.clip.id for path, items in files.items() if path != first for one in items)
+            yield Finding(
+                "exact copy", "warning", members[0].clip.where, f"{names} are the same sound", "keep one of them",
+                tuple(one.clip.id for one in members), drop=drop,
+            )  # fmt: skip
+
+
+def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Finding]:
+    for first, second, similarity in copies.pairs:
+        pair = [items[first], items[second]]
+        if pair[0].measurement.digest == pair[1].measurement.digest or pair[0].clip.source == pair[1].clip.source:
+            continue  # said already, or takes of one recording
+        detail = f"{pair[0].clip.path} and {pair[1].clip.path} are nearly the same sound, similarity {similarity:.2f}"
+        if pair[0].split != pair[1].split:
+            yield _leak(pair, detail, "listen to both; keep one, or give them one source")
+        else:
+            ids = (pair[0].clip.id, pair[1].clip.id)
+            yield Finding("near copy", "warning", pair[0].clip.where, detail, "listen to both; keep one", ids)
+
+
+def _leak(members: Sequence[Examined], detail: str, mend: str) -> Finding:
+    """Clips of several splits of which only those of the most held-out one may stay."""
+    kept = max((one.split for one in members), key=HELD_OUT.__getitem__)
+    drop = tuple(one.clip.id for one in members if one.split != kept)
+    return Finding("leak", "error", members[0].clip.where, detail, mend, tuple(one.clip.id for one in members), drop)
+
+
+def _unbalanced(items: Sequence[Examined]) -> Iterator[Finding]:
+    counts = Counter(one.clip.label for one in items if one.split == "train")
+    for label in sorted({one.clip.label for one in items} - set(counts)):
+        yield Finding("class without training", "warning", f"class '{label}'", "has no training clip", "add some, or leave it out")
+    if len(counts) < 2:
+        return
+    (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
+    if many > TIMES * few:
+        detail = f"class '{most}' has {many} clips and '{least}' {few}"
+        yield Finding("imbalance", "warning", "train split", detail, "choose as many of each with data.init_args.shots")
+
+
+def _outliers(read: Sequence[Examined]) -> Iterator[Finding]:
+    sounding = [one for one in read if one.measurement.level_db > -math.inf]
+    if not sounding:
+        return
+    level, length = median(one.measurement.level_db for one in sounding), median(one.measurement.duration for one in read)
+    for one in sounding:
+        difference = one.measurement.level_db - level
+        if abs(difference) > FAR_DB:
+            detail = f"{abs(difference):.0f} dB {'louder' if difference > 0 else 'quieter'} than the median clip"
+            mend = "listen: every clip is brought to one peak, its noise with it"
+            yield Finding("unlike level", "warning", one.clip.where, detail, mend, (one.clip.id,))
+    for one in read:
+        if not length / TIMES <= one.measurement.duration <= TIMES * length:
+            detail = f"lasts {one.measurement.duration:.2f} s, the median clip {length:.2f} s"
+            yield Finding("unlike length", "warning", one.clip.where, detail, "listen whether it belongs here", (one.clip.id,))
+
+
+def _fitted(read: Sequence[Examined], duration: float) -> Iterator[Finding]:
+    """What bringing every clip to one length will do."""
+    longer = tuple(one.clip.id for one in read if one.measurement.duration > duration + 0.01)
+    shorter = tuple(one.clip.id for one in read if one.measurement.duration < duration / 2)
+    if longer:
+        detail = f"{len(longer)} clips are longer than data.init_args.duration, {duration:g} s"
+        yield Finding("cut", "note", "all splits", detail, "nothing: the loudest window is taken; or raise duration", longer)
+    if shorter:
+        detail = f"{len(shorter)} clips fill less than half of {duration:g} s"
+        yield Finding("padded", "note", "all splits", detail, "lower data.init_args.duration, or set padding to repeat", shorter)
+
+
+def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
+    for what, values in (
+        ("Hz", Counter(one.measurement.sample_rate for one in read)),
+        ("channels", Counter(one.measurement.channels for one in read)),
+    ):
+        if len(values) > 1:
+            detail = ", ".join(f"{value:,} {what}: {count}" for value, count in values.most_common())
+            yield Finding("mixed formats", "note", "all splits", detail, "nothing: all are brought to the model's rate and to mono")
+
+
+def _captions(items: Sequence[Examined]) -> Iterator[Finding]:
+    for problem in caption_problems([one.clip.caption for one in items], [one.clip.source for one in items]):
+        first = items[problem.indices[0]].clip
+        ids = tuple(items[index].clip.id for index in problem.indices)
+        severity = CAPTIONS.get(problem.kind, "warning")
+        yield Finding(
+            f"caption: {problem.kind}", severity, first.where, problem.detail, problem.mend, ids,
+            drop=ids if severity == "error" else (),
+        )  # fmt: skip

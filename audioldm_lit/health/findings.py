@@ -1,0 +1,87 @@
+"""What is wrong with one clip, as far as its measurement tells, and what to do about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.health.measure import Measurement
+
+Severity = Literal["error", "warning", "note"]  # stops training or spoils its scores; may spoil the sound; is good to know
+
+MOSTLY = 0.8  # share of silence from which on a clip teaches silence
+OFFSET = 0.01  # of full scale
+SHORT = 0.1  # seconds: ten frames of the log-mel
+HEARD_SHARE = 0.8  # of the band a model hears
+NOMINAL_SHARE = 0.6  # of the band a file's rate allows; codecs that keep 16 of 22 kHz are no finding
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with one clip, several, or the whole data set.
+
+    Attributes:
+        kind: What it is, in a word or two: findings of one kind are shown together.
+        severity: `error`, `warning` or `note`.
+        where: File, line of a table, or part of the data set.
+        detail: What was found there.
+        mend: What to do about it.
+        clips: Ids it is about.
+        drop: Those of them that a cleaned manifest leaves out.
+    """
+
+    kind: str
+    severity: Severity
+    where: str
+    detail: str
+    mend: str
+    clips: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A clip and what came of reading it: a measurement, or the reason why there is none."""
+
+    clip: Clip
+    split: Split
+    measurement: Measurement | None
+    error: str = ""
+
+
+def clip_findings(one: Examined, sample_rate: int) -> Iterator[Finding]:
+    """What is wrong with a clip by itself; `sample_rate` in Hz is the model's."""
+    clip, measured = one.clip, one.measurement
+    ids = (clip.id,)
+    if measured is None:
+        detail, _, mend = one.error.removeprefix(f"{clip.path}: ").rstrip(".").rpartition("; ")
+        yield Finding("unreadable", "error", clip.where, detail, mend, ids, drop=ids)
+        return
+    if measured.silent_share == 1:
+        yield Finding(
+            "silent", "error", clip.where, f"peak {measured.peak:.1g}, nothing above -60 dB of full scale", "record it again",
+            ids, drop=ids,
+        )  # fmt: skip
+        return
+    if measured.silent_share > MOSTLY:
+        detail = f"{measured.silent_share:.0%} of its {measured.duration:.1f} s are silent"
+        yield Finding("mostly silent", "warning", clip.where, detail, "trim it", ids)
+    if measured.clipped:
+        yield Finding("clipped", "warning", clip.where, "stays at full scale", "record it at a lower level", ids)
+    if abs(measured.offset) > OFFSET:
+        detail = f"sits {measured.offset:+.3f} off zero"
+        yield Finding("constant offset", "note", clip.where, detail, "nothing: it is taken away when the clip is read", ids)
+    if measured.duration < SHORT:
+        yield Finding("very short", "warning", clip.where, f"{1000 * measured.duration:.0f} ms", "leave it out", ids)
+    yield from _narrow(clip, measured, sample_rate)
+
+
+def _narrow(clip: Clip, measured: Measurement, sample_rate: int) -> Iterator[Finding]:
+    nominal, heard = measured.sample_rate / 2, sample_rate / 2
+    detail = f"reaches {measured.bandwidth / 1000:.1f} of {nominal / 1000:.1f} kHz"
+    if measured.bandwidth < HEARD_SHARE * min(heard, nominal) or nominal < HEARD_SHARE * heard:
+        mend = f"find the original: the model hears up to {heard / 1000:g} kHz and would learn that it sounds dull"
+        yield Finding("dull", "warning", clip.where, detail, mend, (clip.id,))
+    elif measured.bandwidth < NOMINAL_SHARE * nominal:
+        mend = f"nothing: the model hears up to {heard / 1000:g} kHz only"
+        yield Finding("less than its rate says", "note", clip.where, detail, mend, (clip.id,))

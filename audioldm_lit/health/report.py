@@ -1,0 +1,122 @@
+"""A check-up for people and for programs: a table in the terminal, a page with pictures, a manifest."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
+from audioldm_lit.health.checkup import SPLITS, Checkup
+from audioldm_lit.health.findings import Examined, Finding
+
+SHOWN = 200  # findings of one kind on the page; the rest stand in the JSON
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
+    """Write clips as JSON lines, which `audioldm_lit.data.folder.Folder` reads as its table.
+
+    Raises:
+        InputError: If a clip lies outside the root, or the file cannot be written.
+    """
+    with whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
+        for one in items:
+            clip = one.clip
+            if not clip.path.is_relative_to(root):
+                raise InputError(f"{clip.path}: lies outside {root}, so no manifest can name it; move it there.")
+            row = {"id": clip.id, "file": clip.path.relative_to(root).as_posix(), "caption": " ".join(clip.caption.split())}
+            row |= {"label": clip.label, "source": clip.source, "split": one.split}
+            measured = asdict(one.measurement) if one.measurement else {"error": one.error}
+            lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
+
+
+def as_dict(checkup: Checkup) -> dict[str, Any]:
+    """Everything but the single clips, as plain values."""
+    return {
+        "clips": {split: sum(one.split == split for one in checkup.items) for split in SPLITS},
+        "coverage": {split: str(one) for split, one in checkup.coverage.items()},
+        "classes": classes(checkup),
+        "hours": sum(one.measurement.duration for one in checkup.items if one.measurement) / 3600,
+        "near_copy_threshold": checkup.threshold,
+        "findings": [asdict(one) for one in checkup.findings],
+        "kept": len(checkup.kept),
+    }
+
+
+def classes(checkup: Checkup) -> dict[str, dict[str, int]]:
+    """Clips of each class in each split."""
+    counts = Counter((one.clip.label, one.split) for one in checkup.items)
+    return {label: {split: counts[label, split] for split in SPLITS} for label in sorted({label for label, _ in counts})}
+
+
+def show(checkup: Checkup, console: Console) -> None:
+    """Print one line a kind of finding."""
+    table = Table(title="Health", title_justify="left")
+    for column, options in (("", {}), ("clips", {"justify": "right"}), ("for example", {"overflow": "fold"}), ("what to do", {})):
+        table.add_column(column, **options)
+    for kind, findings in by_kind(checkup).items():
+        first = findings[0]
+        clips = len({name for one in findings for name in one.clips}) or ""
+        example = f"{Path(first.where).name if first.clips else first.where}: {first.detail}"
+        table.add_row(f"[{COLOURS[first.severity]}]{escape(kind)}[/]", str(clips), escape(example), escape(first.mend))
+    if not checkup.findings:
+        table.add_row("[green]nothing[/]", "", "no clip and no split has anything wrong with it", "train")
+    console.print(table)
+
+
+def by_kind(checkup: Checkup) -> dict[str, list[Finding]]:
+    """Findings of each kind, the worst first."""
+    kinds: dict[str, list[Finding]] = {}
+    for one in checkup.findings:
+        kinds.setdefault(one.kind, []).append(one)
+    return kinds
+
+
+def write_page(path: Path, checkup: Checkup, name: str) -> None:
+    """Write the check-up as one self-contained page.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    read = [one.measurement for one in checkup.items if one.measurement]
+    pictures = {
+        "Duration in seconds": histogram([one.duration for one in read]),
+        "Level of what sounds, dB of full scale": histogram([one.level_db for one in read]),
+        "Bandwidth in kHz": histogram([one.bandwidth / 1000 for one in read]),
+        "Silent share in %": histogram([100 * one.silent_share for one in read]),
+    }
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        files("audioldm_lit.health").joinpath("page.html").read_text(encoding="utf-8")
+    )
+    page = template.render(
+        name=name, report=as_dict(checkup), kinds=by_kind(checkup), shown=SHOWN, pictures=pictures, splits=SPLITS
+    )
+    with whole(path) as unfinished:
+        unfinished.write_text(page, encoding="utf-8")
+
+
+def histogram(values: Sequence[float], bins: int = 30) -> dict[str, Any]:
+    """Bars of a histogram: `bars` of (height in [0, 1], count, from, to), and the ends of the axis."""
+    finite = np.array([value for value in values if np.isfinite(value)])
+    if not len(finite):
+        return {"bars": [], "low": 0.0, "high": 0.0}
+    counts, edges = np.histogram(finite, bins)
+    bars = [(count / counts.max(), int(count), *ends) for count, ends in zip(counts, pairwise(edges), strict=True)]
+    return {"bars": bars, "low": float(edges[0]), "high": float(edges[-1])}
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers to four digits; what is not finite, which JSON has no word for, is null."""
+    rounded = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in values.items()}
+    return {name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in rounded.items()}

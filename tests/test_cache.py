@@ -1,0 +1,122 @@
+"""The cache of latents and embeddings: what it holds, what its keys depend on, what an interruption or damage does to it."""
+
+import copy
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from audioldm_lit.cache import Cache
+from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.errors import InputError
+from audioldm_lit.shards import Shards
+
+import layouts
+import tiny
+
+
+@pytest.fixture
+def clips(tmp_path):
+    data = ESC50(**layouts.esc50(tmp_path / "esc50"), duration=0.64)
+    data.setup("validate")
+    return data.datasets["val"]
+
+
+def filled(cache, clips):
+    cache.fill(clips)
+    return cache.read(clips)
+
+
+def test_cached_latents_equal_fresh_ones(clips, tmp_path, backbone):
+    encoded = filled(Cache(tmp_path / "cache", backbone, audio_embeds=True), clips)
+    for index in (0, len(clips) - 1):
+        waveform = clips[index]["waveform"][None]
+        mean, std = backbone.encode_posterior(waveform)
+        item = encoded[index]
+        assert torch.allclose(item["mean"], mean[0], atol=1e-3 * mean.abs().max().item())
+        assert torch.allclose(item["std"], std[0], atol=1e-3 * std.abs().max().item())
+        assert torch.allclose(item["audio_embeds"], backbone.encode_audio(waveform)[0], atol=1e-5)
+        assert torch.allclose(item["prompt_embeds"], backbone.encode_text([item["caption"]])[0], atol=1e-5)
+
+
+def test_cache_depends_on_content_and_encoder_alone(clips, tmp_path, backbone):
+    folder = tmp_path / "cache"
+    cache = Cache(folder, backbone, audio_embeds=False)
+    cache.fill(clips)
+    keys = cache.keys(clips)
+    assert all(key in Cache(folder, backbone, audio_embeds=False).latents for key in keys)
+    assert not any(key in Cache(folder, tiny.backbone(seed=1), audio_embeds=False).latents for key in keys)
+    longer = copy.copy(clips)
+    longer.num_samples *= 2
+    assert not set(keys) & set(cache.keys(longer))
+    clips.clips[0].path.write_bytes(clips.clips[1].path.read_bytes())
+    changed = Cache(folder, backbone, audio_embeds=False).keys(clips)
+    assert changed[0] == keys[1]
+    assert changed[1:] == keys[1:]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_processes_that_start_one_after_the_other_leave_no_clip_out(clips, tmp_path, backbone, order):
+    caches = {rank: Cache(tmp_path / "cache", backbone, audio_embeds=False) for rank in order}
+    for rank, cache in caches.items():
+        cache.fill(clips, rank, num_ranks=3)
+    for cache in caches.values():
+        assert [item["id"] for item in cache.read(clips)] == [clip.id for clip in clips.clips]
+
+
+def test_cached_clips_are_not_read_again(clips, tmp_path, backbone, monkeypatch):
+    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    cache.fill(clips)
+    monkeypatch.setattr(type(backbone), "encode_posterior", None)
+    monkeypatch.setattr(type(backbone), "encode_text", None)
+    assert len(filled(Cache(tmp_path / "cache", backbone, audio_embeds=False), clips)) == len(clips)
+
+
+def test_a_split_is_one_file_and_a_larger_choice_adds_only_what_is_new(clips, tmp_path, backbone):
+    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    few = copy.copy(clips)
+    few.clips = clips.clips[:4]
+    for part, files, rows in ((few, 1, 4), (clips, 2, len(clips)), (few, 2, len(clips))):
+        filled(cache, part)
+        shards = list(cache.latents.folder.iterdir())
+        assert len(shards) == files
+        assert sum(len(load_file(shard)["mean"]) for shard in shards) == rows
+
+
+def test_what_was_encoded_before_an_error_is_kept(clips, tmp_path, backbone):
+    clips.clips[-1].path.write_bytes(b"broken")
+    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    with pytest.raises(InputError, match=rf"esc50\.csv, line .*{clips.clips[-1].id}: cannot be read"):
+        cache.fill(clips)
+    assert all(key in Cache(tmp_path / "cache", backbone, audio_embeds=False).latents for key in cache.keys(clips)[:-1])
+
+
+def test_a_damaged_shard_is_one_sentence(clips, tmp_path, backbone):
+    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    cache.fill(clips)
+    shard = next(cache.latents.folder.iterdir())
+    shard.write_bytes(shard.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"this part of the cache is damaged .*; remove it"):
+        Cache(tmp_path / "cache", backbone, audio_embeds=False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), max_size=6))
+def test_a_shard_store_gives_back_what_was_written(batches):
+    with tempfile.TemporaryDirectory() as folder:
+        store = Shards(Path(folder))
+        for batch in batches:
+            store.write({f"{one:02x}": {"a": torch.full((2, 3), one), "b": torch.tensor(-one)} for one in batch})
+        written = {one for batch in batches for one in batch}
+        for read in (store, Shards(Path(folder))):
+            for one in range(31):
+                assert (f"{one:02x}" in read) == (one in written)
+                if one in written:
+                    row = read[f"{one:02x}"]
+                    assert (row["a"] == one).all()
+                    assert row["a"].shape == (2, 3)
+                    assert row["b"] == -one
