@@ -28,7 +28,8 @@ from audioldm_lit.latent_mask import TimeMask
 from runs import REPOSITORY
 
 RATE, LENGTH = 16_000, 8_192
-CONFIGS = sorted((REPOSITORY / "configs" / "augmentation").glob("[ls]*.yaml"))  # the other masks latents
+FILES = sorted((REPOSITORY / "configs" / "augmentation").glob("*.yaml"))
+CONFIGS = [path for path in FILES if "Augmentation" in path.read_text()]  # another masks latents
 FAST = settings(max_examples=30, deadline=None)
 SEEDS = st.integers(0, 10**6)
 
