@@ -65,13 +65,13 @@ def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
 def _same_sound(read: Sequence[Examined]) -> Iterator[Finding]:
     """Files that decode to the same samples."""
     by_digest: dict[str, dict[str, list[Examined]]] = defaultdict(lambda: defaultdict(list))
-    for one in read:
+    for one in (one for one in read if one.measurement.silent_share < 1):
         by_digest[one.measurement.digest][str(one.clip.path)].append(one)
     for files in by_digest.values():
         if len(files) == 1:
             continue  # several captions of one file are no copies
         members = [one for items in files.values() for one in items]
-        names = " and ".join(sorted(files))
+        names = " and ".join(sorted({one.clip.id for one in members}))
         if len({one.clip.label for one in members}) > 1:
             labels = ", ".join(sorted({one.clip.label for one in members}))
             drop = tuple(one.clip.id for one in members)
@@ -95,7 +95,7 @@ def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Findin
         pair = [items[first], items[second]]
         if pair[0].measurement.digest == pair[1].measurement.digest or pair[0].clip.source == pair[1].clip.source:
             continue  # said already, or takes of one recording
-        detail = f"{pair[0].clip.path} and {pair[1].clip.path} are nearly the same sound, similarity {similarity:.2f}"
+        detail = f"{pair[0].clip.id} and {pair[1].clip.id} are nearly the same sound, similarity {similarity:.2f}"
         if pair[0].split != pair[1].split:
             yield _leak(pair, detail, "listen to both; keep one, or give them one source")
         else:
