@@ -1,4 +1,4 @@
-"""Where a verb computes."""
+"""Where a verb computes, and in what."""
 
 import torch
 
@@ -13,3 +13,16 @@ def device_named(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without the device
         raise InputError(f"--device is '{name}', which is not here; use cpu, cuda, cuda:1, mps or auto.") from error
     return device
+
+
+def fast_precision() -> str:
+    """The trainer's precision by default: `bf16-mixed` where the hardware computes in bfloat16, else `32-true`.
+
+    Emulated, a training step takes many times as long as in float32: 30 times on a CPU with AVX2 alone.
+    """
+    if torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 may not have it
+        native = any(there for name, there in capabilities.items() if name.endswith("bf16"))
+    return "bf16-mixed" if native else "32-true"

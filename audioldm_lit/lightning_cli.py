@@ -14,12 +14,13 @@ from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 400,
-    "precision": "bf16-mixed",  # frozen weights in bf16, trainable ones in float32
+    "precision": fast_precision(),  # in bf16-mixed, frozen weights are in bfloat16 and trainable ones in float32
     "gradient_clip_val": 1.0,
     "val_check_interval": 100,
     "check_val_every_n_epoch": None,  # training is one endless stream: checks are counted in steps
