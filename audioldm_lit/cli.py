@@ -61,11 +61,21 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
         raise SystemExit(2) from None
 
 
-def _input_error(error: BaseException | None) -> InputError | None:
-    """The input error that an exception is or stems from; the parser wraps those raised while it makes an optional object."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return error
+def _input_error(error: BaseException) -> InputError | None:
+    """The input error that an exception is or stems from; the parser wraps what is raised while it makes an optional object."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__
+    return cause or _refused_setting(str(error))
+
+
+def _refused_setting(message: str) -> InputError | None:
+    """What a class of another library says of the settings the parser made it with; none where the message is not the parser's."""
+    if not message.startswith("Does not validate against any of the Union subtypes"):
+        return None
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip().startswith("- ")]
+    reasons = [line for line in lines if not line.startswith(("Does not validate", "Expected a <class 'NoneType'>"))]
+    return InputError(f"a setting is refused: {reasons[0].rstrip('.:') or 'no reason given'}; correct it.") if reasons else None
 
 
 def _help() -> str:
