@@ -1,5 +1,6 @@
 """Audio files to samples: whole or in pieces, and every way in which a file can be broken as one sentence."""
 
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,20 @@ from torch import Tensor
 from audioldm_lit.errors import InputError
 
 MAX_SAMPLES = 2**27  # of all channels together that are ever held at once: 512 MB, 50 minutes at 44.1 kHz
+USUAL_RATE = 16_000  # Hz; what has a lower rate grows when it is brought to the model's
 WHOLE = 0.95  # of the length a compressed file states: some state an estimate
+RATES = 1_000, 1_000_000  # Hz; beyond them no recording was ever made, so the header is damaged
+LEVEL = 1e12  # beyond it, samples in float32 overflow where channels are added
+UNKNOWN = 2**63 - 1  # frames, as libsndfile has it for a FLAC that was written to a pipe
+OGG_PAGE = 65_307  # bytes of the longest page
+
+
+class _Onwards(soundfile.SoundFile):
+    """A file that is read onwards only: soundfile seeks after every read, and MP3 read in pieces then has gaps."""
+
+    def seekable(self) -> bool:
+        """Whether soundfile may seek."""
+        return False
 
 
 def read_channels(path: Path) -> tuple[Tensor, int]:
@@ -28,14 +42,51 @@ def read_channels(path: Path) -> tuple[Tensor, int]:
         InputError: If the file is missing, cannot be decoded, is empty, cut off or too long, or holds samples that are not finite.
     """
     with open_audio(path) as file:
-        if file.frames * file.channels > MAX_SAMPLES:
-            hours = file.frames / file.samplerate / 3600
-            raise InputError(f"{path}: lasts {hours:.1f} h in {file.channels} channels, too long for a clip; cut it into pieces.")
+        check_length(file)
         samples = decode(file)  # (T, C)
         if not len(samples):
             raise InputError(f"{path}: holds no samples; remove it or record it again.")
         check_whole(file, len(samples))
         return torch.from_numpy(samples).T, file.samplerate  # (T, C) -> (C, T)
+
+
+def check_length(file: soundfile.SoundFile) -> None:
+    """Refuse a file too long to be held at once.
+
+    Raises:
+        InputError: If it is.
+    """
+    if file.frames * max(file.channels, USUAL_RATE / file.samplerate) > MAX_SAMPLES:
+        hours = file.frames / file.samplerate / 3600
+        raise InputError(f"{file.name}: lasts {hours:.1f} h in {file.channels} channels, too long for a clip; cut it into pieces.")
+
+
+def check_openable(path: Path) -> None:
+    """Refuse what holds no bytes that can be read.
+
+    Raises:
+        InputError: If it is missing, no file, empty or not permitted.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: {why_no_file(path)}; correct the path or remove the entry.")
+    try:
+        if not path.stat().st_size:
+            raise InputError(f"{path}: is empty (0 bytes); copy it again or remove it.")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); see to its permissions.") from error
+
+
+def why_no_file(path: Path, kind: str = "audio file") -> str:
+    """What a path is that is no file: nothing, a broken link, a folder, a pipe ..."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "is a link to nothing" if path.is_symlink() else f"no such {kind}"
+    except OSError as error:
+        return f"no {kind} can be reached there ({error.strerror})"
+    return "is a folder" if path.is_dir() else "is no regular file"
 
 
 def open_audio(path: Path) -> soundfile.SoundFile:
@@ -44,18 +95,16 @@ def open_audio(path: Path) -> soundfile.SoundFile:
     Raises:
         InputError: If it is missing, empty, or no audio that can be read.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such audio file; correct the path or remove the entry.")
+    check_openable(path)  # libsndfile has one message for everything that is wrong with a file
     try:
-        if not path.stat().st_size:
-            raise InputError(f"{path}: is empty (0 bytes); copy it again or remove it.")
-        with path.open("rb"):  # libsndfile has one message for everything that is wrong with a file
-            pass
-        return soundfile.SoundFile(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); see to its permissions.") from error
+        file = _Onwards(path)
     except (RuntimeError, TypeError) as error:  # libsndfile's own errors; TypeError for headerless files
         raise _unreadable(path, error) from error
+    if not RATES[0] <= file.samplerate <= RATES[1]:
+        raise InputError(f"{path}: states a sample rate of {file.samplerate:,} Hz, which no recording has; export it again.")
+    if file.frames == UNKNOWN:
+        raise InputError(f"{path}: does not say how long it is, as when it was written to a pipe; convert it to WAV or FLAC.")
+    return file
 
 
 def decode(file: soundfile.SoundFile, num_frames: int = -1) -> NDArray[np.float32]:
@@ -65,10 +114,15 @@ def decode(file: soundfile.SoundFile, num_frames: int = -1) -> NDArray[np.float3
         InputError: If they cannot be decoded or are not finite.
     """
     try:
-        samples = file.read(num_frames, dtype="float32", always_2d=True)
+        left = file.frames - file.tell()
+        samples = file.read(left if num_frames < 0 else min(num_frames, left), dtype="float32", always_2d=True)
     except RuntimeError as error:
+        there = file.tell()
+        if 0 < there < file.frames:
+            seconds = f"{there / file.samplerate:.1f} of {file.frames / file.samplerate:.1f} s"
+            raise InputError(f"{file.name}: is damaged, {seconds} can be read; copy it again.") from error
         raise _unreadable(file.name, error) from error
-    if not np.isfinite(samples).all():
+    if len(samples) and not (samples.min() > -LEVEL and samples.max() < LEVEL):  # NaN is neither
         raise InputError(f"{file.name}: holds NaN or infinite samples; export it again as PCM.")
     return samples
 
@@ -84,16 +138,29 @@ def check_whole(file: soundfile.SoundFile, num_frames: int) -> None:
         InputError: If more was to come.
     """
     stated = file.frames
-    # libsndfile corrects the length of WAV and AIFF and only mentions what the header says. A writer to a pipe, which cannot go
-    # back to the header, leaves a length beyond 2 GB there.
-    sizes = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
+    # libsndfile corrects the length of WAV, AIFF, AU, W64 and RF64 and only mentions what the header says. A writer to a pipe,
+    # which cannot go back to the header, leaves a length beyond 2 GB there.
+    sizes = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", file.extra_info)
     if sizes and int(sizes[1]) < 0x7FFF_0000 and int(sizes[2]) > 0:
         stated = round(stated * int(sizes[1]) / int(sizes[2]))
+    if file.format == "OGG" and ("Corrupted bitstream" in file.extra_info or not _has_last_page(file.name)):
+        raise InputError(f"{file.name}: is damaged or cut off, not all of its pages are there; copy it again.")
     if num_frames < WHOLE * stated:
         seconds = num_frames / file.samplerate, stated / file.samplerate
         raise InputError(f"{file.name}: is cut off, {seconds[0]:.1f} of {seconds[1]:.1f} s are there; copy it again.")
 
 
+def _has_last_page(path: str) -> bool:
+    """Whether an Ogg file ends with a whole page that is marked as the last; without it, libsndfile just stops earlier."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 2 * OGG_PAGE))
+        tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    return len(page) > 26 and bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
 def _unreadable(path: Path | str, error: Exception) -> InputError:
     reason = str(getattr(error, "error_string", error)).strip(".")
+    if reason.startswith("File does not exist"):  # what libsndfile says where it finds no frame of MP3
+        reason = "Format not recognised"
     return InputError(f"{path}: cannot be read as audio ({reason}); remove it or convert it to WAV or FLAC.")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from audioldm_lit import noise
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import by_stem
+from audioldm_lit.data.files import VIDEO, by_stem
 from audioldm_lit.data.table import Row, read_rows
 from audioldm_lit.errors import InputError
 
@@ -46,7 +46,7 @@ class AudioCaps(AudioDataModule):
         audio = by_stem(self.root)
         by_clip: dict[str, list[Row]] = defaultdict(list)
         for where, row in read_rows(self.root / f"{split}.csv", COLUMNS):
-            if not row["youtube_id"] or not row["start_time"].isdecimal():
+            if not VIDEO.fullmatch(row["youtube_id"]) or not row["start_time"].isdecimal():
                 raise InputError(f"{where}: names no video or no start in whole seconds; copy the published list again.")
             by_clip[f"{row['youtube_id']}_{row['start_time']}"].append((where, row))
         return [clip for name, rows in by_clip.items() for clip in self._items(name, rows, audio)]

@@ -1,5 +1,6 @@
 """AudioSet (Gemmeke et al. 2017, doi 10.1109/ICASSP.2017.7952261): 10 s clips of YouTube videos, 527 classes, several a clip."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Literal
 from audioldm_lit import noise
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import by_stem
+from audioldm_lit.data.files import VIDEO, by_stem
 from audioldm_lit.data.table import read_rows
 from audioldm_lit.errors import InputError
 
@@ -76,7 +77,12 @@ class AudioSet(AudioDataModule):
     def _display_names(self) -> dict[str, str]:
         """Display name of each class by its id (`/m/09x0r`)."""
         table = self.root / "class_labels_indices.csv"
-        return {row["mid"]: row["display_name"] for _, row in read_rows(table, ("index", "mid", "display_name"))}
+        names = {}
+        for where, row in read_rows(table, ("index", "mid", "display_name")):
+            if not row["mid"] or not row["display_name"] or row["mid"] in names:
+                raise InputError(f"{where}: names no class, or one that was named before; copy the published list again.")
+            names[row["mid"]] = row["display_name"]
+        return names
 
 
 def _validates(video: str) -> bool:
@@ -87,13 +93,15 @@ def _segments(table: Path, names: dict[str, str]) -> Iterator[tuple[str, dict[st
     """Where each segment stands, its row, and the ids of its classes."""
     for where, row in read_rows(table, SEGMENT, names=SEGMENT):
         labels = [label for label in row["positive_labels"].split(",") if label]
-        if not row["YTID"] or not labels:
+        if not VIDEO.fullmatch(row["YTID"]) or not labels:
             raise InputError(f"{where}: names no video or no class; copy the published list again.")
         unknown = next((label for label in labels if label not in names), None)
         if unknown:
             raise InputError(f"{where}: class '{unknown}' is not in class_labels_indices.csv; copy the published lists again.")
         try:
-            float(row["start_seconds"]), float(row["end_seconds"])
-        except ValueError as error:
-            raise InputError(f"{where}: start or end is no number of seconds; copy the published list again.") from error
+            right = 0 <= float(row["start_seconds"]) < float(row["end_seconds"]) < math.inf
+        except ValueError:
+            right = False
+        if not right:
+            raise InputError(f"{where}: start or end is no number of seconds; copy the published list again.")
         yield where, row, labels

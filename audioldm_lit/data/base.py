@@ -5,6 +5,7 @@ one before the loaders are made.
 """
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, Coverage, Split
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
+from audioldm_lit.decoding import why_no_file
 from audioldm_lit.errors import InputError
 
 
@@ -128,20 +130,26 @@ class AudioDataModule(LightningDataModule, ABC):
             InputError: If there is none, fewer than `min_coverage` asks for, or an entry of the list is wrong.
         """
         listed = self.clips(split)
-        _check(listed, split, self.root)
-        clips = [clip for clip in listed if clip.path.is_file()]
+        if not listed:
+            raise self.empty(split)
+        _check(listed, split)
+        clips = [clip for clip in listed if os.path.isfile(clip.path)]
         self.coverage[split] = coverage = Coverage(*(len({clip.path for clip in part}) for part in (clips, listed)))
         if not clips or coverage.share < self.min_coverage:
             there = {clip.id for clip in clips}
             lost = next(clip for clip in listed if clip.id not in there)
             if self.min_coverage == 1:
-                raise lost.error(f"{lost.path}: no such audio file; correct the path or remove the entry.")
+                raise lost.error(f"{lost.path}: {why_no_file(lost.path)}; correct the path or remove the entry.")
             raise InputError(
                 f"{self.root}: has the audio of {coverage} of the {split} split, {lost.path.name} and others are missing; "
                 f"fetch more or lower data.init_args.min_coverage, which is {self.min_coverage:g}."
             )
         # Batches must not depend on the order in which a file system lists files.
         return sorted(clips, key=lambda clip: clip.id)
+
+    def empty(self, split: Split) -> InputError:
+        """The error that a split without clips is."""
+        return InputError(f"{self.root}: the {split} split is empty; add clips to it or change what data.init_args chooses.")
 
     def ids_by_class(self, split: Split) -> dict[str, list[str]]:
         """Ids of the split's clips by class; nothing where all are of one."""
@@ -198,14 +206,12 @@ def caption_from(template: str, label: str) -> str:
         raise InputError(f"data.init_args.caption is '{template}'; its only field may be {{label}}.") from error
 
 
-def _check(clips: Sequence[Clip], split: Split, root: Path) -> None:
-    """Refuse an empty split, repeated ids and empty captions."""
-    if not clips:
-        raise InputError(f"{root}: the {split} split is empty; add clips to it or change what data.init_args chooses.")
+def _check(clips: Sequence[Clip], split: Split) -> None:
+    """Refuse repeated ids and empty captions."""
     seen: set[str] = set()
     for clip in clips:
         if clip.id in seen:
             raise InputError(f"{clip.where}: clip id '{clip.id}' comes twice in the {split} split; give every clip one entry.")
         seen.add(clip.id)
-        if not clip.caption.strip():
+        if not any(map(str.isalnum, clip.caption)):  # neither spaces nor marks that cannot be seen are words
             raise InputError(f"{clip.where}: the caption of '{clip.id}' is empty; write one.")

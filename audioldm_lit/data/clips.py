@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from audioldm_lit.audio import Padding, fit, read
+from audioldm_lit.decoding import MAX_SAMPLES, check_length, check_openable, open_audio
 from audioldm_lit.errors import InputError
 
 Split = Literal["train", "val", "test"]
@@ -44,6 +46,14 @@ class Clip:
     def error(self, message: str) -> InputError:
         """An error about the clip's file, which the message names first; where a table lists the clip, the line comes before."""
         return InputError(message if self.where == str(self.path) else f"{self.where}: {message}")
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Make errors about the clip's file say where it is listed."""
+        try:
+            yield
+        except InputError as error:
+            raise self.error(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +117,18 @@ class ClipDataset(Dataset):
     def waveform(self, index: int) -> Tensor:
         """Waveform (T,) of an item; an `InputError` says where a broken file is listed."""
         clip = self.clips[index]
-        try:
+        with clip.errors():
             return fit(read(clip.path, self.sample_rate), self.num_samples, self.padding)
-        except InputError as error:
-            raise clip.error(str(error)) from error
 
     def content_key(self, index: int) -> str:
         """SHA-256 of everything the waveform depends on: the file's bytes and how they are fitted."""
+        clip = self.clips[index]
         digest = hashlib.sha256(f"{self.sample_rate} {self.num_samples} {self.padding}".encode())
-        with self.clips[index].path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
+        with clip.errors():
+            check_openable(clip.path)
+            if clip.path.stat().st_size > 8 * MAX_SAMPLES:  # too long even as 64-bit samples, so not worth hashing
+                with open_audio(clip.path) as audio:
+                    check_length(audio)
+            with clip.path.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
         return digest.hexdigest()

@@ -1,17 +1,19 @@
 """DCASE 2023 task 7, Foley sound synthesis (Choi et al. 2023, arXiv 2304.12521): seven classes, 4 s, 22,050 Hz mono."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import recordings, visible
+from audioldm_lit.data.files import entries, recordings
 from audioldm_lit.data.selection import split_by_source
 from audioldm_lit.data.table import read_rows
 from audioldm_lit.errors import InputError
 
 CLASSES = ("dog_bark", "footstep", "gunshot", "keyboard", "moving_motor_vehicle", "rain", "sneeze_cough")
+COLUMNS = ("category", "current_file_path", "original_dataset", "original_file_name")
 
 
 class DCASEFoley(AudioDataModule):
@@ -52,25 +54,30 @@ class DCASEFoley(AudioDataModule):
             raise InputError(f"{folder}: no such folder; give the whole published data set.")
         sources = self._sources("Eval" if folder.name == "eval" else "Dev")
         clips = []
-        for entry in sorted(filter(visible, folder.iterdir())):
+        for entry in entries(folder):
             if entry.is_dir():
                 label = _class_of(entry.name)
                 if label is None:
                     raise InputError(f"{entry}: is none of the classes {', '.join(CLASSES)}; remove or rename it.")
+                before = len(clips)
                 for path in recordings(entry):
                     source = sources.get((label, path.stem), "")
                     clips.append(Clip(path.relative_to(self.root).as_posix(), path, self.prompts[label], label, source))
+                if len(clips) == before:
+                    raise InputError(f"{entry}: this class has no audio file; copy the published data set again.")
         return clips
 
     def _sources(self, part: str) -> dict[tuple[str, str], str]:
         """Recording that each clip was cut from, by class and file name; nothing where the list is not there."""
         table = self.root / f"{part}Meta.csv"
-        if not table.is_file():
+        if not os.path.lexists(table):
             return {}
         sources = {}
-        for _, row in read_rows(table, ("category", "current_file_path", "original_dataset", "original_file_name")):
-            name = Path(row["current_file_path"]).stem
-            sources[_class_of(row["category"]) or "", name] = f"{row['original_dataset']}/{row['original_file_name']}"
+        for where, row in read_rows(table, COLUMNS):
+            label, name = _class_of(row["category"]), Path(row["current_file_path"]).stem
+            if not label or not name or not row["original_file_name"]:
+                raise InputError(f"{where}: names no class, no file or no recording; copy the published list again.")
+            sources[label, name] = f"{row['original_dataset']}/{row['original_file_name']}"
         return sources
 
 

@@ -65,11 +65,17 @@ class ESC50(AudioDataModule):
         if self.classes == "all":
             return rows
         if self.classes == "esc10":
-            return [(where, row) for where, row in rows if row["esc10"].lower() == "true"]
+            return [(where, row) for where, row in rows if _is_esc10(where, row)]
         unknown = sorted(set(self.classes) - {row["category"] for _, row in rows})
         if unknown:
             raise InputError(f"{table}: has no category '{unknown[0]}'; correct data.init_args.classes.")
         return [(where, row) for where, row in rows if row["category"] in self.classes]
+
+
+def _is_esc10(where: str, row: dict[str, str]) -> bool:
+    if row["esc10"].lower() not in ("true", "false"):
+        raise InputError(f"{where}: esc10 is '{row['esc10']}'; it must be True or False.")
+    return row["esc10"].lower() == "true"
 
 
 def _fold(where: str, row: dict[str, str]) -> int:

@@ -1,5 +1,7 @@
 """Audio files below a folder."""
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +9,8 @@ from audioldm_lit.data.table import check_name
 from audioldm_lit.errors import InputError
 
 AUDIO = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".au", ".caf", ".w64"}
+VIDEO = re.compile(r"[\w-]+", re.ASCII)  # id of a YouTube video, which names files
+DEEPEST = 100  # folders in each other
 UNREADABLE = {".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ac3"}  # recordings all the same: refused, not passed over
 
 
@@ -23,21 +27,37 @@ def recordings(entry: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         above: Real paths of the folders it was reached through.
 
     Raises:
-        InputError: If a recording is of a kind that cannot be read, its name cannot be written, or a link leads back to a folder
-            that it lies in.
+        InputError: If a recording is of a kind that cannot be read, a name cannot be written, a folder cannot be listed, or a link
+            leads to nothing or back to a folder that it lies in.
     """
-    if entry.is_dir():
+    if os.path.isdir(entry):
+        check_name(entry.name, str(entry))
         real = entry.resolve()
         if real in above:
             raise InputError(f"{entry}: links back to {real}, in which it lies; remove the link.")
-        for inner in sorted(entry.iterdir()):
-            if visible(inner):
-                yield from recordings(inner, (*above, real))
+        if len(above) == DEEPEST:
+            raise InputError(f"{entry}: lies {DEEPEST} folders deep; move its recordings up.")
+        for inner in entries(entry):
+            yield from recordings(inner, (*above, real))
     elif entry.suffix.lower() in UNREADABLE:
         raise InputError(f"{entry}: {entry.suffix} files cannot be read; convert it to WAV or FLAC, or remove it.")
     elif entry.suffix.lower() in AUDIO:
         check_name(entry.name, str(entry))
         yield entry
+    elif os.path.islink(entry) and not os.path.exists(entry):  # a class or a caption that would be missing without a word
+        raise InputError(f"{entry}: is a link to nothing; remove it or put back what it points to.")
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds that is meant for people, in the order of names.
+
+    Raises:
+        InputError: If it cannot be listed.
+    """
+    try:
+        return sorted(filter(visible, folder.iterdir()))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({error.strerror}); see to its permissions.") from error
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -46,7 +66,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: If the folder is missing, or two files have one name.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; correct data.init_args.root.")
     found: dict[str, Path] = {}
     for path in recordings(folder):

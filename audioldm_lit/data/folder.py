@@ -1,6 +1,9 @@
 """Any folder of recordings: a table, a text file beside each clip, titles in the files, class sub-folders, or just files."""
 
+import os
 import re
+import unicodedata
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +11,13 @@ import soundfile
 
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import AUDIO, recordings, visible
+from audioldm_lit.data.files import AUDIO, entries, recordings
 from audioldm_lit.data.selection import split_by_source
 from audioldm_lit.data.table import read_table
 from audioldm_lit.errors import InputError
 
 TABLES = ("metadata.csv", "metadata.jsonl")
+LONGEST = 2**20  # bytes of a caption
 
 
 class Folder(AudioDataModule):
@@ -39,25 +43,33 @@ class Folder(AudioDataModule):
     def __init__(self, root: Path, table: Path | None = None, caption: str = "{label}", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
         caption_from(caption, "")
-        self.table = table
+        self.table = table and Path(table).expanduser()
         self.caption = caption
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of a split."""
-        if not self.root.is_dir():
+        clips, splits, _ = self._listing
+        return [clip for clip in clips if splits[clip.id] == split]
+
+    def empty(self, split: Split) -> InputError:
+        """The error that a split without clips is; where no table says which are of it, what it takes to have some."""
+        if self._listing[2]:
+            return super().empty(split)
+        return InputError(
+            f"{self.root}: no clip is left for the {split} split, no class has {2 if split == 'val' else 3} clips of different "
+            "sources; add clips, or write a metadata.csv with a split column."
+        )
+
+    @cached_property
+    def _listing(self) -> tuple[list[Clip], dict[str, Split], bool]:
+        """Every clip, its split, and whether a table says so; the folder is read once for all splits."""
+        if not os.path.isdir(self.root):
             raise InputError(f"{self.root}: no such folder; correct data.init_args.root.")
-        tables = [self.table] if self.table else [self.root / name for name in TABLES if (self.root / name).is_file()]
+        tables = [self.table] if self.table else [self.root / name for name in TABLES if os.path.lexists(self.root / name)]
         if len(tables) > 1:
             raise InputError(f"{tables[1]}: stands beside {TABLES[0]}; keep one of the two tables.")
         clips, given = self._from_table(tables[0]) if tables else (self._from_files(), None)
-        splits = given or split_by_source(clips)
-        chosen = [clip for clip in clips if splits[clip.id] == split]
-        if not chosen and not given:
-            raise InputError(
-                f"{self.root}: no clip is left for the {split} split, no class has {2 if split == 'val' else 3} clips of different "
-                "sources; add clips, or write a metadata.csv with a split column."
-            )
-        return chosen
+        return clips, given or split_by_source(clips), given is not None
 
     def _from_table(self, table: Path) -> tuple[list[Clip], dict[str, Split] | None]:
         """Clips of a table, and the split of each where it has that column."""
@@ -67,8 +79,12 @@ class Folder(AudioDataModule):
         for where, row in read_table(table, self.root, "file", ("caption",)):
             name = row.get("id") or row["file"]
             source = row.get("source") or row["file"]
-            clip = Clip(name, self.root / row["file"], row["caption"], row.get("label", ""), source, where)
+            caption = " ".join(row["caption"].split())  # a table's field may have several lines
+            clip = Clip(name, self.root / row["file"], caption, row.get("label", ""), source, where)
             clips.append(clip)
+            if len(clips) > 1 and ("split" in row) != bool(splits):  # JSON lines may differ in what they say
+                says = "a" if "split" in row else "no"
+                raise InputError(f"{where}: says {says} split, unlike the lines before; say it in all lines or in none.")
             if "split" not in row:
                 continue
             if row["split"] not in ("train", "val", "test"):
@@ -82,11 +98,9 @@ class Folder(AudioDataModule):
     def _from_files(self) -> list[Clip]:
         """Clips of a folder without a table."""
         clips: list[Clip] = []
-        for entry in sorted(self.root.iterdir()):
-            if not visible(entry):
-                continue
-            found = [self._from_file(path) for path in recordings(entry)]
-            if entry.is_dir() and not found:
+        for entry in entries(self.root):
+            found = [self._from_file(path) for path in recordings(entry, (self.root.resolve(),))]
+            if os.path.isdir(entry) and not found:
                 raise InputError(f"{entry}: this class has no audio file; add clips or remove the folder.")
             clips += found
         if not clips:
@@ -97,7 +111,7 @@ class Folder(AudioDataModule):
         name = path.relative_to(self.root)
         label = name.parts[0] if len(name.parts) > 1 else ""
         text = path.with_suffix(".txt")
-        caption = _read_caption(text) if text.is_file() else _title(path)
+        caption = _read_caption(text) if os.path.isfile(text) else _title(path)
         caption = caption or caption_from(self.caption, words(label or path.stem))
         # door.wav and door.flac are one recording, so the source leaves the suffix out.
         return Clip(name.as_posix(), path, caption, label, source=name.with_suffix("").as_posix())
@@ -105,6 +119,8 @@ class Folder(AudioDataModule):
 
 def _title(path: Path) -> str:
     """Title in a file's own tags; none where it has none or cannot be opened, which is said when it is read."""
+    if not os.path.isfile(path):  # opening a pipe would wait for a writer
+        return ""
     try:
         with soundfile.SoundFile(path) as file:
             return " ".join(file.title.split())
@@ -114,9 +130,13 @@ def _title(path: Path) -> str:
 
 def _read_caption(text: Path) -> str:
     try:
+        if text.stat().st_size > LONGEST:
+            raise InputError(f"{text}: is longer than a caption of {LONGEST:,} bytes; shorten it or remove it.")
         caption = " ".join(text.read_text(encoding="utf-8-sig").split())
     except UnicodeDecodeError as error:
         raise InputError(f"{text}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{text}: cannot be opened ({error.strerror}); see to its permissions.") from error
     if not caption:
         raise InputError(f"{text}: this caption is empty; write one or remove the file.")
     return caption
@@ -124,5 +144,6 @@ def _read_caption(text: Path) -> str:
 
 def words(name: str) -> str:
     """A file or folder name as a caption: `door_slam-03` -> `door slam`."""
+    name = unicodedata.normalize("NFC", name)  # some systems write an accent as a character of its own, which is no letter
     spaced = re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
     return re.sub(r"\s*\d+$", "", spaced).strip().lower() or spaced.strip()

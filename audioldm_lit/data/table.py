@@ -3,14 +3,18 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from audioldm_lit.decoding import why_no_file
 from audioldm_lit.errors import InputError
 
 Row = tuple[str, dict[str, str]]  # where it stands ("metadata.csv, line 3"), value of each column
-MAX_ROWS = 3_000_000  # AudioSet's longest list has 2,041,789; beyond, a table would fill the memory before anything is trained
+MAX_LINES = 3_000_000  # AudioSet's longest list has 2,041,792; beyond, a table would fill the memory before anything is trained
+MAX_LETTERS = 2**20  # of a line; a caption of 10,000 words has a tenth of them
+MAX_NAME, MAX_PATH = 255, 4095  # bytes that Linux takes
 
 
 def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -29,7 +33,7 @@ def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> 
         InputError: If the table is wrong, see `read_rows`, or a recording comes again without an `id` of its own.
     """
     listed: set[str] = set()
-    for where, row in read_rows(table, (file, *columns)):
+    for where, row in read_rows(table, (file, *columns), raw=file):
         row[file] = _inside(folder, row[file], where)
         name = row.get("id") or row[file]
         if name in listed:
@@ -40,13 +44,14 @@ def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> 
         raise InputError(f"{table}: lists no clip; add a line for every clip.")
 
 
-def read_rows(table: Path, columns: Sequence[str], names: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(table: Path, columns: Sequence[str], names: Sequence[str] | None = None, raw: str = "") -> Iterator[Row]:
     """Read a table in UTF-8, with or without a byte order mark; blank lines are left out.
 
     Args:
         table: JSON lines (`.jsonl`, one object a line), else comma-separated values.
         columns: Columns it must have.
         names: Names of all columns where the table's first line does not say them; lines that start with # are then comments.
+        raw: Column whose values keep their line breaks; in all others these become spaces.
 
     Yields:
         Where the row stands and its values, stripped of surrounding spaces.
@@ -54,45 +59,89 @@ def read_rows(table: Path, columns: Sequence[str], names: Sequence[str] | None =
     Raises:
         InputError: If the table is missing, unreadable or too long, lacks a column, or a line is wrong.
     """
-    if not table.is_file():
-        raise InputError(f"{table}: no such file; data.init_args.root must be the folder of the data set.")
+    if not os.path.isfile(table):
+        raise InputError(f"{table}: {why_no_file(table, 'file')}; data.init_args.root must be the folder of the data set.")
     rows = _json_lines(table, columns) if table.suffix.lower() == ".jsonl" else _comma_separated(table, columns, names)
     try:
-        for number, (where, row) in enumerate(rows):
-            if number == MAX_ROWS:
-                raise InputError(f"{where}: is beyond the {MAX_ROWS:,} lines that can be held; split the table.")
+        _check_size(table)
+        for where, row in rows:
+            if not "".join(row.values()).isprintable():
+                row = {name: _legible(where, name, value, name == raw) for name, value in row.items()}
             yield where, row
     except UnicodeDecodeError as error:
         raise InputError(f"{table}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
-    except csv.Error as error:
-        raise InputError(f"{table}: is no readable CSV ({error}); close every double quote and save it again.") from error
+    except OSError as error:
+        raise InputError(f"{table}: cannot be opened ({error.strerror}); see to its permissions.") from error
+
+
+def _check_size(table: Path) -> None:
+    """Refuse a table of too many lines before any of them is held."""
+    lines = 0
+    with table.open("rb") as file:
+        while piece := file.read(2**20):
+            lines += max(piece.count(b"\n"), piece.count(b"\r"))
+            if lines > MAX_LINES:
+                raise InputError(f"{table}, line {MAX_LINES + 1:,}: is beyond the {MAX_LINES:,} that can be held; split the table.")
+
+
+def _lines(table: Path, file: TextIO) -> Iterator[str]:
+    """Lines of a table; one that is too long is refused before it fills the memory."""
+    number = 0
+    while line := file.readline(MAX_LETTERS + 1):
+        number += 1
+        if len(line) > MAX_LETTERS:
+            raise InputError(f"{table}, line {number}: is longer than {MAX_LETTERS:,} letters; break it into one line a clip.")
+        yield line
+
+
+def _legible(where: str, column: str, value: str, raw: bool) -> str:
+    """A value on one line; marks that no text has are refused."""
+    letter = next((letter for letter in value if _is_mark(letter) and letter not in "\t\r\n"), None)
+    if letter and not raw:
+        raise InputError(f"{where}: its {column!a} holds {letter!a}, which is no text; save the table as UTF-8 or retype it.")
+    return value if raw else re.sub(r"\s*[\t\r\n]\s*", " ", value)
+
+
+def _is_mark(letter: str) -> bool:
+    """Whether it is a control character, or half of one in UTF-16, which is how Python also marks bytes that are not UTF-8."""
+    return letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff"
 
 
 def _comma_separated(table: Path, columns: Sequence[str], names: Sequence[str] | None) -> Iterator[Row]:
     with table.open(newline="", encoding="utf-8-sig") as file:
-        # A blank line in a comment's place keeps the count of lines.
-        lines = file if names is None else ("\n" if line.startswith("#") else line for line in file)
+        lines = _lines(table, file)
+        if names is not None:  # a blank line in a comment's place keeps the count of lines
+            lines = ("\n" if line.startswith("#") else line for line in lines)
         reader = csv.DictReader(lines, fieldnames=names, skipinitialspace=True, strict=True)
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        _check_header(table, reader.fieldnames, columns)
-        for row in reader:
-            where = f"{table}, line {reader.line_num}"
-            if None in row:
-                raise InputError(f"{where}: has more values than columns; put a value that holds a comma in double quotes.")
-            row = {name: (value or "").strip() for name, value in row.items()}
-            if any(row.values()):
-                yield where, row
+        before = 0
+        try:
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            _check_header(table, reader.fieldnames, columns)
+            before = reader.line_num
+            for row in reader:
+                before = reader.line_num
+                where = f"{table}, line {before}"
+                if None in row:
+                    raise InputError(f"{where}: has more values than columns; put a value that holds a comma in double quotes.")
+                row = {name: (value or "").strip() for name, value in row.items()}
+                if any(row.values()):
+                    yield where, row
+        except csv.Error as error:
+            mend = "close every double quote and save it again"
+            raise InputError(f"{table}, line {before + 1}: is no readable CSV ({error}); {mend}.") from error
 
 
 def _check_header(table: Path, header: Sequence[str], columns: Sequence[str]) -> None:
     missing = [name for name in columns if name not in header]
+    twice = [name for name in header if name and header.count(name) > 1]
+    if not missing and twice:
+        raise InputError(f"{table}, line 1: names the column {twice[0]!a} twice; rename or remove one of the two.")
     if not missing:
         return
     delimiter = next((name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if len(header) == 1 and mark in header[0]), None)
     if delimiter:
         raise InputError(f"{table}, line 1: is separated by {delimiter}; save the table with commas between its values.")
-    twice = [name for name in header if name and header.count(name) > 1]
-    reason = f"names the column {twice[0]} twice and lacks" if twice else "lacks"
+    reason = f"names the column {twice[0]!a} twice and lacks" if twice else "lacks"
     raise InputError(
         f"{table}, line 1: {reason} the columns {', '.join(missing)}; name them in its first line, separated by commas."
     )
@@ -100,13 +149,13 @@ def _check_header(table: Path, header: Sequence[str], columns: Sequence[str]) ->
 
 def _json_lines(table: Path, columns: Sequence[str]) -> Iterator[Row]:
     with table.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(_lines(table, lines), 1):
             if not line.strip():
                 continue
             where = f"{table}, line {number}"
             try:
-                row: Any = json.loads(line)
-            except ValueError as error:
+                row: Any = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_number)
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{where}: is no JSON ({error}); write one object a line.") from error
             if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
                 raise InputError(f'{where}: is no flat JSON object; write one a line, such as {{"file": ..., "caption": ...}}.')
@@ -116,15 +165,28 @@ def _json_lines(table: Path, columns: Sequence[str]) -> Iterator[Row]:
             yield where, {name: "" if value is None else str(value).strip() for name, value in row.items()}
 
 
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a name comes twice")
+    return row
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")
+
+
 def _inside(folder: Path, name: str, where: str) -> str:
     check_name(name, where)
-    top = os.path.abspath(folder)
-    path = Path(os.path.abspath(os.path.join(top, name)))
-    if path == Path(top):
-        raise InputError(f"{where}: names no file; write one or remove the line.")
-    if not path.is_relative_to(top):
-        raise InputError(f"{where}: '{name}' lies outside {folder}; move the file into that folder.")
-    return path.relative_to(top).as_posix()
+    for top in (os.path.abspath(folder), os.path.realpath(folder)):  # an absolute path may avoid a link that the folder is
+        path = Path(os.path.abspath(os.path.join(top, name)))
+        if len(os.fsencode(path)) > MAX_PATH:
+            raise InputError(f"{where}: the path '{name[:60]}...' is longer than {MAX_PATH} bytes; correct it.")
+        if path == Path(top):
+            raise InputError(f"{where}: names no file; write one or remove the line.")
+        if path.is_relative_to(top):
+            return path.relative_to(top).as_posix()
+    raise InputError(f"{where}: '{name}' lies outside {folder}; move the file into that folder.")
 
 
 def check_name(name: str, where: str) -> None:
@@ -136,5 +198,7 @@ def check_name(name: str, where: str) -> None:
     where = where if where.isprintable() else ascii(where)
     if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python marks bytes that are not UTF-8
         raise InputError(f"{where}: the name {name!a} is not UTF-8; rename it.")
-    if any(letter < " " or letter == "\x7f" for letter in name):
+    if any(map(_is_mark, name)):
         raise InputError(f"{where}: the name {name!a} holds a line break or another control character; rename it.")
+    if max(len(part.encode()) for part in name.split("/")) > MAX_NAME:
+        raise InputError(f"{where}: the name '{name[:60]}...' is longer than {MAX_NAME} bytes, which no file can have; correct it.")
