@@ -1,6 +1,7 @@
 """The verb `prepare`."""
 
 import os
+from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from audioldm_lit.cache import Cache
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder, whole
-from audioldm_lit.health.checkup import SPLITS, Checkup, examine
+from audioldm_lit.health.checkup import SPLITS, examine
+from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
 from audioldm_lit.module import NANO
 
@@ -39,7 +41,7 @@ def prepare(
         out: Folder for `manifest.jsonl`, one line a clip, and `health.html`.
         fix: Also write `clean.jsonl` without clips that stop training, copies, and the training side of leaks; train on it with
             `--data audioldm_lit.data.folder.Folder --data.root DIR --data.table FILE`.
-        cache: Encode the clips that `fit` would train and validate on, so that it starts at once.
+        cache: Encode the clips, so that `fit` and `test` start at once.
         backbone: Model whose encoders fill the cache.
         audio_embeds: Also encode CLAP audio embeddings, for runs conditioned on sound.
         cache_dir: Folder of encoded clips; by default under `~/.cache`.
@@ -48,6 +50,8 @@ def prepare(
     """
     if num_workers is not None and num_workers < 1:
         raise InputError(f"--num_workers is {num_workers}; give at least 1.")
+    if out.resolve().is_relative_to(data.root.resolve()):
+        raise InputError(f"{out}: lies inside the data set; choose a folder outside with --out.")
     console = Console()
     data.prepare_data()
     checkup = examine(data, out, num_workers or os.cpu_count() or 1)
@@ -67,13 +71,14 @@ def prepare(
     if stopping and not fix:
         raise InputError(f"{len(stopping)} clips stop training or spoil its scores; mend them, or leave them out with --fix.")
     if cache:
-        _encode(data, checkup, backbone, audio_embeds, cache_dir or cache_folder())
+        items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
+        _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())
 
 
-def _encode(data: AudioDataModule, checkup: Checkup, backbone: str, audio_embeds: bool, folder: Path) -> None:
+def _encode(data: AudioDataModule, items: Sequence[Examined], backbone: str, audio_embeds: bool, folder: Path) -> None:
     cache = Cache(folder, Backbone.load(backbone), audio_embeds)
     for split in SPLITS:
-        clips = [one.clip for one in checkup.kept if one.split == split]
+        clips = [one.clip for one in items if one.split == split]
         if clips:
             waveforms = data.dataset(clips, split)
             cache.fill(data.training_set(waveforms) if split == "train" else waveforms)

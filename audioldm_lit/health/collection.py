@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 
 from audioldm_lit.data.clips import Coverage, Split
@@ -68,9 +69,9 @@ def _same_sound(read: Sequence[Examined]) -> Iterator[Finding]:
     for one in (one for one in read if one.measurement.silent_share < 1):
         by_digest[one.measurement.digest][str(one.clip.path)].append(one)
     for files in by_digest.values():
-        if len(files) == 1:
-            continue  # several captions of one file are no copies
         members = [one for items in files.values() for one in items]
+        if len(files) == 1 and len({one.split for one in members}) == 1:
+            continue  # several captions of one file are no copies
         names = " and ".join(sorted({one.clip.id for one in members}))
         if len({one.clip.label for one in members}) > 1:
             labels = ", ".join(sorted({one.clip.label for one in members}))
@@ -91,15 +92,19 @@ def _same_sound(read: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Finding]:
+    by_path: dict[Path, list[Examined]] = defaultdict(list)
+    for one in items:
+        by_path[one.clip.path].append(one)
     for first, second, similarity in copies.pairs:
         pair = [items[first], items[second]]
+        members = [one for item in pair for one in by_path[item.clip.path]]  # a file may have several captions
         if pair[0].measurement.digest == pair[1].measurement.digest or pair[0].clip.source == pair[1].clip.source:
             continue  # said already, or takes of one recording
         detail = f"{pair[0].clip.id} and {pair[1].clip.id} are nearly the same sound, similarity {similarity:.2f}"
-        if pair[0].split != pair[1].split:
-            yield _leak(pair, detail, "listen to both; keep one, or give them one source")
+        if len({one.split for one in members}) > 1:
+            yield _leak(members, detail, "listen to both; keep one, or give them one source")
         else:
-            ids = (pair[0].clip.id, pair[1].clip.id)
+            ids = tuple(one.clip.id for one in members)
             yield Finding("near copy", "warning", pair[0].clip.where, detail, "listen to both; keep one", ids)
 
 

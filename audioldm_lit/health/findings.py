@@ -58,10 +58,8 @@ def clip_findings(one: Examined, sample_rate: int) -> Iterator[Finding]:
         yield Finding("unreadable", "error", clip.where, detail, mend, ids, drop=ids)
         return
     if measured.silent_share == 1:
-        yield Finding(
-            "silent", "error", clip.where, f"peak {measured.peak:.1g}, nothing above -60 dB of full scale", "record it again",
-            ids, drop=ids,
-        )  # fmt: skip
+        detail = f"as mono and without its offset, nothing reaches -60 dB of full scale; its peak is {measured.peak:.1g}"
+        yield Finding("silent", "error", clip.where, detail, "record it again", ids, drop=ids)
         return
     if measured.silent_share > MOSTLY:
         detail = f"{measured.silent_share:.0%} of its {measured.duration:.1f} s are silent"

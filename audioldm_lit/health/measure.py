@@ -1,4 +1,4 @@
-"""What can be measured on one recording, read once and in pieces, however long it is. Letters in shapes: C channels, T samples."""
+"""What can be measured on one recording, read once and in pieces. Letters in shapes: C channels, T samples."""
 
 import hashlib
 import math
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audioldm_lit.audio import resample
-from audioldm_lit.decoding import check_whole, decode, open_audio
+from audioldm_lit.decoding import check_length, check_whole, decode, open_audio
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.spectrum import Spectrum
-from audioldm_lit.metrics.reading import FULL_SCALE, is_clipped
+from audioldm_lit.metrics.reading import FULL_SCALE, RUN, is_clipped
 
 BLOCK = 2**20  # samples of all channels together that are held at once: 4 MB
 HEARD = 30  # seconds from the start by which copies are known
@@ -32,8 +32,9 @@ class Measurement:
         sample_rate: Hz.
         channels: Number of channels.
         peak: Largest amplitude; 1 is full scale.
-        level_db: RMS of the frames that are not silent, in dB of full scale; -inf where all are.
-        silent_share: Share in [0, 1] of frames of 20 ms below -60 dB of full scale.
+        level_db: RMS of the frames that are not silent, in dB of full scale, as training hears them: the mean of the channels,
+            without the offset; -inf where all are silent.
+        silent_share: Share in [0, 1] of frames of 20 ms below -60 dB of full scale, heard likewise.
         offset: Mean amplitude (DC).
         clipped: Whether it stays at full scale for three samples in a row.
         bandwidth: Hz above which there is nothing; see `Spectrum`.
@@ -59,30 +60,37 @@ def measure(path: Path) -> tuple[Measurement, Tensor]:
         The measurement, and its first 30 s as mono at 16 kHz, (T,).
 
     Raises:
-        InputError: If the file is missing, cannot be decoded, is empty or cut off, or holds samples that are not finite.
+        InputError: If the file is missing, cannot be decoded, is empty, cut off or too long, or holds samples that are not finite.
     """
     with open_audio(path) as file:
+        check_length(file)
         rate, channels = file.samplerate, file.channels
         frame = max(1, round(FRAME * rate))
         piece = max(1, BLOCK // channels // frame) * frame
         spectrum, digest = Spectrum(rate, file.subtype), hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
         peak, total, length, clipped = 0.0, 0.0, 0, False
-        powers: list[NDArray[np.float32]] = []
+        last = np.zeros((0, channels), dtype=np.float32)  # a run at full scale may lie across the edge of two pieces
+        powers: list[NDArray[np.float64]] = []
+        means: list[NDArray[np.float64]] = []
         heard: list[NDArray[np.float32]] = []
         while len(samples := decode(file, piece)):  # (T, C)
             digest.update(samples)
             mono = samples.mean(axis=1)  # (T,)
             peak = max(peak, float(np.abs(samples).max()))
             total += float(mono.sum(dtype=np.float64))
-            clipped = clipped or (peak >= FULL_SCALE and is_clipped(torch.from_numpy(samples).T))
+            clipped = clipped or (peak >= FULL_SCALE and is_clipped(torch.from_numpy(np.concatenate([last, samples])).T))
+            last = np.concatenate([last, samples[1 - RUN :]])[1 - RUN :]
             spectrum.add(mono)
-            powers.append(_powers(samples, frame))
-            heard.append(mono[: max(0, HEARD * rate - length)])
+            powers.append(_means(np.square(mono), frame))
+            means.append(_means(mono, frame))
+            if length < HEARD * rate:  # an empty view would keep its whole piece in memory
+                heard.append(mono[: HEARD * rate - length])
             length += len(mono)
         if not length:
             raise InputError(f"{path}: holds no samples; remove it or record it again.")
         check_whole(file, length)
-    power = np.concatenate(powers).astype(np.float64)
+    offset = total / length
+    power = np.concatenate(powers) - 2 * offset * np.concatenate(means) + offset**2  # of what remains without the offset
     sounding = power[power > SILENCE**2]
     measurement = Measurement(
         duration=length / rate,
@@ -91,7 +99,7 @@ def measure(path: Path) -> tuple[Measurement, Tensor]:
         peak=peak,
         level_db=10 * math.log10(sounding.mean()) if len(sounding) else -math.inf,
         silent_share=1 - len(sounding) / len(power),
-        offset=total / length,
+        offset=offset,
         clipped=clipped,
         bandwidth=spectrum.bandwidth(),
         digest=digest.hexdigest(),
@@ -99,8 +107,8 @@ def measure(path: Path) -> tuple[Measurement, Tensor]:
     return measurement, resample(torch.from_numpy(np.concatenate(heard)), rate, HEARD_RATE)
 
 
-def _powers(samples: NDArray[np.float32], frame: int) -> NDArray[np.float32]:
-    """Mean power of every frame of `frame` samples, over all channels; the last may be shorter."""
-    whole = len(samples) // frame * frame
-    squares = np.square(samples[:whole]).reshape(whole // frame, -1).mean(axis=1)
-    return np.append(squares, np.square(samples[whole:]).mean()) if whole < len(samples) else squares
+def _means(values: NDArray[np.float32], frame: int) -> NDArray[np.float64]:
+    """Mean of every frame of `frame` values (T,); the last may be shorter."""
+    whole = len(values) // frame * frame
+    means = values[:whole].reshape(-1, frame).mean(axis=1, dtype=np.float64)
+    return np.append(means, values[whole:].mean(dtype=np.float64)) if whole < len(values) else means

@@ -111,7 +111,11 @@ def histogram(values: Sequence[float], bins: int = 30) -> dict[str, Any]:
     finite = np.array([value for value in values if np.isfinite(value)])
     if not len(finite):
         return {"bars": [], "low": 0.0, "high": 0.0}
-    counts, edges = np.histogram(finite, bins)
+    low, high = finite.min(), finite.max()
+    if high - low < 1e-6 * max(1.0, abs(low), abs(high)):  # numpy refuses bars as narrow as the rounding of their values
+        margin = max(0.5, abs(high) / 1000)
+        low, high = low - margin, high + margin
+    counts, edges = np.histogram(finite, bins, (low, high))
     bars = [(count / counts.max(), int(count), *ends) for count, ends in zip(counts, pairwise(edges), strict=True)]
     return {"bars": bars, "low": float(edges[0]), "high": float(edges[-1])}
 

@@ -28,19 +28,26 @@ class Spectrum:
         self.bits = BITS.get(subtype, 24)  # compressed and float files hold no steps; 24 bits are finer than any microphone
         self.power = np.zeros(N_FFT // 2 + 1)
         self.frames = 0
+        self.rest = np.zeros(0, dtype=np.float32)  # what fills no frame yet: frames do not depend on how a recording is cut
+        self.last = np.zeros(0, dtype=np.float32)  # as many samples as a frame has
 
     def add(self, mono: NDArray[np.float32]) -> None:
-        """Add a piece (T,); the last frame is filled up with zeros."""
-        count = -(-len(mono) // N_FFT)
-        frames = np.zeros((count, N_FFT), dtype=np.float32)
-        frames.reshape(-1)[: len(mono)] = mono
-        spectra = np.fft.rfft(frames * WINDOW)
-        self.power += (spectra.real**2 + spectra.imag**2).sum(axis=0, dtype=np.float64)
-        self.frames += count
+        """Add a piece (T,)."""
+        self.last = np.concatenate([self.last, mono[-N_FFT:]])[-N_FFT:]
+        mono = np.concatenate([self.rest, mono])
+        count = len(mono) // N_FFT
+        self.rest = mono[count * N_FFT :].copy()
+        if count:
+            self.power += _power(mono[: count * N_FFT].reshape(count, N_FFT) * WINDOW)
+            self.frames += count
 
     def bandwidth(self) -> float:
         """Hz above which there is nothing: where the spectrum falls off a cliff, or into rounding noise; 0 for silence."""
-        power = (self.power[1:] / max(1, self.frames)).reshape(BANDS, -1).mean(axis=1)  # the first bin is the offset's
+        power, frames = self.power, self.frames
+        if count := len(self.rest):  # a last frame that ends with the recording: one filled up with zeros would end in a click
+            window = WINDOW if frames else np.hanning(count + 2)[1:-1]
+            power, frames = power + _power((self.last * window)[None]) * N_FFT / len(window), frames + 1
+        power = (power[1:] / max(1, frames)).reshape(BANDS, -1).mean(axis=1)  # the first bin is the offset's
         step = 2.0 / 2**self.bits
         rounding = step**2 / 12 * float((WINDOW.astype(np.float64) ** 2).sum())
         above = np.flatnonzero(power > rounding * 10 ** (ROUNDING_DB / 10))
@@ -50,3 +57,9 @@ class Spectrum:
         drops = {k + EDGE / 2: level[k - BELOW : k].mean() - level[k + EDGE :].max() for k in range(BELOW, BANDS - EDGE)}
         cliff = max(drops, key=drops.__getitem__)
         return (min(top, cliff) if drops[cliff] >= CLIFF_DB else top) / BANDS * self.sample_rate / 2
+
+
+def _power(frames: NDArray) -> NDArray[np.float64]:
+    """Power spectrum summed over windowed frames (F, up to N_FFT)."""
+    spectra = np.fft.rfft(frames, N_FFT)
+    return (spectra.real**2 + spectra.imag**2).sum(axis=0, dtype=np.float64)
