@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
+from audioldm_lit.callbacks.base_loss import BaseLoss
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.data.base import AudioDataModule
@@ -101,7 +102,7 @@ def run(args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=SaveConfig,
-        trainer_defaults={"callbacks": [Predictions()]},
+        trainer_defaults={"callbacks": [Predictions(), BaseLoss()]},
         args=None if args is None else list(args),
         parser_kwargs={"prog": "python -m audioldm_lit"},
     )

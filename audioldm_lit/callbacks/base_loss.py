@@ -1,0 +1,69 @@
+"""The base's held-out loss: every run starts with it and it never changes, so it is measured once for each setting."""
+
+import hashlib
+import json
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+import audioldm_lit
+from audioldm_lit.folders import whole
+from audioldm_lit.module import LitAudioLDM
+
+PACKAGE = Path(audioldm_lit.__file__).parent
+LIBRARIES = ("torch", "diffusers", "peft")
+
+
+class BaseLoss(Callback):
+    """Takes the base's held-out loss from an earlier run on the same clips, where there was one.
+
+    What it is filed under stands for everything it depends on: weights, clips, captions, noise, settings, versions of libraries and
+    the source of this package. Where a class from outside takes part, whose source may change unseen, it is measured every time.
+    """
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Look it up; the first process decides for all, which must not differ in what they compute."""
+        self.path = _path(trainer, pl_module)
+        known = json.loads(self.path.read_text())["loss"] if self.path and self.path.is_file() else None
+        pl_module.base_loss = trainer.strategy.broadcast(known)
+        if pl_module.base_loss is not None:
+            rank_zero_info(f"the base's held-out loss is {pl_module.base_loss:.4f}, as measured before on these clips")
+            self.path = None
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Keep what was measured."""
+        if self.path and trainer.is_global_zero:
+            with whole(self.path) as unfinished:
+                unfinished.write_text(json.dumps({"loss": pl_module.base_loss}) + "\n")
+
+
+def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
+    classes = [type(one) for one in (module, module.adapter, module.objective)]
+    if not all(one.__module__.startswith("audioldm_lit.") for one in classes):
+        return None
+    held_out, objective = module.data.datasets["val"], module.objective
+    clips = held_out.clips.clips
+    content = {
+        "base": [module.backbone.fingerprint(part) for part in ("unet", "text_encoder")],
+        "schedule": dict(module.noise_scheduler.config),
+        "clips": [[clip.id, clip.caption, key] for clip, key in zip(clips, held_out.keys, strict=True)],
+        "classes": [one.__qualname__ for one in classes],
+        "settings": [module.adapter.spec(), {name: one for name, one in vars(objective).items() if not name.startswith("_")}],
+        "noise": [module.seed, module.val_timesteps],
+        "batches": [module.data.batch_size, trainer.limit_val_batches, trainer.num_sanity_val_steps, trainer.world_size],
+        "precision": [trainer.precision, module.device.type],
+        "code": [_source(), *map(version, LIBRARIES)],
+    }
+    key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return module.cache_dir / "base-loss" / f"{key}.json"
+
+
+@cache
+def _source() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
