@@ -218,7 +218,7 @@ class LitAudioLDM(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the loss and put the weights back; the check before training is the base's value."""
         if self.trainer.sanity_checking and self.base_loss is not None:
-            loss = torch.tensor(self.base_loss)
+            loss = torch.tensor(self.base_loss, dtype=torch.float64)
         else:
             loss = self.held_out_loss.compute()
             self.held_out_loss.reset()
