@@ -5,6 +5,7 @@ the front end and the storage format. Change any and another row is made; nothin
 """
 
 import hashlib
+import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,15 @@ class EncodedDataset(Dataset):
     def __len__(self) -> int:
         """Number of items."""
         return len(self.clips)
+
+    def contents(self) -> dict[str, dict[str, str]]:
+        """Caption and hash of the audio of each clip, by its id; variants are left out."""
+        clips = zip(self.clips.clips, self.keys, strict=False)  # variants follow the clips
+        return {clip.id: {"caption": clip.caption, "audio_sha256": key} for clip, key in clips}
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all contents: equal for data sets of the same clips."""
+        return _hash(json.dumps(self.contents(), sort_keys=True))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item with `id`, `caption`, `prompt_embeds` (D,), `mean` and `std` (C, F/4, M/4), and `audio_embeds` (D,) where cached."""
@@ -93,7 +103,11 @@ class Cache:
         keys = self.keys(clips)
         missing = {keys[index]: index for index in share if keys[index] not in self.latents}
         waveforms = ahead(clips.waveform, missing.values())
-        rows = ((key, self._encode_clip(clips.where(missing[key]), one)) for key, one in zip(missing, waveforms, strict=True))
+        rows = (
+            (key, self._encode_clip(clips.where(missing[key]), one))
+            for key, one in zip(missing, waveforms, strict=True)
+            if key not in self.latents  # another run may have encoded it meanwhile
+        )
         _write(self.latents, rows, len(missing), "clips", quiet=rank > 0)
         captions = sorted({clips.caption(index) for index in range(len(clips))})[rank::num_ranks]
         unknown = [caption for caption in captions if _hash(caption) not in self.texts]

@@ -15,6 +15,7 @@ from audioldm_lit.errors import InputError
 MAX_SAMPLES = 2**27  # of all channels together that are ever held at once: 512 MB, 50 minutes at 44.1 kHz
 USUAL_RATE = 16_000  # Hz; what has a lower rate grows when it is brought to the model's
 WHOLE = 0.95  # of the length a compressed file states: some state an estimate
+EXACT = 0.999  # of the length an uncompressed one states: some count a byte of padding
 RATES = 1_000, 1_000_000  # Hz; beyond them no recording was ever made, so the header is damaged
 LEVEL = 1e12  # beyond it, samples in float32 overflow where channels are added
 UNKNOWN = 2**63 - 1  # frames, as libsndfile has it for a FLAC that was written to a pipe
@@ -137,15 +138,15 @@ def check_whole(file: soundfile.SoundFile, num_frames: int) -> None:
     Raises:
         InputError: If more was to come.
     """
-    stated = file.frames
+    stated, whole = file.frames, WHOLE
     # libsndfile corrects the length of WAV, AIFF, AU, W64 and RF64 and only mentions what the header says. A writer to a pipe,
     # which cannot go back to the header, leaves a length beyond 2 GB there.
     sizes = re.search(r"(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", file.extra_info)
     if sizes and int(sizes[1]) < 0x7FFF_0000 and int(sizes[2]) > 0:
-        stated = round(stated * int(sizes[1]) / int(sizes[2]))
+        stated, whole = round(stated * int(sizes[1]) / int(sizes[2])), EXACT
     if file.format == "OGG" and ("Corrupted bitstream" in file.extra_info or not _has_last_page(file.name)):
         raise InputError(f"{file.name}: is damaged or cut off, not all of its pages are there; copy it again.")
-    if num_frames < WHOLE * stated:
+    if num_frames < whole * stated:
         seconds = num_frames / file.samplerate, stated / file.samplerate
         raise InputError(f"{file.name}: is cut off, {seconds[0]:.1f} of {seconds[1]:.1f} s are there; copy it again.")
 

@@ -21,7 +21,6 @@ from audioldm_lit.module import LitAudioLDM
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 400,
-    "precision": fast_precision(),  # in bf16-mixed, frozen weights are in bfloat16 and trainable ones in float32
     "gradient_clip_val": 1.0,
     "val_check_interval": 100,
     "check_val_every_n_epoch": None,  # training is one endless stream: checks are counted in steps
@@ -64,7 +63,8 @@ class AudioLDMCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(Audition, "audition")
         parser.add_lightning_class_args(Result, "result")
-        parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()}})
+        trainer = {**TRAINER_DEFAULTS, "precision": fast_precision()}
+        parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in trainer.items()}})
         parser.set_defaults(
             {
                 "trainer.logger": {

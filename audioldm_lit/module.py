@@ -101,6 +101,7 @@ class LitAudioLDM(LightningModule):
         self._refuse_relabelled_output()
         self.held_out_loss = HeldOutLoss()
         self.base_loss: float | None = None
+        self.trained_on: dict[str, Any] = {}
         self.register_buffer("unconditional", self.backbone.encode_text([""])[0], persistent=False)
 
     def _refuse_relabelled_output(self) -> None:
@@ -121,6 +122,9 @@ class LitAudioLDM(LightningModule):
             data.num_training_batches()  # refuses a run without steps before any clip is encoded
         self.backbone.to(self.trainer.strategy.root_device)
         self._encode(data, waveforms=stage == "test" and self.protocol is not None)
+        if stage == "fit":
+            clips = {split: one.fingerprint() for split, one in data.datasets.items()}
+            self.trained_on = {**clips, "augmentation": data.augmentation and data.augmentation.fingerprint, "seed": data.seed}
         if str(self.trainer.precision) == "bf16-mixed":
             for weight in self.backbone.unet.parameters():
                 if not weight.requires_grad:
@@ -186,8 +190,8 @@ class LitAudioLDM(LightningModule):
         mean, std = batch["mean"], batch["std"]
         latents = mean + std * noise.normal(generators, mean.shape[1:]).to(mean.device)
         if self.time_mask:  # numbers of its own: masking changes no other draw
-            masked = [noise.generator(self.seed, "time mask", total_batch_idx, place) for place in places]
-            latents = self.time_mask(latents, masked)
+            draws = [noise.generator(self.seed, "time mask", total_batch_idx, place) for place in places]
+            latents = self.time_mask(latents, draws)
         cond = self.conditioning.draw(batch["prompt_embeds"], batch.get("audio_embeds"), self.unconditional, generators)
         noised = self.objective.draw_noise(generators, mean.shape[1:]).to(mean.device)
         timesteps = self.objective.draw_timesteps(generators, self.noise_scheduler.config.num_train_timesteps).to(mean.device)
@@ -296,6 +300,7 @@ class LitAudioLDM(LightningModule):
             "base": self.base_fingerprint,
             "adapter": self.adapter.spec(),
             "base_loss": self.base_loss,
+            "trained_on": self.trained_on,
             "ema": self.ema and {"average": self.ema.average, "num_updates": self.ema.num_updates},
         }
 
@@ -309,9 +314,15 @@ class LitAudioLDM(LightningModule):
             raise InputError(
                 f"--ckpt_path: was trained with {ours['adapter']}, model.adapter is {self.adapter.spec()}; use the same."
             )
+        resumed = self.trainer.state.fn == TrainerFn.FITTING
+        changed = next((name for name, one in ours["trained_on"].items() if resumed and one != self.trained_on[name]), None)
+        if changed:
+            raise InputError(
+                f"--ckpt_path: was trained on other data, `{changed}` differs from what `data` gives now; "
+                "restore it, or begin a new run."
+            )
         self.base_loss = ours["base_loss"]
         average = ours["ema"] and ours["ema"]["average"]
-        resumed = self.trainer.state.fn == TrainerFn.FITTING
         load_weights(self.backbone, average if average and not resumed else checkpoint["state_dict"], "--ckpt_path")
         checkpoint["state_dict"] = {}
         if self.ema and average and resumed:

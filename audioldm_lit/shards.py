@@ -38,7 +38,10 @@ class Shards:
         for path in sorted(self.folder.glob("*.safetensors")):
             if path not in self._known:
                 with _opened(path) as file:
-                    keys = json.loads(file.metadata()["keys"])
+                    metadata = file.metadata() or {}
+                if "keys" not in metadata:
+                    raise InputError(f"{path}: is no part of the cache; remove it.")
+                keys = json.loads(metadata["keys"])
                 self._known.add(path)
                 for row, key in enumerate(keys):
                     self._places.setdefault(key, (path, row))
@@ -56,12 +59,15 @@ class Shards:
         return {name: values[row] for name, values in self._maps[path].items()}
 
     def write(self, rows: Mapping[str, Row]) -> None:
-        """Add rows of the same names and shapes as one file, which appears whole or not at all.
+        """Add rows of the same names and shapes as one file, which appears whole or not at all; none that is there by now.
 
         Raises:
             InputError: If it cannot be written.
         """
-        keys = list(rows)
+        self.refresh()
+        keys = [key for key in rows if key not in self]
+        if not keys:
+            return
         names = rows[keys[0]]
         stacked = {name: torch.stack([rows[key][name].cpu() for key in keys]) for name in names}
         path = self.folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:32]}.safetensors"

@@ -148,7 +148,7 @@ def test_the_library_s_random_state_is_left_as_it_was(transform):
 
 
 def test_what_is_not_finite_is_an_error_that_names_the_transform():
-    with pytest.raises(RuntimeError, match="Broken"):
+    with pytest.raises(InputError, match="Broken gives samples that are not finite"):
         vary(Augmentation(transforms=[Broken(p=1.0)]), clip(), "a")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from audioldm_lit.cache import Cache
 from audioldm_lit.data.esc50 import ESC50
@@ -101,6 +101,22 @@ def test_a_damaged_shard_is_one_sentence(clips, tmp_path, backbone):
     shard = next(cache.latents.folder.iterdir())
     shard.write_bytes(shard.read_bytes()[:200])
     with pytest.raises(InputError, match=r"this part of the cache is damaged .*; remove it"):
+        Cache(tmp_path / "cache", backbone, audio_embeds=False)
+
+
+def test_what_another_run_wrote_meanwhile_is_neither_encoded_nor_stored_again(clips, tmp_path, backbone):
+    first, second = (Cache(tmp_path / "cache", backbone, audio_embeds=False) for _ in range(2))  # both saw an empty cache
+    first.fill(clips)
+    second.fill(clips)
+    shards = list(first.latents.folder.iterdir())
+    assert sum(len(load_file(shard)["mean"]) for shard in shards) == len(clips)
+
+
+def test_a_foreign_file_in_the_cache_is_one_sentence(clips, tmp_path, backbone):
+    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    cache.fill(clips)
+    save_file({"a": torch.zeros(1)}, cache.latents.folder / "mine.safetensors")
+    with pytest.raises(InputError, match=r"mine\.safetensors: is no part of the cache; remove it"):
         Cache(tmp_path / "cache", backbone, audio_embeds=False)
 
 

@@ -97,9 +97,14 @@ def test_a_quotation_in_another_script_is_no_finding():
     assert kinds(["a woman greets the crowd with привет"]) == []
 
 
-@pytest.mark.parametrize("caption", ["", "  ", "?!", "42", "3-2-1", "\U0001f415", "--"])
+@pytest.mark.parametrize("caption", ["", "  ", "?!", "\U0001f415", "--"])
 def test_a_caption_without_a_word_is_empty(caption):
     assert kinds(["rain", caption]) == ["empty"]
+
+
+@pytest.mark.parametrize("caption", ["42", "808", "3-2-1"])
+def test_a_number_is_poor_but_not_empty(caption):
+    assert kinds(["rain", caption]) == ["number"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from audioldm_lit.data.audiocaps import AudioCaps
+from audioldm_lit.data.audioset import AudioSet
 from audioldm_lit.data.clips import Clip, Coverage
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.decoding import read_channels
@@ -27,7 +29,7 @@ from audioldm_lit.health.collection import collection_findings
 from audioldm_lit.health.duplicates import DuplicatePairs
 from audioldm_lit.health.findings import Examined, Finding, clip_findings
 from audioldm_lit.health.measure import Measurement, measure
-from audioldm_lit.health.report import histogram
+from audioldm_lit.health.report import histogram, write_manifest
 from audioldm_lit.health.spectrum import Spectrum
 
 import layouts
@@ -486,9 +488,9 @@ COLLECTION_RULES = {  # what the rule finds: its kind, severity, the clips dropp
     ),
     "a near copy of a file with two captions": (
         "leak", "error", {"a", "b"},
-        {"items": [one("a", path="x.wav", source="x"), one("b", path="x.wav", source="x"), one("c", split="test")],
+        {"items": [*(one(name, path="x.wav", source="x", digest="x") for name in "ab"), one("c", split="test")],
          "pairs": [(1, 2, 0.93)]},
-        {"items": [one("a", path="x.wav", source="x"), one("b", path="x.wav", source="x"), one("c", split="test")]},
+        {"items": [*(one(name, path="x.wav", source="x", digest="x") for name in "ab"), one("c", split="test")]},
     ),
     "one sound with two labels": (
         "contradiction", "error", {"a", "b"},
@@ -744,6 +746,64 @@ def test_a_training_clip_that_is_held_out_too_is_a_leak(tmp_path, leak, other):
     assert (finding.kind, finding.severity, finding.drop) == ("leak", "error", ("train/dog/train1.wav",))
     assert finding.where == f"{tmp_path}/data/metadata.csv, line 3"
     assert {one.clip.id for one in checkup.items} - {one.clip.id for one in checkup.kept} == {"train/dog/train1.wav"}
+
+
+def test_of_many_near_copies_on_both_sides_only_the_held_out_one_stays(tmp_path):
+    recordings = {**SOUND, "test/dog/held_out.wav": 0.5 * bursts(1)}
+    sound = bursts(1)
+    for number in range(15):
+        recordings[f"train/dog/again{number:02d}.wav"] = np.clip((0.3 + number / 30) * sound + 1e-3 * bursts(300 + number), -1, 1)
+    checkup = examine(listed(tmp_path / "data", recordings), tmp_path / "out", threads=2)
+    kept = {one.clip.id for one in checkup.kept}
+    assert "test/dog/held_out.wav" in kept
+    assert not [name for name in kept if "again" in name or name.endswith("train1.wav")]
+    assert len([one for one in checkup.findings if one.kind == "leak"]) == 1
+
+
+def test_one_id_in_two_splits_leaves_out_the_training_side_and_keeps_the_manifest_readable(tmp_path):
+    layouts.audiocaps(tmp_path / "caps")
+    table = tmp_path / "caps" / "train.csv"
+    table.write_text(table.read_text() + "999,te-_0000000,0,A sound that is tested too\n")
+    data = AudioCaps(tmp_path / "caps", duration=0.4)
+    checkup = examine(data, tmp_path / "out", threads=1)
+    (leak,) = [one for one in checkup.findings if one.kind == "leak" and "source 'te-_0000000'" in one.detail]
+    assert (leak.clips, leak.drop) == (("train/te-_0000000_0", "test/te-_0000000_0"), ("train/te-_0000000_0",))
+    assert {one.clip.id for one in checkup.kept if "te-_0000000" in one.clip.id} == {"test/te-_0000000_0"}
+    for name, items in (("all", checkup.items), ("clean", checkup.kept)):
+        write_manifest(tmp_path / f"{name}.jsonl", items, data.root)
+    clean = Folder(data.root, table=tmp_path / "clean.jsonl")
+    assert len(clean.clips("test")) == 4
+
+
+def test_an_entry_that_comes_twice_is_left_out_once(tmp_path):
+    layouts.audioset(tmp_path / "set")
+    table = tmp_path / "set" / "eval_segments.csv"
+    table.write_text(table.read_text() + table.read_text().splitlines()[3] + "\n")
+    checkup = examine(AudioSet(tmp_path / "set", duration=0.4), tmp_path / "out", threads=1)
+    (finding,) = [one for one in checkup.findings if one.kind == "repeated id"]
+    assert finding.where.endswith("eval_segments.csv, line 13")
+    assert finding.drop == finding.clips == ("-ev_0000000_0 #2",)
+    assert {one.clip.id for one in checkup.kept if "ev_0000000" in one.clip.id} == {"-ev_0000000_0"}
+
+
+def test_of_two_copies_the_one_that_may_stay_is_kept(tmp_path):
+    data = listed(tmp_path / "data", {**SOUND, "train/dog/a.wav": bursts(77), "train/dog/b.wav": bursts(77)})
+    (tmp_path / "data" / "metadata.csv").write_text(
+        "".join("train/dog/a.wav,,dog,train\n" if "a.wav" in line else line
+                for line in (tmp_path / "data" / "metadata.csv").read_text().splitlines(keepends=True))
+    )  # fmt: skip
+    kept = {one.clip.id for one in examine(data, tmp_path / "out", threads=1).kept}
+    assert "train/dog/b.wav" in kept
+    assert "train/dog/a.wav" not in kept
+
+
+def test_a_split_that_has_no_clip_or_keeps_none_is_an_error(tmp_path):
+    checkup = examine(listed(tmp_path / "one", {"train/dog/a.wav": bursts(1), "val/dog/b.wav": bursts(2)}), tmp_path / "out", 1)
+    assert [(one.where, one.severity) for one in checkup.findings if one.kind == "empty split"] == [("test split", "warning")]
+    both = {"train/dog/a.wav": bursts(1), "val/dog/b.wav": bursts(2), "test/dog/b.wav": bursts(2)}
+    checkup = examine(listed(tmp_path / "two", both), tmp_path / "out", 1)
+    (finding,) = [one for one in checkup.findings if one.kind == "empty split"]
+    assert (finding.where, finding.severity, finding.detail) == ("val split", "error", "has no clip that may stay")
 
 
 @pytest.mark.parametrize("threads", [1, 3])

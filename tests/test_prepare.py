@@ -373,7 +373,8 @@ def test_a_set_without_any_audio_is_still_a_report(cli, workdir):
     for split in SPLITS:
         builder.add(split, "gone.wav", None)
     status, _, err = cli("prepare", *options(builder.done(), json="f.json"), "--data.min_coverage", 0)
-    assert status == 0, err
+    assert status == 2
+    assert "train split: has no clip" in err
     assert json.loads(Path("f.json").read_text())["clips"] == dict.fromkeys(SPLITS, 0)
     assert "<svg" in Path("runs/prepare/health.html").read_text()
 
@@ -389,10 +390,11 @@ def test_a_single_clip_in_a_folder_named_in_unicode_is_examined(cli, workdir):
     builder = Builder(workdir / "Geräusche – 音")
     builder.add("train", "犬 🐕.wav", bursts(1), "犬が吠える", "犬")
     status, _, err = cli("prepare", *options(builder.done(), json="ü/f.json", out="ö/aus"), "--fix")
-    assert status == 0, err
+    assert status == 2
+    assert "val split: has no clip; add clips" in err
     report = json.loads(Path("ü/f.json").read_text(encoding="utf-8"))
     assert "犬 🐕.wav" in Path("ü/f.json").read_text(encoding="utf-8")
-    assert [finding["kind"] for finding in report["findings"]] == ["caption: language", "padded"]
+    assert [finding["kind"] for finding in report["findings"]] == ["empty split", "caption: language", "empty split", "padded"]
     assert "犬が吠える" in Path("ö/aus/health.html").read_text(encoding="utf-8")
     assert Folder(builder.root, table=Path("ö/aus/clean.jsonl")).clips("train")[0].path.name == "犬 🐕.wav"
 

@@ -1,6 +1,7 @@
 """Training on few, incomplete or augmented clips: what a run proves of its data, and what variants change."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -69,6 +70,21 @@ def test_coverage_is_shown_and_stands_in_result_and_passport(workdir, tiny_folde
     assert scores["generated"]["passport"]["coverage"] == {"test": "3 of 4 clips, 75.0 %"}
 
 
+def test_a_run_resumed_on_other_clips_or_variants_is_refused(workdir, tiny_folder, cli):
+    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+    assert cli("fit", *arguments(tiny_folder, data, steps=2))[0] == 0
+    checkpoint = run_folder(workdir) / "checkpoints" / "last.ckpt"
+    (workdir / "strong.yaml").write_text(yaml.safe_dump(STRONG))
+    for changes in ({"shots": 3}, {"fold": 2}, {"seed": 1}, {"caption": "a {label}"}):
+        status, _, err = cli("fit", *arguments(tiny_folder, {**data, **changes}, steps=4), "--ckpt_path", checkpoint)
+        assert status == 2
+        assert "error: --ckpt_path: was trained on other data, `train` differs" in err
+    options = [*arguments(tiny_folder, data, steps=4), "--ckpt_path", checkpoint]
+    assert "`augmentation` differs" in cli("fit", *options, "--data.init_args.augmentation", "strong.yaml")[2]
+    assert cli("fit", *options)[0] == 0
+    assert cli("test", *arguments(tiny_folder, {**data, "fold": 3}), "--ckpt_path", checkpoint)[0] == 0
+
+
 # ---------------------------------------------------------------- variants
 
 
@@ -105,6 +121,12 @@ def test_a_mixture_names_and_hangs_on_its_partner(clips):
     for clip in clips.clips[1:]:
         layouts.tone(clip.path, 99)
     assert AugmentedDataset(clips, varied.augmentation, seed=0).content_key(index) != key
+
+
+def test_variants_survive_the_way_to_a_worker_process(clips):
+    varied = AugmentedDataset(clips, Augmentation(variants=1, transforms=[Gain(p=1.0)]), seed=0)
+    varied.content_key(0)
+    assert torch.equal(pickle.loads(pickle.dumps(varied))[len(clips)]["waveform"], varied[len(clips)]["waveform"])
 
 
 def test_a_variant_hangs_on_seed_and_settings(clips):

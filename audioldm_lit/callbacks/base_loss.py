@@ -26,7 +26,7 @@ class BaseLoss(Callback):
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Look it up; the first process decides for all, which must not differ in what they compute."""
-        self.path = _path(trainer, pl_module)
+        self.path = _path(trainer, pl_module) if trainer.is_global_zero else None
         known = json.loads(self.path.read_text())["loss"] if self.path and self.path.is_file() else None
         pl_module.base_loss = trainer.strategy.broadcast(known)
         if pl_module.base_loss is not None:
@@ -35,7 +35,7 @@ class BaseLoss(Callback):
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Keep what was measured."""
-        if self.path and trainer.is_global_zero:
+        if self.path:
             with whole(self.path) as unfinished:
                 unfinished.write_text(json.dumps({"loss": pl_module.base_loss}) + "\n")
 
@@ -45,11 +45,11 @@ def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
     if not all(one.__module__.startswith("audioldm_lit.") for one in classes):
         return None
     held_out, objective = module.data.datasets["val"], module.objective
-    clips = held_out.clips.clips
     content = {
         "base": [module.backbone.fingerprint(part) for part in ("unet", "text_encoder")],
+        "encoders": held_out.latents.folder.name,
         "schedule": dict(module.noise_scheduler.config),
-        "clips": [[clip.id, clip.caption, key] for clip, key in zip(clips, held_out.keys, strict=True)],
+        "clips": held_out.fingerprint(),
         "classes": [one.__qualname__ for one in classes],
         "settings": [module.adapter.spec(), {name: one for name, one in vars(objective).items() if not name.startswith("_")}],
         "noise": [module.seed, module.val_timesteps],

@@ -1,6 +1,5 @@
 """The end of a run: the adapter as one file, and a table that says whether it helped."""
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -13,7 +12,6 @@ from rich.table import Table
 from torch import Tensor
 
 from audioldm_lit.adapters.file import save_adapter
-from audioldm_lit.cache import EncodedDataset
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.scores import report, score_systems
 from audioldm_lit.errors import InputError
@@ -23,7 +21,7 @@ from audioldm_lit.module import LitAudioLDM
 class Result(Callback):
     """Writes `adapter.safetensors` (the best check by held-out loss), `result.json`, `scores.json` and `clips.json`.
 
-    The last proves what was trained and validated on: every clip's id and the hash of its audio. The others are printed too.
+    The last proves what was trained and validated on: every clip's id, caption and hash. The others are printed too.
 
     Args:
         scores: Whether `fit` ends with scores of base, adapted model and real recordings, for which both models generate a clip for
@@ -81,19 +79,13 @@ class Result(Callback):
             "auditions": str(auditions) if auditions.is_dir() else None,
             "checkpoint": trainer.checkpoint_callback.best_model_path,
         }
-        clips = {split: clip_list(pl_module.data.datasets[split]) for split in ("train", "val")}
+        encoded = {split: pl_module.data.datasets[split] for split in ("train", "val")}
+        clips = {split: {"sha256": one.fingerprint(), "clips": one.contents()} for split, one in encoded.items()}
         result["training_clips_sha256"] = clips["train"]["sha256"]
         result["coverage"] = {split: str(one) for split, one in pl_module.data.coverage.items()}
         (folder / "clips.json").write_text(json.dumps(clips, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         show(result, Console())
-
-
-def clip_list(dataset: EncodedDataset) -> dict[str, Any]:
-    """Ids of a split's clips with the hash of each one's audio, and one hash of all: equal for runs on the same clips."""
-    contents = {clip.id: key for clip, key in zip(dataset.clips.clips, dataset.keys, strict=False)}  # their variants follow
-    digest = hashlib.sha256("".join(f"{one}\n{content}\n" for one, content in contents.items()).encode()).hexdigest()
-    return {"sha256": digest, "clips": contents}
 
 
 def show(result: dict[str, Any], console: Console) -> None:

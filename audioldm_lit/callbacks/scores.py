@@ -42,14 +42,14 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
     protocol, data = module.protocol, module.data
     protocol.keep_features(module.cache_dir / "features")  # the recordings are scored against three times
     held_out = [data.waveforms(split) for split in ("val", "test")]
-    evaluations = {}
+    trained, evaluations = data.waveforms("train"), {}
     for name, backbone in {"base": base, "adapted": module.backbone}.items():
         for clips in held_out:
             _generate(trainer, module, backbone.eval(), clips, folder / name)
         if trainer.is_global_zero:
             entries = [Entry(clip.id, clip.caption, module.seed, 0) for clips in held_out for clip in clips.clips]
             write_manifest(folder / name, {"system": name, "sampler": module.sampler.spec()}, entries)
-        module.show_recordings(data.waveforms("train"), "train")
+        module.show_recordings(trained, "train")
         evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
     coverage = {split: str(data.coverage[split]) for split in ("val", "test")}

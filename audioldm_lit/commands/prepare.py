@@ -54,6 +54,8 @@ def prepare(
         raise InputError(f"{out}: lies inside the data set; choose a folder outside with --out.")
     console = Console()
     data.prepare_data()
+    if (out / "clean.jsonl").is_file():
+        (out / "clean.jsonl").unlink()  # an earlier run's may be of other clips
     checkup = examine(data, out, num_workers or os.cpu_count() or 1)
     write_manifest(out / "manifest.jsonl", checkup.items, data.root)
     write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}")
@@ -67,9 +69,13 @@ def prepare(
         write_manifest(out / "clean.jsonl", checkup.kept, data.root)
         text = f"{out / 'clean.jsonl'} keeps {len(checkup.kept):,} of {len(checkup.items):,} clips"
         console.print(escape(text), soft_wrap=True, highlight=False)
-    stopping = {name for one in checkup.findings if one.severity == "error" for name in one.clips}
+    errors = [one for one in checkup.findings if one.severity == "error"]
+    stopping = {name for one in errors for name in one.clips}
     if stopping and not fix:
         raise InputError(f"{len(stopping)} clips stop training or spoil its scores; mend them, or leave them out with --fix.")
+    for one in errors:
+        if not one.drop:
+            raise InputError(f"{one.where}: {one.detail}; {one.mend}.")
     if cache:
         items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
         _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())

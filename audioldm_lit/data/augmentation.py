@@ -81,8 +81,8 @@ class Augmentation:
             Waveform (T,) float32 with peak at most 1, and caption.
 
         Raises:
-            InputError: If a transform draws random numbers of its own, so that the variant could not be made again.
-            RuntimeError: If a transform gives samples that are not finite.
+            InputError: If a transform gives samples that are not finite, or draws random numbers of its own, so that the variant
+                could not be made again.
         """
         if self.mix is not None:
             waveform, caption = self.mix((waveform, caption), partner, sample_rate, noise.generator(*key, "mix"))
@@ -91,7 +91,7 @@ class Augmentation:
             once, again = (_transformed(transform, waveform, sample_rate, seed) for _ in range(2))
             name = type(transform).__name__
             if not once.isfinite().all():
-                raise RuntimeError(f"{name} gives samples that are not finite for key {tuple(key)}; its settings do not work.")
+                raise InputError(f"{KEY}.transforms[{place}]: {name} gives samples that are not finite; make its settings milder.")
             # Twice, as it costs milliseconds once a variant: python-stretch draws from the system below half speed.
             if not torch.equal(once, again):
                 raise InputError(f"{KEY}.transforms[{place}]: {name} cannot be repeated with these settings; make them milder.")

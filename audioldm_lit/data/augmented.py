@@ -1,7 +1,6 @@
 """A training set with variants of its clips, each of which is encoded once like a clip of its own."""
 
 import hashlib
-from functools import cache
 
 from torch import Tensor
 
@@ -23,7 +22,7 @@ class AugmentedDataset(ClipDataset):
         super().__init__(clips.clips, clips.sample_rate, clips.num_samples, clips.padding)
         self.augmentation = augmentation
         self.seed = seed
-        self.file_key = cache(super().content_key)  # a file is hashed once for all its variants
+        self.file_keys: dict[int, str] = {}  # a file is hashed once for all its variants
 
     def __len__(self) -> int:
         """Number of items: clips, and their variants."""
@@ -57,13 +56,18 @@ class AugmentedDataset(ClipDataset):
 
     def content_key(self, index: int) -> str:
         """SHA-256 of everything the waveform depends on: the files, how they are fitted, and how the variant is made."""
-        files = [self.file_key(index % len(self.clips))]
+        files = [self._file_key(index % len(self.clips))]
         if index < len(self.clips):
             return files[0]
         key = self._key(index)
         if self.augmentation.partners(key):
-            files.append(self.file_key(self._partner(index)))
+            files.append(self._file_key(self._partner(index)))
         return hashlib.sha256(" ".join([*files, self.augmentation.fingerprint, *map(str, key)]).encode()).hexdigest()
+
+    def _file_key(self, clip: int) -> str:
+        if clip not in self.file_keys:
+            self.file_keys[clip] = super().content_key(clip)
+        return self.file_keys[clip]
 
     def _key(self, index: int) -> tuple[object, ...]:
         variant, clip = divmod(index, len(self.clips))

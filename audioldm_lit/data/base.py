@@ -114,7 +114,9 @@ class AudioDataModule(LightningDataModule, ABC):
         return self.dataset(self.present(split), split)
 
     def dataset(self, clips: Sequence[Clip], split: Split) -> ClipDataset:
-        """Clips of a split, the few shots of `train`, as waveforms; those of `train` as they are, without variants."""
+        """Clips of a split, the few shots of `train`, as waveforms, sorted by id; without variants."""
+        # Batches must not depend on the order in which a file system lists files, nor a mixture's partner.
+        clips = sorted(clips, key=lambda clip: clip.id)
         if split == "train":
             clips = few_shot(clips, self.seed, self.shots, self.num_train_clips)
         return ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
@@ -124,7 +126,7 @@ class AudioDataModule(LightningDataModule, ABC):
         return AugmentedDataset(clips, self.augmentation, self.seed) if self.augmentation else clips
 
     def present(self, split: Split) -> list[Clip]:
-        """The clips of a split whose audio is there, sorted by id; `coverage` then says how many these are of how many.
+        """The clips of a split whose audio is there; `coverage` then says how many these are of how many.
 
         Raises:
             InputError: If there is none, fewer than `min_coverage` asks for, or an entry of the list is wrong.
@@ -138,14 +140,13 @@ class AudioDataModule(LightningDataModule, ABC):
         if not clips or coverage.share < self.min_coverage:
             there = {clip.id for clip in clips}
             lost = next(clip for clip in listed if clip.id not in there)
-            if self.min_coverage == 1:
+            if self.min_coverage == 1 or not clips:
                 raise lost.error(f"{lost.path}: {why_no_file(lost.path)}; correct the path or remove the entry.")
             raise InputError(
                 f"{self.root}: has the audio of {coverage} of the {split} split, {lost.path.name} and others are missing; "
                 f"fetch more or lower data.init_args.min_coverage, which is {self.min_coverage:g}."
             )
-        # Batches must not depend on the order in which a file system lists files.
-        return sorted(clips, key=lambda clip: clip.id)
+        return clips
 
     def empty(self, split: Split) -> InputError:
         """The error that a split without clips is."""
@@ -154,7 +155,7 @@ class AudioDataModule(LightningDataModule, ABC):
     def ids_by_class(self, split: Split) -> dict[str, list[str]]:
         """Ids of the split's clips by class; nothing where all are of one."""
         by_label: dict[str, list[str]] = defaultdict(list)
-        for clip in self.present(split):
+        for clip in sorted(self.present(split), key=lambda clip: clip.id):
             by_label[clip.label].append(clip.id)
         return dict(by_label) if len(by_label) > 1 else {}
 

@@ -9,7 +9,7 @@ from audioldm_lit.data.table import check_name
 from audioldm_lit.errors import InputError
 
 AUDIO = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".au", ".caf", ".w64"}
-VIDEO = re.compile(r"[\w-]+", re.ASCII)  # id of a YouTube video, which names files
+VIDEO = re.compile(r"[\w-]{1,64}", re.ASCII)  # id of a YouTube video, which names files
 DEEPEST = 100  # folders in each other
 UNREADABLE = {".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ac3"}  # recordings all the same: refused, not passed over
 

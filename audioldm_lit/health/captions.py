@@ -45,7 +45,7 @@ class CaptionProblem:
 
     Attributes:
         indices: Which captions, ascending.
-        kind: `empty`, `garbled`, `file name`, `language`, `long` or `repeated`.
+        kind: `empty`, `number`, `garbled`, `file name`, `language`, `long` or `repeated`.
         detail: What is wrong, with the caption where it is one.
         mend: What to do about it.
     """
@@ -87,8 +87,10 @@ def _unreadable(caption: str) -> tuple[str, str, str] | None:
     if found := _CONTROL.search(caption) or _MISREAD.search(caption):
         mend = "read its file in the encoding it was written in (mostly UTF-8), or retype it"
         return "garbled", f"holds {found[0]!a}, which is no text", mend
-    if not any(map(str.isalpha, caption)):
+    if not any(map(str.isalnum, caption)):
         return "empty", "has no word", "write what is to be heard"
+    if not any(map(str.isalpha, caption)):
+        return "number", "is a number", "write what is to be heard"
     token = caption.strip()
     if _EXTENSION.search(token) or (len(token.split()) == 1 and _NAME.search(token)):
         return "file name", "is a file name", "write words with spaces between them"

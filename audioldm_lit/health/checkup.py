@@ -1,5 +1,7 @@
 """Reading a whole data set once, in parallel, and finding what is wrong with it."""
 
+import os
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,9 +12,9 @@ import torch
 from rich.progress import Progress
 
 from audioldm_lit.data.base import AudioDataModule
-from audioldm_lit.data.clips import Coverage, Split
+from audioldm_lit.data.clips import Clip, Coverage, Split
 from audioldm_lit.errors import InputError
-from audioldm_lit.health.collection import collection_findings
+from audioldm_lit.health.collection import collection_findings, empty_splits
 from audioldm_lit.health.duplicates import DuplicateSearch
 from audioldm_lit.health.findings import Examined, Finding, clip_findings
 from audioldm_lit.health.measure import Measurement, measure
@@ -56,7 +58,7 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
     Raises:
         InputError: If the lists of the data set are wrong, or most of its audio is missing.
     """
-    listed = [(clip, split) for split in SPLITS for clip in data.clips(split)]
+    listed, findings = _distinct([(clip, split) for split in SPLITS for clip in data.clips(split)])
     if not listed:
         raise InputError(f"{data.root}: lists no clip; correct data.init_args.root.")
     files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions
@@ -78,12 +80,31 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
             )  # fmt: skip
         progress.update(task, description="finding", total=None)
         coverage, items = _without_missing(data, items)
-        findings = [one for item in items for one in clip_findings(item, data.sample_rate)]
+        findings += [one for item in items for one in clip_findings(item, data.sample_rate)]
         place = {item.clip.path: number for number, item in enumerate(items)}
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
-        findings += collection_findings(items, replace(copies, pairs=tuple(pairs)), coverage, data.duration)
+        dropped = {name for one in findings for name in one.drop}
+        findings += collection_findings(items, replace(copies, pairs=tuple(pairs)), coverage, data.duration, dropped)
+        findings += empty_splits(items, {name for one in findings for name in one.drop})
     findings.sort(key=lambda one: (ORDER.index(one.severity), one.kind))
     return Checkup(items, findings, coverage, copies.threshold)
+
+
+def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Split]], list[Finding]]:
+    """Clips with ids of their own: one of several splits is put behind each split's name, one that a split has twice is told."""
+    splits: dict[str, set[Split]] = defaultdict(set)
+    for clip, split in listed:
+        splits[clip.id].add(split)
+    distinct, findings, seen = [], [], Counter[tuple[str, Split]]()
+    for clip, split in listed:
+        name = clip.id if len(splits[clip.id]) == 1 else f"{split}/{clip.id}"
+        seen[clip.id, split] += 1
+        if (count := seen[clip.id, split]) > 1:
+            name = f"{name} #{count}"
+            detail = f"'{clip.id}' comes again in the {split} split"
+            findings.append(Finding("repeated id", "error", clip.where, detail, "keep one entry", (name,), drop=(name,)))
+        distinct.append((replace(clip, id=name), split))
+    return distinct, findings
 
 
 def _read(path: Path, number: int, search: DuplicateSearch) -> tuple[Measurement | None, str]:
@@ -91,7 +112,8 @@ def _read(path: Path, number: int, search: DuplicateSearch) -> tuple[Measurement
         measurement, heard = measure(path)
     except InputError as error:
         return None, str(error)
-    search.add(number, heard)
+    if search.first(measurement.digest):  # exact copies would take the places of a clip's nearest neighbours
+        search.add(number, heard)
     return measurement, ""
 
 
@@ -99,7 +121,7 @@ def _without_missing(data: AudioDataModule, items: Sequence[Examined]) -> tuple[
     """Where some audio may be missing, a clip without is no finding but counts in the coverage."""
     coverage = {}
     for split in SPLITS:
-        files = {one.clip.path: one.clip.path.is_file() for one in items if one.split == split}
+        files = {one.clip.path: os.path.isfile(one.clip.path) for one in items if one.split == split}
         if files:
             coverage[split] = Coverage(sum(files.values()), len(files))
     if data.min_coverage == 1:
@@ -110,7 +132,7 @@ def _without_missing(data: AudioDataModule, items: Sequence[Examined]) -> tuple[
                 f"{data.root}: has the audio of {one} of the {split} split; fetch more or lower data.min_coverage, "
                 f"which is {data.min_coverage:g}."
             )
-    return coverage, [one for one in items if one.clip.path.is_file()]
+    return coverage, [one for one in items if os.path.isfile(one.clip.path)]
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
+
+from networkx import Graph, connected_components
 
 from audioldm_lit.data.clips import Coverage, Split
 from audioldm_lit.health.captions import caption_problems
@@ -18,21 +19,25 @@ CAPTIONS: dict[str, Severity] = {"empty": "error", "long": "note", "repeated": "
 
 
 def collection_findings(
-    items: Sequence[Examined], copies: DuplicatePairs, coverage: Mapping[Split, Coverage], duration: float
+    items: Sequence[Examined],
+    copies: DuplicatePairs,
+    coverage: Mapping[Split, Coverage],
+    duration: float,
+    dropped: Iterable[str] = (),
 ) -> list[Finding]:
     """What is wrong with all clips together.
 
     Args:
-        items: Every clip of every split.
+        items: Every clip of every split, no two with one id.
         copies: Near duplicates by their places in `items`.
         coverage: How much of each split is there.
         duration: Seconds of a training clip.
+        dropped: Ids that a cleaned manifest leaves out already.
     """
     read = [one for one in items if one.measurement is not None]
-    return [
+    findings = [
         *_incomplete(coverage),
         *_shared_sources(items),
-        *_same_sound(read),
         *_alike(items, copies),
         *_unbalanced(items),
         *_outliers(read),
@@ -40,6 +45,18 @@ def collection_findings(
         *_formats(read),
         *_captions(items),
     ]
+    dropped = {*dropped, *(name for one in findings for name in one.drop)}
+    return findings + list(_same_sound(read, dropped))  # last, so that of copies one is kept which may stay
+
+
+def empty_splits(items: Sequence[Examined], dropped: set[str]) -> Iterator[Finding]:
+    """Splits that have no clip, or none that a cleaned manifest keeps."""
+    kept = {one.split for one in items if one.clip.id not in dropped}
+    for split in HELD_OUT:
+        if split not in kept:
+            why = "has no clip that may stay" if any(one.split == split for one in items) else "has no clip"
+            mend = "add clips of sources of their own, or a table with a split column"
+            yield Finding("empty split", "warning" if split == "test" else "error", f"{split} split", why, mend)
 
 
 def _incomplete(coverage: Mapping[Split, Coverage]) -> Iterator[Finding]:
@@ -63,14 +80,14 @@ def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
             yield _leak(members, detail, "keep the takes of one recording in one split")
 
 
-def _same_sound(read: Sequence[Examined]) -> Iterator[Finding]:
+def _same_sound(read: Sequence[Examined], dropped: set[str]) -> Iterator[Finding]:
     """Files that decode to the same samples."""
     by_digest: dict[str, dict[str, list[Examined]]] = defaultdict(lambda: defaultdict(list))
     for one in (one for one in read if one.measurement.silent_share < 1):
         by_digest[one.measurement.digest][str(one.clip.path)].append(one)
     for files in by_digest.values():
         members = [one for items in files.values() for one in items]
-        if len(files) == 1 and len({one.split for one in members}) == 1:
+        if len(files) == 1 and len({(one.split, one.clip.label) for one in members}) == 1:
             continue  # several captions of one file are no copies
         names = " and ".join(sorted({one.clip.id for one in members}))
         if len({one.clip.label for one in members}) > 1:
@@ -83,8 +100,8 @@ def _same_sound(read: Sequence[Examined]) -> Iterator[Finding]:
         elif len({one.split for one in members}) > 1:
             yield _leak(members, f"{names} are the same sound", "keep one of them")
         else:
-            first = min(files)
-            drop = tuple(one.clip.id for path, items in files.items() if path != first for one in items)
+            stay = min(files, key=lambda path: (all(one.clip.id in dropped for one in files[path]), path))
+            drop = tuple(one.clip.id for path, items in files.items() if path != stay for one in items)
             yield Finding(
                 "exact copy", "warning", members[0].clip.where, f"{names} are the same sound", "keep one of them",
                 tuple(one.clip.id for one in members), drop=drop,
@@ -92,20 +109,29 @@ def _same_sound(read: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Finding]:
-    by_path: dict[Path, list[Examined]] = defaultdict(list)
-    for one in items:
-        by_path[one.clip.path].append(one)
+    """Recordings that are nearly the same, whole groups at a time: a copy of a copy is one too."""
+    by_sound: dict[str, list[int]] = defaultdict(list)  # exact copies, and several captions of a file, go together
+    for place, one in enumerate(items):
+        if one.measurement is not None:
+            by_sound[one.measurement.digest].append(place)
+    alike = Graph()
     for first, second, similarity in copies.pairs:
-        pair = [items[first], items[second]]
-        members = [one for item in pair for one in by_path[item.clip.path]]  # a file may have several captions
-        if pair[0].measurement.digest == pair[1].measurement.digest or pair[0].clip.source == pair[1].clip.source:
-            continue  # said already, or takes of one recording
-        detail = f"{pair[0].clip.id} and {pair[1].clip.id} are nearly the same sound, similarity {similarity:.2f}"
+        sounds = [items[place].measurement.digest for place in (first, second)]
+        if len({items[place].clip.source for sound in sounds for place in by_sound[sound]}) > 1:  # else takes of one recording
+            alike.add_edge(*sounds, similarity=similarity)
+    for sounds in connected_components(alike):
+        if len(sounds) == 1:
+            continue  # said where the same samples are
+        members = [items[place] for place in sorted(place for sound in sounds for place in by_sound[sound])]
+        values = [value for *_, value in alike.subgraph(sounds).edges.data("similarity")]
+        names = [one.clip.id for one in members]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        listed = f"{', '.join(names[:3])}{more}" if more else f"{', '.join(names[:-1])} and {names[-1]}"
+        detail = f"{listed} are nearly the same sound, similarity {min(values):.2f}{' and more' if len(values) > 1 else ''}"
         if len({one.split for one in members}) > 1:
-            yield _leak(members, detail, "listen to both; keep one, or give them one source")
+            yield _leak(members, detail, "listen to them; keep one, or give them one source")
         else:
-            ids = tuple(one.clip.id for one in members)
-            yield Finding("near copy", "warning", pair[0].clip.where, detail, "listen to both; keep one", ids)
+            yield Finding("near copy", "warning", members[0].clip.where, detail, "listen to them; keep one", tuple(names))
 
 
 def _leak(members: Sequence[Examined], detail: str, mend: str) -> Finding:

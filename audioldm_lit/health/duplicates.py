@@ -70,6 +70,7 @@ class DuplicateSearch:
         self.fingerprint = Fingerprint()
         self.filters = torch.randn(FILTERS, BANDS, WIDTH, generator=noise.generator("duplicates"))
         self.lock = Lock()
+        self.digests: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the search)
@@ -95,6 +96,13 @@ class DuplicateSearch:
             except OSError as error:
                 raise InputError(f"{self.folder}: cannot hold the fingerprints ({error}); choose another folder.") from error
             self.frames[index] = len(rows)
+
+    def first(self, digest: str) -> bool:
+        """Whether samples with this hash were not there before."""
+        with self.lock:
+            before = len(self.digests)
+            self.digests.add(digest)
+            return len(self.digests) > before
 
     def pairs(
         self,

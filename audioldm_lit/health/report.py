@@ -35,7 +35,10 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
             clip = one.clip
             if not clip.path.is_relative_to(root):
                 raise InputError(f"{clip.path}: lies outside {root}, so no manifest can name it; move it there.")
-            row = {"id": clip.id, "file": clip.path.relative_to(root).as_posix(), "caption": " ".join(clip.caption.split())}
+            name = clip.path.relative_to(root).as_posix()
+            if name != name.strip():
+                raise InputError(f"{clip.path}: its name begins or ends with a space, which no table can say; rename it.")
+            row = {"id": clip.id, "file": name, "caption": " ".join(clip.caption.split())}
             row |= {"label": clip.label, "source": clip.source, "split": one.split}
             measured = asdict(one.measurement) if one.measurement else {"error": one.error}
             lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
