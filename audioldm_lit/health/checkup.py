@@ -15,13 +15,14 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, Coverage, Split
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.collection import collection_findings, empty_splits
-from audioldm_lit.health.duplicates import DuplicateSearch
+from audioldm_lit.health.duplicates import DuplicatePairs, DuplicateSearch
 from audioldm_lit.health.findings import Examined, Finding, clip_findings
 from audioldm_lit.health.measure import Measurement, measure
 from audioldm_lit.parallel import ahead
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 ORDER = ("error", "warning", "note")
+Result = tuple[Measurement | None, str]  # of reading a file: what was measured, or the reason why nothing was
 
 
 @dataclass(frozen=True)
@@ -62,32 +63,55 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
     if not listed:
         raise InputError(f"{data.root}: lists no clip; correct data.init_args.root.")
     files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions
-    numbers = {path: number for number, path in enumerate(files)}
     search = DuplicateSearch(len(files), scratch)
-    results: list[tuple[Measurement | None, str]] = []
     with _one_thread_each(), Progress(transient=True) as progress:
-        task = progress.add_task(f"reading {len(files):,} recordings", total=len(files))
-        for result in ahead(lambda number: _read(files[number], number, search), range(len(files)), threads):
-            results.append(result)
-            progress.advance(task)
-        items = [Examined(clip, split, *results[numbers[clip.path]]) for clip, split in listed]
-        task = progress.add_task("comparing", total=None)
-        with ThreadPoolExecutor(threads) as pool:
-            sources = {clip.path: clip.source for clip, _ in listed}
-            copies = search.pairs(
-                [sources[path] for path in files], pool.map,
-                lambda done, total: progress.update(task, completed=done, total=total),
-            )  # fmt: skip
-        progress.update(task, description="finding", total=None)
+        results = _read_all(files, search, threads, progress)
+        items = [Examined(clip, split, *results[clip.path]) for clip, split in listed]
+        copies = _compare(files, items, search, threads, progress)
         coverage, items = _without_missing(data, items)
-        findings += [one for item in items for one in clip_findings(item, data.sample_rate)]
         place = {item.clip.path: number for number, item in enumerate(items)}
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
+        findings += [one for item in items for one in clip_findings(item, data.sample_rate)]
         dropped = {name for one in findings for name in one.drop}
         findings += collection_findings(items, replace(copies, pairs=tuple(pairs)), coverage, data.duration, dropped)
         findings += empty_splits(items, {name for one in findings for name in one.drop})
     findings.sort(key=lambda one: (ORDER.index(one.severity), one.kind))
     return Checkup(items, findings, coverage, copies.threshold)
+
+
+def _read_all(files: Sequence[Path], search: DuplicateSearch, threads: int, progress: Progress) -> dict[Path, Result]:
+    results = {}
+    task = progress.add_task(f"reading {len(files):,} recordings", total=len(files))
+    for path, result in zip(files, ahead(lambda i: _read(files[i], i, search), range(len(files)), threads), strict=True):
+        results[path] = result
+        progress.advance(task)
+    return results
+
+
+def _read(path: Path, number: int, search: DuplicateSearch) -> Result:
+    try:
+        measurement, heard = measure(path)
+    except InputError as error:
+        return None, str(error)
+    if search.first(measurement.digest):  # exact copies would take the places of a clip's nearest neighbours
+        search.add(number, heard)
+    return measurement, ""
+
+
+def _compare(
+    files: Sequence[Path], items: Sequence[Examined], search: DuplicateSearch, threads: int, progress: Progress
+) -> DuplicatePairs:
+    """Near duplicates by their places in `files`."""
+    task = progress.add_task("comparing", total=None)
+    first_source: dict[str, str] = {}  # of exact copies any one may have been taken into the search
+    sources = {}
+    for one in items:
+        sound = one.measurement.digest if one.measurement else one.clip.source
+        sources[one.clip.path] = first_source.setdefault(sound, one.clip.source)
+    with ThreadPoolExecutor(threads) as pool:
+        return search.pairs(
+            [sources[path] for path in files], pool.map, lambda done, total: progress.update(task, completed=done, total=total)
+        )
 
 
 def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Split]], list[Finding]]:
@@ -105,16 +129,6 @@ def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Sp
             findings.append(Finding("repeated id", "error", clip.where, detail, "keep one entry", (name,), drop=(name,)))
         distinct.append((replace(clip, id=name), split))
     return distinct, findings
-
-
-def _read(path: Path, number: int, search: DuplicateSearch) -> tuple[Measurement | None, str]:
-    try:
-        measurement, heard = measure(path)
-    except InputError as error:
-        return None, str(error)
-    if search.first(measurement.digest):  # exact copies would take the places of a clip's nearest neighbours
-        search.add(number, heard)
-    return measurement, ""
 
 
 def _without_missing(data: AudioDataModule, items: Sequence[Examined]) -> tuple[dict[Split, Coverage], list[Examined]]:
