@@ -36,6 +36,7 @@ from audioldm_lit.errors import InputError
 
 transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
 diffusers_logging.disable_progress_bar()
+NANO = "checkpoints/audioldm-nano"  # the toy model of this repository
 REPOSITORY = Path(__file__).resolve().parent.parent
 NETWORKS = {
     "unet": UNet2DConditionModel,

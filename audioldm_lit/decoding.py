@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.paths import why_no_file
 
 MAX_SAMPLES = 2**27  # of all channels together that are ever held at once: 512 MB, 50 minutes at 44.1 kHz
 USUAL_RATE = 16_000  # Hz; what has a lower rate grows when it is brought to the model's
@@ -77,17 +78,6 @@ def check_openable(path: Path) -> None:
             pass
     except OSError as error:
         raise InputError(f"{path}: cannot be opened ({error.strerror}); see to its permissions.") from error
-
-
-def why_no_file(path: Path, kind: str = "audio file") -> str:
-    """What a path is that is no file: nothing, a broken link, a folder, a pipe ..."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return "is a link to nothing" if path.is_symlink() else f"no such {kind}"
-    except OSError as error:
-        return f"no {kind} can be reached there ({error.strerror})"
-    return "is a folder" if path.is_dir() else "is no regular file"
 
 
 def open_audio(path: Path) -> soundfile.SoundFile:

@@ -17,7 +17,7 @@ from audioldm_lit import noise
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.file import check_base, load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import NANO, Backbone
 from audioldm_lit.cache import Cache
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
@@ -33,8 +33,6 @@ from audioldm_lit.metrics.protocol import Protocol
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.sampling import Sampler
-
-NANO = "checkpoints/audioldm-nano"
 
 
 class LitAudioLDM(LightningModule):

@@ -5,10 +5,12 @@ the function of every data module up by name.
 """
 
 import csv
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.signal
 import soundfile
 
 LABELS = ("dog", "rain", "sea_waves")
@@ -22,6 +24,18 @@ def tone(path: Path, frequency: float, seed: int = 0, duration: float = 0.5, sam
     samples = 0.3 * np.sin(2 * np.pi * frequency * np.arange(num_samples) / sample_rate)[:, None] + noise
     soundfile.write(path, samples.astype("float32"), sample_rate)
     return path
+
+
+@cache
+def bursts(seed: int, seconds: float = 1.0) -> np.ndarray:
+    """Bursts of coloured noise at random times, (T,) at 16 kHz, over a little noise of the whole band."""
+    rng = np.random.default_rng(seed)
+    samples = 0.002 * rng.standard_normal(round(seconds * 16_000))
+    for start in rng.integers(0, len(samples) - 2000, int(10 * seconds)):
+        low = rng.uniform(150, 4000)
+        band = scipy.signal.butter(2, [low, 1.8 * low], "bandpass", fs=16_000, output="sos")
+        samples[start : start + 2000] += 0.3 * scipy.signal.sosfilt(band, rng.standard_normal(2000)) * np.hanning(2000)
+    return 0.7 * samples / np.abs(samples).max()
 
 
 def write_csv(path: Path, rows: list[list[object]]) -> Path:

@@ -6,7 +6,7 @@ import re
 import struct
 import tracemalloc
 from dataclasses import replace
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -689,16 +689,7 @@ def test_what_is_kept_has_no_errors_left(clips, pairs):
 # ---------------------------------------------------------------- a folder as a whole
 
 
-@cache
-def bursts(seed: int, seconds: float = 2.0) -> np.ndarray:
-    """Bursts of coloured noise at random times, (T,) at 16 kHz, over a little noise of the whole band."""
-    rng = np.random.default_rng(seed)
-    samples = 0.002 * rng.standard_normal(round(seconds * RATE))
-    for start in rng.integers(0, len(samples) - 3000, int(8 * seconds)):
-        low = rng.uniform(150, 4000)
-        band = scipy.signal.butter(2, [low, 1.8 * low], "bandpass", fs=RATE, output="sos")
-        samples[start : start + 3000] += 0.3 * scipy.signal.sosfilt(band, rng.standard_normal(3000)) * np.hanning(3000)
-    return (0.7 * samples / np.abs(samples).max()).clip(-1, 1)
+bursts = partial(layouts.bursts, seconds=2.0)
 
 
 def listed(root: Path, recordings: dict[str, np.ndarray]) -> Folder:

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,24 +20,13 @@ from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.folder import Folder
 
 import layouts
+from layouts import bursts
 from runs import REPOSITORY, arguments, run_folder
 
 RATE = 16_000
 SPLITS = ("train", "val", "test")
 FOLDER = "audioldm_lit.data.folder.Folder"
 EVIL = '<script>alert("1")</script> & <img src=x onerror=alert(2)>'
-
-
-@cache
-def bursts(seed: int, seconds: float = 1.0) -> np.ndarray:
-    """Bursts of coloured noise at random times, (T,) at 16 kHz, over a little noise of the whole band."""
-    rng = np.random.default_rng(seed)
-    samples = 0.002 * rng.standard_normal(round(seconds * RATE))
-    for start in rng.integers(0, len(samples) - 2000, int(10 * seconds)):
-        low = rng.uniform(150, 4000)
-        band = scipy.signal.butter(2, [low, 1.8 * low], "bandpass", fs=RATE, output="sos")
-        samples[start : start + 2000] += 0.3 * scipy.signal.sosfilt(band, rng.standard_normal(2000)) * np.hanning(2000)
-    return 0.7 * samples / np.abs(samples).max()
 
 
 class Builder:

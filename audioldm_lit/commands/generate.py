@@ -11,11 +11,10 @@ from rich.progress import Progress
 
 from audioldm_lit.adapters.file import load_adapter
 from audioldm_lit.audio import write
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import NANO, Backbone
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.manifest import Entry, write_manifest
-from audioldm_lit.module import NANO
 from audioldm_lit.sampling import Sampler
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import NANO, Backbone
 from audioldm_lit.cache import Cache
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
@@ -16,7 +16,6 @@ from audioldm_lit.folders import cache_folder, whole
 from audioldm_lit.health.checkup import SPLITS, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
-from audioldm_lit.module import NANO
 
 
 def prepare(
@@ -63,7 +62,7 @@ def prepare(
         with whole(json) as unfinished:
             unfinished.write_text(dumps(as_dict(checkup), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     show(checkup, console)
-    counts = ", ".join(f"{count:,} {split}" for split, count in as_dict(checkup)["clips"].items())
+    counts = ", ".join(f"{count:,} {split}" for split, count in checkup.counts.items())
     console.print(escape(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}"), soft_wrap=True, highlight=False)
     if fix:
         write_manifest(out / "clean.jsonl", checkup.kept, data.root)

@@ -21,8 +21,8 @@ from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, Coverage, Split
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
-from audioldm_lit.decoding import why_no_file
 from audioldm_lit.errors import InputError
+from audioldm_lit.paths import why_no_file
 
 
 class AudioDataModule(LightningDataModule, ABC):
@@ -135,15 +135,26 @@ class AudioDataModule(LightningDataModule, ABC):
         if not listed:
             raise self.empty(split)
         _check(listed, split)
-        clips = [clip for clip in listed if os.path.isfile(clip.path)]
-        self.coverage[split] = coverage = Coverage(*(len({clip.path for clip in part}) for part in (clips, listed)))
-        if not clips or coverage.share < self.min_coverage:
+        clips = self.covered(split, listed)
+        if not clips or (len(clips) < len(listed) and self.min_coverage == 1):
             there = {clip.id for clip in clips}
             lost = next(clip for clip in listed if clip.id not in there)
-            if self.min_coverage == 1 or not clips:
-                raise lost.error(f"{lost.path}: {why_no_file(lost.path)}; correct the path or remove the entry.")
+            raise lost.error(f"{lost.path}: {why_no_file(lost.path)}; correct the path or remove the entry.")
+        return clips
+
+    def covered(self, split: Split, listed: Sequence[Clip]) -> list[Clip]:
+        """Those of a split's listed clips whose audio is there, noting the `coverage`.
+
+        Raises:
+            InputError: If some may be missing, but not so many.
+        """
+        clips = [clip for clip in listed if os.path.isfile(clip.path)]
+        self.coverage[split] = coverage = Coverage(*(len({clip.path for clip in part}) for part in (clips, listed)))
+        if clips and coverage.share < self.min_coverage < 1:
+            there = {clip.path for clip in clips}
+            lost = next(clip.path.name for clip in listed if clip.path not in there)
             raise InputError(
-                f"{self.root}: has the audio of {coverage} of the {split} split, {lost.path.name} and others are missing; "
+                f"{self.root}: has the audio of {coverage} of the {split} split, {lost} and others are missing; "
                 f"fetch more or lower data.init_args.min_coverage, which is {self.min_coverage:g}."
             )
         return clips

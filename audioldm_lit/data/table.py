@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from audioldm_lit.decoding import why_no_file
 from audioldm_lit.errors import InputError
+from audioldm_lit.paths import check_name, is_mark, why_no_file
 
 Row = tuple[str, dict[str, str]]  # where it stands ("metadata.csv, line 3"), value of each column
 MAX_LINES = 3_000_000  # AudioSet's longest list has 2,041,792; beyond, a table would fill the memory before anything is trained
 MAX_LETTERS = 2**20  # of a line; a caption of 10,000 words has a tenth of them
-MAX_NAME, MAX_PATH = 255, 4095  # bytes that Linux takes
+MAX_PATH = 4095  # bytes that Linux takes
 
 
 def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -96,15 +96,10 @@ def _lines(table: Path, file: TextIO) -> Iterator[str]:
 
 def _legible(where: str, column: str, value: str, raw: bool) -> str:
     """A value on one line; marks that no text has are refused."""
-    letter = next((letter for letter in value if _is_mark(letter) and letter not in "\t\r\n"), None)
+    letter = next((letter for letter in value if is_mark(letter) and letter not in "\t\r\n"), None)
     if letter and not raw:
         raise InputError(f"{where}: its {column!a} holds {letter!a}, which is no text; save the table as UTF-8 or retype it.")
     return value if raw else re.sub(r"\s*[\t\r\n]\s*", " ", value)
-
-
-def _is_mark(letter: str) -> bool:
-    """Whether it is a control character, or half of one in UTF-16, which is how Python also marks bytes that are not UTF-8."""
-    return letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff"
 
 
 def _comma_separated(table: Path, columns: Sequence[str], names: Sequence[str] | None) -> Iterator[Row]:
@@ -187,18 +182,3 @@ def _inside(folder: Path, name: str, where: str) -> str:
         if path.is_relative_to(top):
             return path.relative_to(top).as_posix()
     raise InputError(f"{where}: '{name}' lies outside {folder}; move the file into that folder.")
-
-
-def check_name(name: str, where: str) -> None:
-    """Refuse a file name that cannot be written into a table or a message.
-
-    Raises:
-        InputError: If it is not UTF-8 or holds a control character.
-    """
-    where = where if where.isprintable() else ascii(where)
-    if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python marks bytes that are not UTF-8
-        raise InputError(f"{where}: the name {name!a} is not UTF-8; rename it.")
-    if any(map(_is_mark, name)):
-        raise InputError(f"{where}: the name {name!a} holds a line break or another control character; rename it.")
-    if max(len(part.encode()) for part in name.split("/")) > MAX_NAME:
-        raise InputError(f"{where}: the name '{name[:60]}...' is longer than {MAX_NAME} bytes, which no file can have; correct it.")

@@ -1,11 +1,11 @@
 """Reading a whole data set once, in parallel, and finding what is wrong with it."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -41,11 +41,16 @@ class Checkup:
     coverage: dict[Split, Coverage]
     threshold: float
 
-    @property
+    @cached_property
     def kept(self) -> list[Examined]:
         """What a cleaned manifest holds."""
         dropped = {name for finding in self.findings for name in finding.drop}
         return [one for one in self.items if one.clip.id not in dropped]
+
+    @property
+    def counts(self) -> dict[Split, int]:
+        """Clips of each split."""
+        return {split: sum(one.split == split for one in self.items) for split in SPLITS}
 
 
 def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
@@ -59,8 +64,8 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
     Raises:
         InputError: If the lists of the data set are wrong, or most of its audio is missing.
     """
-    listed, findings = _distinct([(clip, split) for split in SPLITS for clip in data.clips(split)])
-    if not listed:
+    listed, findings = _distinct([(clip, split) for split in SPLITS for clip in _listed(data, split)])
+    if not listed and not data.coverage:
         raise InputError(f"{data.root}: lists no clip; correct data.init_args.root.")
     files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions
     search = DuplicateSearch(len(files), scratch)
@@ -68,15 +73,21 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
         results = _read_all(files, search, threads, progress)
         items = [Examined(clip, split, *results[clip.path]) for clip, split in listed]
         copies = _compare(files, items, search, threads, progress)
-        coverage, items = _without_missing(data, items)
         place = {item.clip.path: number for number, item in enumerate(items)}
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
         findings += [one for item in items for one in clip_findings(item, data.sample_rate)]
         dropped = {name for one in findings for name in one.drop}
-        findings += collection_findings(items, replace(copies, pairs=tuple(pairs)), coverage, data.duration, dropped)
+        findings += collection_findings(items, replace(copies, pairs=tuple(pairs)), data.coverage, data.duration, dropped)
         findings += empty_splits(items, {name for one in findings for name in one.drop})
     findings.sort(key=lambda one: (ORDER.index(one.severity), one.kind))
-    return Checkup(items, findings, coverage, copies.threshold)
+    return Checkup(items, findings, dict(data.coverage), copies.threshold)
+
+
+def _listed(data: AudioDataModule, split: Split) -> list[Clip]:
+    """Clips to examine; where some audio may be missing, a clip without is no finding but counts in the coverage."""
+    listed = data.clips(split)
+    covered = data.covered(split, listed) if listed else []
+    return listed if data.min_coverage == 1 else covered
 
 
 def _read_all(files: Sequence[Path], search: DuplicateSearch, threads: int, progress: Progress) -> dict[Path, Result]:
@@ -129,24 +140,6 @@ def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Sp
             findings.append(Finding("repeated id", "error", clip.where, detail, "keep one entry", (name,), drop=(name,)))
         distinct.append((replace(clip, id=name), split))
     return distinct, findings
-
-
-def _without_missing(data: AudioDataModule, items: Sequence[Examined]) -> tuple[dict[Split, Coverage], list[Examined]]:
-    """Where some audio may be missing, a clip without is no finding but counts in the coverage."""
-    coverage = {}
-    for split in SPLITS:
-        files = {one.clip.path: os.path.isfile(one.clip.path) for one in items if one.split == split}
-        if files:
-            coverage[split] = Coverage(sum(files.values()), len(files))
-    if data.min_coverage == 1:
-        return coverage, list(items)
-    for split, one in coverage.items():
-        if one.share < data.min_coverage:
-            raise InputError(
-                f"{data.root}: has the audio of {one} of the {split} split; fetch more or lower data.min_coverage, "
-                f"which is {data.min_coverage:g}."
-            )
-    return coverage, [one for one in items if os.path.isfile(one.clip.path)]
 
 
 @contextmanager

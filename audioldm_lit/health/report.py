@@ -47,7 +47,7 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
 def as_dict(checkup: Checkup) -> dict[str, Any]:
     """Everything but the single clips, as plain values."""
     return {
-        "clips": {split: sum(one.split == split for one in checkup.items) for split in SPLITS},
+        "clips": checkup.counts,
         "coverage": {split: str(one) for split, one in checkup.coverage.items()},
         "classes": classes(checkup),
         "hours": sum(one.measurement.duration for one in checkup.items if one.measurement) / 3600,

@@ -1,0 +1,38 @@
+"""What can be wrong with a path before anything is read."""
+
+from pathlib import Path
+
+from audioldm_lit.errors import InputError
+
+MAX_NAME = 255  # bytes that Linux takes
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a file name that cannot be written into a table or a message.
+
+    Raises:
+        InputError: If it is not UTF-8 or holds a control character.
+    """
+    where = where if where.isprintable() else ascii(where)
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python marks bytes that are not UTF-8
+        raise InputError(f"{where}: the name {name!a} is not UTF-8; rename it.")
+    if any(map(is_mark, name)):
+        raise InputError(f"{where}: the name {name!a} holds a line break or another control character; rename it.")
+    if max(len(part.encode()) for part in name.split("/")) > MAX_NAME:
+        raise InputError(f"{where}: the name '{name[:60]}...' is longer than {MAX_NAME} bytes, which no file can have; correct it.")
+
+
+def is_mark(letter: str) -> bool:
+    """Whether it is a control character, or half of one in UTF-16, which is how Python also marks bytes that are not UTF-8."""
+    return letter < " " or letter == "\x7f" or "\ud800" <= letter <= "\udfff"
+
+
+def why_no_file(path: Path, kind: str = "audio file") -> str:
+    """What a path is that is no file: nothing, a broken link, a folder, a pipe ..."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "is a link to nothing" if path.is_symlink() else f"no such {kind}"
+    except OSError as error:
+        return f"no {kind} can be reached there ({error.strerror})"
+    return "is a folder" if path.is_dir() else "is no regular file"
