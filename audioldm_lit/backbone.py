@@ -206,6 +206,10 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> CLAP text embeddings (B, D) of norm 1."""
+        return self.embed_text(prompts)
+
+    def embed_text(self, prompts: Sequence[str]) -> Tensor:
+        """The same with gradients, for adapters that train a part of the text tower."""
         tokens = self.tokenizer(
             list(prompts), padding=True, truncation=True, max_length=self.tokenizer.model_max_length, return_tensors="pt"
         ).to(self.device)

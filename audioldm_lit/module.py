@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder
+from audioldm_lit.held_out import grid, held_out_losses
 from audioldm_lit.latent_mask import TimeMask
 from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.extractors.base import AudioBatch
@@ -52,7 +54,7 @@ class LitAudioLDM(LightningModule):
         ema_decay: Decay in [0, 1) of the moving average of the trainable weights that is validated and saved; null for none.
         val_timesteps: Timesteps, spread evenly over the schedule, at which every held-out clip's loss is taken.
         cache_dir: Folder of encoded clips; by default under `~/.cache`.
-        seed: Seed of adapter initialisation, training noise, validation noise and generated clips.
+        seed: Seed of adapter initialisation, training noise and generated clips; held-out noise belongs to the clips alone.
     """
 
     def __init__(
@@ -98,7 +100,8 @@ class LitAudioLDM(LightningModule):
         )
         self._refuse_relabelled_output()
         self.held_out_loss = HeldOutLoss()
-        self.base_loss: float | None = None
+        self.base_losses: list[float] = []  # by timestep
+        self.steps_seen = 0
         self.trained_on: dict[str, Any] = {}
         self.register_buffer("unconditional", self.backbone.encode_text([""])[0], persistent=False)
 
@@ -123,10 +126,18 @@ class LitAudioLDM(LightningModule):
         if stage == "fit":
             clips = {split: one.fingerprint() for split, one in data.datasets.items()}
             self.trained_on = {**clips, "augmentation": data.augmentation and data.augmentation.fingerprint, "seed": data.seed}
+            self._prepare_objective()
         if str(self.trainer.precision) == "bf16-mixed":
             for weight in self.backbone.unet.parameters():
                 if not weight.requires_grad:
                     weight.data = weight.data.bfloat16()
+
+    def _prepare_objective(self) -> None:
+        """The first process does the work and leaves it to the others."""
+        for first in (True, False):
+            if self.trainer.is_global_zero == first:
+                self.objective.prepare(self.backbone, self.data.num_samples, self.cache_dir)
+            self.trainer.strategy.barrier()
 
     def _encode(self, data: AudioDataModule, waveforms: bool) -> None:
         """Swap every data set for its encoded one; what one process finds wrong, all of them say."""
@@ -176,32 +187,36 @@ class LitAudioLDM(LightningModule):
     def on_fit_start(self) -> None:
         """Put the UNet in train mode (Lightning keeps the eval mode it was loaded in) and start the average."""
         self.backbone.train()
+        self.steps_seen = self.global_step
         if self.ema:
             self.ema.start(self.weights)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One denoising step; every random number belongs to the sample's place in the stream of training clips."""
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        places = [rank + ranks * i for i in range(len(batch["id"]))]
         total_batch_idx = self.trainer.fit_loop.epoch_loop.total_batch_idx  # unlike batch_idx it goes on after a resume
-        generators = [noise.generator(self.seed, "train", total_batch_idx, place) for place in places]
+        count = len(batch["id"])
+        places = [(total_batch_idx * count + i) * ranks + rank for i in range(count)]
+        generators = [noise.generator(self.seed, "train", place) for place in places]
         mean, std = batch["mean"], batch["std"]
         latents = mean + std * noise.normal(generators, mean.shape[1:]).to(mean.device)
         if self.time_mask:  # numbers of its own: masking changes no other draw
-            draws = [noise.generator(self.seed, "time mask", total_batch_idx, place) for place in places]
-            latents = self.time_mask(latents, draws)
-        cond = self.conditioning.draw(batch["prompt_embeds"], batch.get("audio_embeds"), self.unconditional, generators)
-        noised = self.objective.draw_noise(generators, mean.shape[1:]).to(mean.device)
-        timesteps = self.objective.draw_timesteps(generators, self.noise_scheduler.config.num_train_timesteps).to(mean.device)
-        loss = self.objective(self.backbone, self.noise_scheduler, latents, cond, noised, timesteps).mean()
+            latents = self.time_mask(latents, [noise.generator(self.seed, "time mask", place) for place in places])
+        text = self.prompt_embeds(batch)
+        cond = self.conditioning.draw(text, batch.get("audio_embeds"), self.unconditional, generators)
+        loss = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators).mean()
         if not loss.isfinite():
             raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower the learning rate.")
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(places))
-        return loss
+        self.log("train/loss", loss, prog_bar=True, batch_size=count)
+        return loss + self.adapter.penalty(self.backbone)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Update the average after every optimizer step."""
-        if self.ema and self.global_step > self.ema.num_updates:
+        """After every optimizer step, let the adapter see its gradients and update the average."""
+        if self.global_step == self.steps_seen:
+            return  # the gradients of this step are still being accumulated
+        self.steps_seen = self.global_step
+        self.adapter.after_step(self.backbone, self.global_step)
+        if self.ema:
             self.ema.update(self.weights)
 
     # ------------------------------------------------------------------ held-out loss
@@ -213,36 +228,41 @@ class LitAudioLDM(LightningModule):
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Loss of each clip on its own fixed noise and timesteps."""
-        if self.trainer.sanity_checking and self.base_loss is not None:
+        if self.trainer.sanity_checking and self.base_losses:
             return  # known from an earlier run
         self.held_out_loss.update(batch["id"], self._held_out(batch))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss and put the weights back; the check before training is the base's value."""
-        if self.trainer.sanity_checking and self.base_loss is not None:
-            loss = torch.tensor(self.base_loss, dtype=torch.float64)
+        """Log the loss, also by timestep and against the base, whose value is that of the check before training."""
+        if self.trainer.sanity_checking and self.base_losses:
+            losses = torch.tensor(self.base_losses, dtype=torch.float64)
         else:
-            loss = self.held_out_loss.compute()
+            losses = self.held_out_loss.by_timestep()
             self.held_out_loss.reset()
         if self.trainer.sanity_checking:
-            self.base_loss = loss.item()
-        self.log("val/loss", loss, prog_bar=True, rank_zero_only=False, sync_dist=False)
+            self.base_losses = losses.tolist()
+        self.log("val/loss", losses.mean(), prog_bar=True, rank_zero_only=False, sync_dist=False)
+        if self.base_loss is not None:
+            self.log("val/change", losses.mean() / self.base_loss - 1, prog_bar=True, sync_dist=False)
+        steps = grid(self.noise_scheduler, self.val_timesteps)
+        self.log_dict({f"val/loss_t{step}": loss for step, loss in zip(steps, losses, strict=True)}, sync_dist=False)
         if self.ema and self.ema.average:
             self.ema.swap(self.weights)
 
+    @property
+    def base_loss(self) -> float | None:
+        """The base's held-out loss, where it was measured."""
+        return fmean(self.base_losses) if self.base_losses else None
+
     def _held_out(self, batch: Mapping[str, Any]) -> Tensor:
-        """Losses (B,) averaged over an even grid of timesteps whose offset, like the noise, belongs to the clip."""
-        steps, count = self.noise_scheduler.config.num_train_timesteps, self.val_timesteps
-        generators = [noise.generator(self.seed, "held out", one) for one in batch["id"]]
-        latents = batch["mean"]
-        offset = noise.uniform(generators).to(latents.device)
-        losses = []
-        for k in range(count):
-            noised = self.objective.draw_noise(generators, latents.shape[1:]).to(latents.device)
-            timesteps = ((k + offset) / count * steps).long()
-            cond = batch["prompt_embeds"]
-            losses.append(self.objective(self.backbone, self.noise_scheduler, latents, cond, noised, timesteps))
-        return torch.stack(losses).mean(dim=0)
+        """Losses (B, K) of the batch's clips on their own fixed noise."""
+        return held_out_losses(
+            self.backbone, self.noise_scheduler, batch["mean"], self.prompt_embeds(batch), batch["id"], self.val_timesteps
+        )
+
+    def prompt_embeds(self, batch: Mapping[str, Any]) -> Tensor:
+        """Text embeddings (B, D) of the batch's captions, as the adapter reads them."""
+        return self.adapter.prompt_embeds(self.backbone, batch["caption"], batch["prompt_embeds"])
 
     # ------------------------------------------------------------------ generated sound
 
@@ -262,7 +282,7 @@ class LitAudioLDM(LightningModule):
         """Held-out loss of the test clips, and scores of what their captions sound like."""
         self.held_out_loss.update(batch["id"], self._held_out(batch))
         if self.protocol is not None:
-            preds = self.generate(batch["prompt_embeds"], [(self.seed, one, 0) for one in batch["id"]])
+            preds = self.generate(self.prompt_embeds(batch), [(self.seed, one, 0) for one in batch["id"]])
             sides = {"preds": preds, "target": batch["waveform"]}
             ids, rate, captions = batch["id"], self.backbone.sample_rate, batch["caption"]
             self.protocol.update(**{side: AudioBatch(ids, waveform, rate, captions) for side, waveform in sides.items()})
@@ -279,7 +299,7 @@ class LitAudioLDM(LightningModule):
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
         """Generate a clip for every test caption; rows with `id`, `prompt` and `waveform` (T,)."""
-        waveforms = self.generate(batch["prompt_embeds"], [(self.seed, one, 0) for one in batch["id"]])
+        waveforms = self.generate(self.prompt_embeds(batch), [(self.seed, one, 0) for one in batch["id"]])
         rows = zip(batch["id"], batch["caption"], waveforms.cpu(), strict=True)
         return [{"id": one, "prompt": prompt, "waveform": waveform} for one, prompt, waveform in rows]
 
@@ -297,7 +317,8 @@ class LitAudioLDM(LightningModule):
         checkpoint["audioldm_lit"] = {
             "base": self.base_fingerprint,
             "adapter": self.adapter.spec(),
-            "base_loss": self.base_loss,
+            "adapter_state": self.adapter.state(),
+            "base_losses": self.base_losses,
             "trained_on": self.trained_on,
             "ema": self.ema and {"average": self.ema.average, "num_updates": self.ema.num_updates},
         }
@@ -319,9 +340,10 @@ class LitAudioLDM(LightningModule):
                 f"--ckpt_path: was trained on other data, `{changed}` differs from what `data` gives now; "
                 "restore it, or begin a new run."
             )
-        self.base_loss = ours["base_loss"]
+        self.base_losses = ours["base_losses"]
         average = ours["ema"] and ours["ema"]["average"]
         load_weights(self.backbone, average if average and not resumed else checkpoint["state_dict"], "--ckpt_path")
         checkpoint["state_dict"] = {}
+        self.adapter.restore(ours["adapter_state"])
         if self.ema and average and resumed:
             self.ema.average, self.ema.num_updates = average, ours["ema"]["num_updates"]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -12,10 +13,10 @@ from runs import arguments, run_folder
 
 DENOISING = "audioldm_lit.objectives.denoising"
 TRICK = """
-from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.adapters.full import FullFineTune
 
 
-class Mine(Epsilon):
+class Mine(FullFineTune):
     pass
 """
 
@@ -35,8 +36,8 @@ def fit(workdir, tiny_folder):
 
 def test_a_second_run_takes_the_loss_of_the_first(fit, caplog):
     measured, (file,) = fit()
-    assert json.loads(file.read_text()) == {"loss": measured}
-    file.write_text(json.dumps({"loss": 123.0}))  # a value that no measurement gives
+    assert fmean(json.loads(file.read_text())["losses"]) == measured
+    file.write_text(json.dumps({"losses": [123.0, 123.0]}))  # a value that no measurement gives
     assert fit("--trainer.max_steps", 2) == (123.0, {file})
     assert "the base's held-out loss is 123.0000, as measured before" in caplog.text
 
@@ -57,7 +58,7 @@ def test_a_second_run_takes_the_loss_of_the_first(fit, caplog):
 )  # fmt: skip
 def test_whatever_the_loss_depends_on_is_measured_anew(fit, options, changes):
     _, (file,) = fit()
-    file.write_text(json.dumps({"loss": 123.0}))
+    file.write_text(json.dumps({"losses": [123.0, 123.0]}))
     before, files = fit(*options, **changes)
     assert before != 123.0
     assert len(files) == 2
@@ -65,7 +66,7 @@ def test_whatever_the_loss_depends_on_is_measured_anew(fit, options, changes):
 
 def test_changed_audio_is_measured_anew(fit, workdir):
     _, (file,) = fit()
-    file.write_text(json.dumps({"loss": 123.0}))
+    file.write_text(json.dumps({"losses": [123.0, 123.0]}))
     layouts.tone(next((workdir / "esc50" / "audio").glob("2-*")), 333)
     assert fit()[0] != 123.0
 
@@ -78,5 +79,5 @@ def test_the_training_clips_play_no_part(fit):
 def test_a_class_from_outside_is_measured_every_time(fit, workdir, monkeypatch):
     (workdir / "mytrick.py").write_text(TRICK)
     monkeypatch.syspath_prepend(workdir)
-    _, files = fit("--model.objective", "mytrick.Mine")
+    _, files = fit("--model.adapter", "mytrick.Mine")
     assert files == set()

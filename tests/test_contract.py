@@ -12,6 +12,7 @@ from runs import SHORT, run_folder
 TRICKS = """
 from pathlib import Path
 
+from audioldm_lit import noise
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.data.base import AudioDataModule, Clip
 from audioldm_lit.metrics.base import ClipMetric
@@ -30,9 +31,10 @@ class Huber(Epsilon):
         super().__init__()
         self.delta = delta
 
-    def forward(self, backbone, scheduler, latents, cond, noise, timesteps):
-        pred = backbone(scheduler.add_noise(latents, noise, timesteps), timesteps, cond)
-        error = (pred.float() - noise).abs()
+    def forward(self, backbone, scheduler, latents, cond, generators):
+        drawn = noise.normal(generators, latents.shape[1:])
+        timesteps = (noise.uniform(generators) * 1000).long()
+        error = (backbone(scheduler.add_noise(latents, drawn, timesteps), timesteps, cond).float() - drawn).abs()
         return (error.clamp(max=self.delta) * (error - 0.5 * error.clamp(max=self.delta))).mean(dim=(1, 2, 3))
 
 

@@ -374,7 +374,7 @@ def test_retention_is_the_mean_change_of_the_clap_score():
 def test_held_out_loss_is_the_mean_over_clips_in_float64():
     losses = torch.from_numpy(normal(0, 90) + 1e4).float()
     metric = HeldOutLoss()
-    metric.update([f"clip {i}" for i in range(90)], losses)
+    metric.update([f"clip {i}" for i in range(90)], losses[:, None])
     assert metric.compute().item() == pytest.approx(losses.double().mean().item(), rel=1e-15)
 
 

@@ -3,30 +3,37 @@ import torch
 from diffusers import DDIMScheduler
 
 from audioldm_lit import noise
+from audioldm_lit.held_out import held_out_losses
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
 
 
-class Answer:
-    """A backbone that answers what it is told and remembers what it was asked."""
+class Oracle:
+    """A backbone that knows latents and noise, errs by what it is told, and remembers what it was asked."""
 
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, latents, scheduler, error=0.0):
+        self.latents, self.scheduler, self.error = latents, scheduler, error
 
     def __call__(self, noisy_latents, timesteps, cond):
-        self.asked = noisy_latents
-        return self.answer
+        self.asked, self.timesteps = noisy_latents, timesteps
+        alpha = self.scheduler.alphas_cumprod[timesteps][:, None, None, None]
+        drawn = (noisy_latents - alpha.sqrt() * self.latents) / (1 - alpha).sqrt()
+        if self.scheduler.config.prediction_type == "v_prediction":
+            return alpha.sqrt() * drawn - (1 - alpha).sqrt() * self.latents + self.error
+        return drawn + self.error
+
+
+def generators(count=3):
+    return [noise.generator("objective", i) for i in range(count)]
+
+
+@pytest.fixture(params=["epsilon", "v_prediction"])
+def scheduler(request, backbone) -> DDIMScheduler:
+    return DDIMScheduler.from_config(backbone.scheduler.config, prediction_type=request.param)
 
 
 @pytest.fixture
-def scheduler(backbone) -> DDIMScheduler:
-    return backbone.scheduler
-
-
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(0)
-    latents, drawn = torch.randn(2, 3, 8, 4, 4, generator=generator).unbind(0)
-    return latents, drawn, torch.tensor([0, 500, 999])
+def latents() -> torch.Tensor:
+    return torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
 def test_schedule_is_audioldms(scheduler):
@@ -35,27 +42,42 @@ def test_schedule_is_audioldms(scheduler):
     assert scheduler.alphas_cumprod[-1].item() == pytest.approx(1.42e-4, rel=0.01)
 
 
-def test_latents_are_diffused_by_the_equation(scheduler, batch):
-    latents, drawn, timesteps = batch
-    model = Answer(drawn)
-    Epsilon()(model, scheduler, latents, None, drawn, timesteps)
-    alpha = scheduler.alphas_cumprod[timesteps][:, None, None, None]
-    assert torch.allclose(model.asked, alpha.sqrt() * latents + (1 - alpha).sqrt() * drawn, atol=1e-6)
+def test_right_answer_costs_nothing_and_wrong_one_its_square(scheduler, latents):
+    objective = {"epsilon": Epsilon, "v_prediction": Velocity}[scheduler.config.prediction_type]()
+    assert objective(Oracle(latents, scheduler), scheduler, latents, None, generators()).abs().max() < 1e-8
+    loss = objective(Oracle(latents, scheduler, 0.5), scheduler, latents, None, generators())
+    assert torch.allclose(loss, torch.full((3,), 0.25), atol=1e-4)
 
 
-def test_right_answer_costs_nothing_and_wrong_one_its_square(scheduler, batch):
-    latents, drawn, timesteps = batch
-    alpha = scheduler.alphas_cumprod[timesteps][:, None, None, None]
-    velocity = alpha.sqrt() * drawn - (1 - alpha).sqrt() * latents
-    for objective, answer in ((Epsilon(), drawn), (Velocity(), velocity)):
-        assert objective(Answer(answer), scheduler, latents, None, drawn, timesteps).abs().max() < 1e-10
-        loss = objective(Answer(answer + 0.5), scheduler, latents, None, drawn, timesteps)
-        assert torch.allclose(loss, torch.full((3,), 0.25), atol=1e-5)
+def test_held_out_loss_is_that_of_the_noise_whatever_is_predicted(scheduler, latents):
+    model = Oracle(latents, scheduler, 0.5)
+    losses = held_out_losses(model, scheduler, latents, None, ["a", "b", "c"], 4)
+    assert losses.shape == (3, 4)
+    assert torch.allclose(
+        held_out_losses(Oracle(latents, scheduler), scheduler, latents, None, ["a", "b", "c"], 4), torch.zeros(3, 4)
+    )
+    # an error e of the velocity is an error sqrt(alpha_bar) e of the noise
+    alpha = scheduler.alphas_cumprod[model.timesteps]
+    last = 0.25 * (alpha if scheduler.config.prediction_type == "v_prediction" else torch.ones(3))
+    assert torch.allclose(losses[:, -1], last, atol=1e-4)
 
 
-def test_timesteps_cover_the_schedule_evenly():
-    drawn = Epsilon().draw_timesteps([noise.generator("t", i) for i in range(4000)], 1000)
-    assert drawn.min() >= 0
-    assert drawn.max() < 1000
-    counts = torch.histc(drawn.float(), 10, 0, 1000)
-    assert (counts - 400).abs().max() < 100  # five standard deviations of a binomial count
+def test_held_out_noise_belongs_to_the_clip(backbone, latents):
+    model = Oracle(latents, backbone.scheduler)
+    asked = []
+    for order in ([0, 1, 2], [2, 0, 1]):
+        model.latents = latents[order]
+        held_out_losses(model, backbone.scheduler, latents[order], None, ["abc"[i] for i in order], 1)
+        asked.append(model.asked[[order.index(i) for i in range(3)]])
+    assert torch.equal(*asked)
+
+
+def test_held_out_timesteps_lie_in_every_part_of_the_schedule(backbone, latents):
+    class Watch(Oracle):
+        def __call__(self, noisy_latents, timesteps, cond):
+            seen.append(timesteps)
+            return super().__call__(noisy_latents, timesteps, cond)
+
+    seen: list[torch.Tensor] = []
+    held_out_losses(Watch(latents, backbone.scheduler), backbone.scheduler, latents, None, ["a", "b", "c"], 5)
+    assert [timesteps.div(200).floor().unique().tolist() for timesteps in seen] == [[0], [1], [2], [3], [4]]

@@ -55,5 +55,8 @@ def test_held_out_loss_counts_every_clip_once_in_any_order(losses, repeats, rand
     metric = HeldOutLoss()
     for start in range(0, len(seen), 3):
         part = seen[start : start + 3]
-        metric.update([one for one, _ in part], torch.tensor([loss for _, loss in part], dtype=torch.float64))
-    assert metric.compute().item() == pytest.approx(sum(losses) / len(losses), rel=1e-12, abs=1e-12)
+        by_timestep = torch.tensor([[loss, 3 * loss] for _, loss in part], dtype=torch.float64)
+        metric.update([one for one, _ in part], by_timestep)
+    mean = sum(losses) / len(losses)
+    assert metric.by_timestep().tolist() == pytest.approx([mean, 3 * mean], rel=1e-12, abs=1e-12)
+    assert metric.compute().item() == pytest.approx(2 * mean, rel=1e-12, abs=1e-12)

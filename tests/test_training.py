@@ -56,7 +56,7 @@ def test_resumed_run_equals_an_uninterrupted_one(workdir, tiny_folder, data):
     resumed = last(workdir)
     assert resumed["global_step"] == whole["global_step"] == 4
     assert distance(whole, resumed) == 0
-    assert resumed["audioldm_lit"]["base_loss"] == whole["audioldm_lit"]["base_loss"]
+    assert resumed["audioldm_lit"]["base_losses"] == whole["audioldm_lit"]["base_losses"]
 
 
 @pytest.mark.slow

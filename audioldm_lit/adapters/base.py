@@ -2,9 +2,10 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
@@ -16,6 +17,8 @@ class Adapter(ABC):
     `inject` receives the backbone with every weight frozen. It may replace or add modules, and marks what trains with
     `requires_grad_()`; the training, the checkpoint and the adapter file then hold those weights and no others.
 
+    The other methods may be left alone; they are for adapters that work on the text, pull on the weights or change while training.
+
     Every argument of `__init__` is kept in an attribute of its name: `spec` reads them, so that an adapter file can say how it was
     made.
     """
@@ -24,8 +27,30 @@ class Adapter(ABC):
     def inject(self, backbone: Backbone) -> None:
         """Add the adapter to the backbone and unfreeze what trains."""
 
-    def merge(self, backbone: Backbone) -> None:  # noqa: B027  (most adapters have nothing to fold)
-        """Fold the adapter into the base weights for faster inference; the output stays the same."""
+    def merge(self, backbone: Backbone) -> None:  # noqa: B027  (many adapters have nothing to fold)
+        """Fold the adapter into the base weights for faster inference; the output stays the same.
+
+        Where everything can be folded, the UNet is left with the base's own modules and names, so that it can be saved as any
+        other.
+        """
+
+    def prompt_embeds(self, backbone: Backbone, captions: Sequence[str], embeds: Tensor) -> Tensor:
+        """Text embeddings (B, D) of captions where the adapter changes how text is read; by default the cached `embeds`."""
+        return embeds
+
+    def penalty(self, backbone: Backbone) -> Tensor | float:
+        """What is added to the training loss, a scalar."""
+        return 0.0
+
+    def after_step(self, backbone: Backbone, step: int) -> None:  # noqa: B027
+        """Called after optimizer step number `step`, while the gradients are still there."""
+
+    def state(self) -> dict[str, Any]:
+        """What `after_step` remembers, for checkpoints: tensors, numbers, strings and containers of them."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what `state` gave."""
 
     def spec(self) -> dict[str, Any]:
         """`class_path` and `init_args` from which the same adapter can be made again."""

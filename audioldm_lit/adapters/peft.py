@@ -45,10 +45,11 @@ class PeftAdapter(Adapter):
         backbone.unet.train(backbone.unet.training)  # new layers are born in train mode
 
     def merge(self, backbone: Backbone) -> None:
-        """Add each layer's delta to its base weight."""
-        for module in backbone.unet.modules():
+        """Add each layer's delta to its base weight and take the adapter's modules away."""
+        for name, module in list(backbone.unet.named_modules()):
             if isinstance(module, BaseTunerLayer):
                 module.merge()
+                backbone.unet.set_submodule(name, module.get_base_layer())
 
     def _peft_config(self, names: list[str]) -> peft.PeftConfig:
         config_class = getattr(peft, self.config, None)

@@ -27,9 +27,9 @@ class BaseLoss(Callback):
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Look it up; the first process decides for all, which must not differ in what they compute."""
         self.path = _path(trainer, pl_module) if trainer.is_global_zero else None
-        known = json.loads(self.path.read_text())["loss"] if self.path and self.path.is_file() else None
-        pl_module.base_loss = trainer.strategy.broadcast(known)
-        if pl_module.base_loss is not None:
+        known = json.loads(self.path.read_text())["losses"] if self.path and self.path.is_file() else []
+        pl_module.base_losses = trainer.strategy.broadcast(known)
+        if pl_module.base_losses:
             rank_zero_info(f"the base's held-out loss is {pl_module.base_loss:.4f}, as measured before on these clips")
             self.path = None
 
@@ -37,22 +37,21 @@ class BaseLoss(Callback):
         """Keep what was measured."""
         if self.path:
             with whole(self.path) as unfinished:
-                unfinished.write_text(json.dumps({"loss": pl_module.base_loss}) + "\n")
+                unfinished.write_text(json.dumps({"losses": pl_module.base_losses}) + "\n")
 
 
 def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
-    classes = [type(one) for one in (module, module.adapter, module.objective)]
+    classes = [type(one) for one in (module, module.adapter)]
     if not all(one.__module__.startswith("audioldm_lit.") for one in classes):
         return None
-    held_out, objective = module.data.datasets["val"], module.objective
+    held_out = module.data.datasets["val"]
     content = {
         "base": [module.backbone.fingerprint(part) for part in ("unet", "text_encoder")],
         "encoders": held_out.latents.folder.name,
         "schedule": dict(module.noise_scheduler.config),
         "clips": held_out.fingerprint(),
-        "classes": [one.__qualname__ for one in classes],
-        "settings": [module.adapter.spec(), {name: one for name, one in vars(objective).items() if not name.startswith("_")}],
-        "noise": [module.seed, module.val_timesteps],
+        "model": [classes[0].__qualname__, module.adapter.spec(), module.seed],
+        "timesteps": module.val_timesteps,
         "batches": [module.data.batch_size, trainer.limit_val_batches, trainer.num_sanity_val_steps, trainer.world_size],
         "precision": [trainer.precision, module.device.type],
         "code": [_source(), *map(version, LIBRARIES)],

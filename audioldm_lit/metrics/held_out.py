@@ -11,17 +11,22 @@ from audioldm_lit.metrics.estimate import Estimate
 class HeldOutLoss(ClipMetric):
     """Mean denoising loss over clips, in float64.
 
-    As input to `update` the metric accepts `ids`, the clips' names, and `loss` (B,), their losses on fixed noise. As output of
-    `compute` it returns the mean, a scalar.
+    As input to `update` the metric accepts `ids`, the clips' names, and `losses` (B, K), their losses on fixed noise at K
+    timesteps. As output of `compute` it returns the mean, a scalar.
     """
 
     higher_is_better = False
     sides = ("preds",)
 
-    def update(self, ids: Sequence[str], loss: Tensor) -> None:
+    def update(self, ids: Sequence[str], losses: Tensor) -> None:
         """Add the clips' losses."""
-        self.add("preds", ids, loss.double())
+        self.add("preds", ids, losses.double())
 
     def measure(self, preds: Rows) -> Estimate:
-        """Mean over clips."""
-        return Estimate.of_mean(preds.values[:, 0])
+        """Mean over clips and timesteps."""
+        return Estimate.of_mean(preds.values.mean(dim=1))
+
+    def by_timestep(self) -> Tensor:
+        """Mean over the clips of all processes at each timestep, (K,) float64."""
+        (preds,) = self.gathered()
+        return preds.values.mean(dim=0)

@@ -1,22 +1,22 @@
-"""The objective seam: noise, timesteps and the loss of one denoising step."""
+"""The objective seam: the loss of one training step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from audioldm_lit import noise
 from audioldm_lit.backbone import Backbone
 
 
 class Objective(nn.Module, ABC):
     """What training minimises.
 
-    Subclasses implement `forward`; `draw_noise` and `draw_timesteps` may be overridden. All randomness comes from the generators
-    given, one a sample.
+    Subclasses implement `forward`. The held-out loss is no matter of the objective: it is always the squared error of the noise,
+    so that runs with different objectives compare.
     """
 
     prediction_type: ClassVar[str] = "epsilon"
@@ -24,7 +24,12 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, backbone: Backbone, scheduler: DDIMScheduler, latents: Tensor, cond: Tensor, noise: Tensor, timesteps: Tensor
+        self,
+        backbone: Backbone,
+        scheduler: DDIMScheduler,
+        latents: Tensor,
+        cond: Tensor,
+        generators: Sequence[torch.Generator],
     ) -> Tensor:
         """Loss of every sample.
 
@@ -33,17 +38,17 @@ class Objective(nn.Module, ABC):
             scheduler: Noise schedule; `scheduler.add_noise` diffuses.
             latents: Clean latents (B, C, F/4, M/4).
             cond: Conditions (B, D).
-            noise: Noise of the latents' shape.
-            timesteps: (B,) int64 in [0, num_train_timesteps).
+            generators: One a sample, on the CPU; all randomness comes from them.
 
         Returns:
             Losses (B,).
         """
 
-    def draw_noise(self, generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
-        """Noise (B, *shape), standard normal."""
-        return noise.normal(generators, shape)
+    def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:
+        """Called once before training, while the adapter still leaves the base as it is.
 
-    def draw_timesteps(self, generators: Sequence[torch.Generator], num_train_timesteps: int) -> Tensor:
-        """Training timesteps (B,) int64, uniform."""
-        return (noise.uniform(generators) * num_train_timesteps).long()
+        Args:
+            backbone: The model, on its device.
+            num_samples: Length of every training clip in samples.
+            folder: Where results that cost time may be kept for other runs, filed under what they depend on.
+        """
