@@ -101,7 +101,7 @@ class Backbone(nn.Module):
         Raises:
             InputError: If the folder or a part is missing, or weights and configuration disagree.
         """
-        folder = _find(name)
+        folder = find_model(name)
         for part in ("tokenizer", "scheduler", *(["feature_extractor"] if (folder / "audio_encoder").is_dir() else [])):
             _check_part(folder / part)
         parts: dict[str, Any] = {
@@ -272,7 +272,7 @@ class Backbone(nn.Module):
         return self.vocoder(log_mel)[:, :end].float()
 
 
-def _find(name: str | Path) -> Path:
+def find_model(name: str | Path) -> Path:
     """Folder of a model given by path, by a path inside this repository, or by the id of a hub model fetched earlier."""
     for folder in (Path(name), REPOSITORY / name):
         if (folder / "unet").is_dir():

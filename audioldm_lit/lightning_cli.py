@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.base_loss import BaseLoss
+from audioldm_lit.callbacks.best_check import BestCheck
+from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.data.base import AudioDataModule
@@ -32,6 +34,8 @@ CHECKPOINT_DEFAULTS = {
     "checkpoint.monitor": "val/loss",
     "checkpoint.filename": "best-{step:06d}",
     "checkpoint.save_last": True,
+    "early_stopping.monitor": "val/loss",
+    "early_stopping.patience": 5,  # checks without a lower held-out loss
 }
 
 EXPECTED = (  # warnings about what is done here on purpose
@@ -60,8 +64,10 @@ class AudioLDMCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Callbacks that every run has, configurable under their own keys."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheck, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(Audition, "audition")
+        parser.add_lightning_class_args(Dials, "dials")
         parser.add_lightning_class_args(Result, "result")
         trainer = {**TRAINER_DEFAULTS, "precision": fast_precision()}
         parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in trainer.items()}})

@@ -25,6 +25,7 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         "--model.protocol": "null",
         "--result.scores": "false",
         "--audition.count": 1,
+        "--dials.count": 0,
         "--data.init_args.duration": SHORT,
     }
     overrides |= {

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from audioldm_lit.adapters.file import save_adapter
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
+from audioldm_lit.callbacks.best_check import BestCheck
+from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.scores import report, score_systems
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
@@ -42,6 +45,8 @@ class Result(Callback):
         """Export and report, on the first process, then score, on all."""
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective call: every process makes it
+        if not best and isinstance(trainer.checkpoint_callback, BestCheck) and not trainer.fast_dev_run:
+            raise _none_good_enough(trainer.checkpoint_callback, folder)
         if not best:
             return
         checkpoint = torch.load(best, weights_only=True, map_location="cpu")
@@ -81,11 +86,21 @@ class Result(Callback):
         }
         encoded = {split: pl_module.data.datasets[split] for split in ("train", "val")}
         clips = {split: {"sha256": one.fingerprint(), "clips": one.contents()} for split, one in encoded.items()}
+        readings = next(one for one in trainer.callbacks if isinstance(one, Dials)).readings
+        if readings:
+            result["dials"] = {"base": asdict(readings[0]), "best": asdict(readings[best_step])}
         result["training_clips_sha256"] = clips["train"]["sha256"]
         result["coverage"] = {split: str(one) for split, one in pl_module.data.coverage.items()}
         (folder / "clips.json").write_text(json.dumps(clips, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         show(result, Console())
+
+
+def _none_good_enough(policy: BestCheck, folder: Path) -> InputError:
+    return InputError(
+        f"no check stayed within checkpoint.max_copied={policy.max_copied:g} and checkpoint.max_forgot={policy.max_forgot:g}; "
+        f"train fewer steps or at a lower rate, or allow more. {folder / 'metrics.csv'} has the dials of every check."
+    )
 
 
 def show(result: dict[str, Any], console: Console) -> None:
@@ -101,6 +116,13 @@ def show(result: dict[str, Any], console: Console) -> None:
         table.add_row(
             "held-out loss", f"{before:.4f} before, {after:.4f} after ({change}); {result['held_out_clips']} clips, same noise"
         )
+    if "dials" in result:
+        base, now = result["dials"]["base"], result["dials"]["best"]
+        table.add_row(
+            "learned", f"KAD of few clips to the held-out recordings {base['learned']:.1f} before, {now['learned']:.1f} after"
+        )
+        table.add_row("copied", f"{now['copied']:.0%} of them are near-copies of training clips")
+        table.add_row("forgot", f"CLAP score of general prompts {base['general']:.3f} before, {now['general']:.3f} after")
     for split, coverage in result["coverage"].items():
         if not coverage.endswith(" 100.0 %"):  # rounded down, so that it means all
             table.add_row(f"{split} audio", coverage)

@@ -1,0 +1,34 @@
+"""Which check is the best one: a declared policy over the held-out loss and the dials."""
+
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from audioldm_lit.errors import InputError
+
+
+class BestCheck(ModelCheckpoint):
+    """Keeps the check with the lowest held-out loss among those that neither copy nor forget too much.
+
+    Args:
+        max_copied: Largest share of near-copies, in [0, 1], that a check may have; the dials read it.
+        max_forgot: Furthest that the CLAP score of general prompts may have fallen below the base's, in [0, 2].
+        **kwargs: See `lightning.pytorch.callbacks.ModelCheckpoint`.
+    """
+
+    def __init__(self, max_copied: float = 0.25, max_forgot: float = 0.1, **kwargs: Any) -> None:
+        if not 0 <= max_copied <= 1:
+            raise InputError(f"checkpoint.max_copied is {max_copied}; give a share from 0 to 1.")
+        if not 0 <= max_forgot <= 2:
+            raise InputError(f"checkpoint.max_forgot is {max_forgot}; give a difference of CLAP scores from 0 to 2.")
+        super().__init__(**kwargs)
+        self.max_copied = max_copied
+        self.max_forgot = max_forgot
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether a check is among the best; none is that breaks a bound, and without dials there are no bounds."""
+        values = trainer.callback_metrics
+        within = values.get("val/copied", 0) <= self.max_copied and values.get("val/forgot", 0) <= self.max_forgot
+        return bool(within) and super().check_monitor_top_k(trainer, current)

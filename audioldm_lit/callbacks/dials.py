@@ -1,0 +1,130 @@
+"""Three dials at every check: what the model has learned, what it copies, what it has forgotten."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from audioldm_lit import noise
+from audioldm_lit.backbone import find_model
+from audioldm_lit.data.clips import ClipDataset
+from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.base import ClipMetric
+from audioldm_lit.metrics.copies import Memorisation
+from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+from audioldm_lit.metrics.extractors.clap import CLAP
+from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
+from audioldm_lit.metrics.kernel import KAD
+from audioldm_lit.metrics.text import CLAPScore
+from audioldm_lit.module import LitAudioLDM
+
+GENERAL = Path(__file__).resolve().parents[2] / "configs" / "prompts" / "general.txt"
+RECORDINGS = 500  # of a split that are compared with: the dials are for few shots
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The dials at one check.
+
+    Attributes:
+        learned: KAD of clips generated for held-out captions from the held-out recordings; falls towards 0.
+        copied: Share of them that are near-copies of a training clip, in [0, 1].
+        general: CLAP score of clips generated for general prompts, in [-1, 1].
+        forgot: How far that score has fallen below the base's with the same noise; 0 or less where nothing is lost.
+    """
+
+    learned: float
+    copied: float
+    general: float
+    forgot: float
+
+
+class Dials(Callback):
+    """Reads the dials at every check, first of the base, always with the same prompts and noise; logged as `val/learned` and so on.
+
+    The values are of few clips: read their course, not their digits. `result.scores` and `test` give values with intervals.
+
+    Args:
+        count: Clips generated for held-out captions, and as many for general prompts; 0 turns the dials off.
+        prompts: File of general prompts, one a line; by default those of `configs/prompts/general.txt`.
+        extractor: The ear of `learned` and `forgot`, a CLAP; by default the model's own. A model folder without an audio tower has
+            no ear, and the dials are off.
+    """
+
+    def __init__(self, count: int = 8, prompts: Path = GENERAL, extractor: Extractor | None = None) -> None:
+        if count < 0 or count in (1, 2):
+            raise InputError(f"dials.count is {count}; give at least 3 clips, or 0 to turn the dials off.")
+        if not prompts.is_file():
+            raise InputError(f"dials.prompts is {prompts}, which is no file; give one with a prompt a line.")
+        self.count = count
+        self.prompts = prompts
+        self.extractor = extractor
+        self.readings: dict[int, Reading] = {}  # by step; 0 is the base
+        self.active = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Choose the prompts and read the recordings, every process its share."""
+        self.active = self.count > 0 and not trainer.fast_dev_run
+        if self.active and self.extractor is None and pl_module.backbone.audio_encoder is None:
+            rank_zero_info("the dials are off: this model's folder has no CLAP audio tower; name a CLAP as dials.extractor")
+            self.active = False
+        if not self.active:
+            return
+        self.ear, self.fingerprint = self.extractor or CLAP(str(find_model(pl_module.backbone_name))), Fingerprint()
+        held_out, train = (pl_module.data.waveforms(split) for split in ("val", "train"))
+        self.recordings = {"target": self._read(pl_module, held_out), "train": self._read(pl_module, train)}
+        captions = {clip.id: clip.caption for clip in held_out.clips}
+        chosen = sorted(captions, key=lambda one: noise.number("dials", one))[: self.count]
+        self.domain = {one: captions[one] for one in chosen}
+        lines = self.prompts.read_text(encoding="utf-8-sig").splitlines()
+        self.general = {line.strip(): line.strip() for line in lines if line.strip()}
+        self.general = dict(list(self.general.items())[: self.count])
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Generate, every process its share, and log; the averaged weights are in place at this hook."""
+        if not self.active:
+            return
+        domain, general = (self._generate(trainer, pl_module, prompts) for prompts in (self.domain, self.general))
+        score = _value(CLAPScore(self.ear), preds=general)
+        reading = Reading(
+            learned=_value(KAD(self.ear), preds=domain, target=self.recordings["target"]),
+            copied=_value(Memorisation(self.fingerprint), preds=domain, **self.recordings),
+            general=score,
+            forgot=self.readings[0].general - score if self.readings else 0.0,
+        )
+        self.readings[trainer.global_step] = reading
+        pl_module.log_dict({f"val/{name}": value for name, value in asdict(reading).items()}, sync_dist=False)
+
+    def _read(self, module: LitAudioLDM, clips: ClipDataset) -> AudioBatch:
+        """This process's share of recordings as one batch, whose features live as long as it does."""
+        share = range(module.trainer.global_rank, min(len(clips), RECORDINGS), module.trainer.world_size)
+        waveform = torch.stack([clips.waveform(index) for index in share]) if share else torch.empty(0, clips.num_samples)
+        captions = [clips.caption(index) for index in share]
+        return AudioBatch([clips.id(index) for index in share], waveform.to(module.device), clips.sample_rate, captions)
+
+    def _generate(self, trainer: Trainer, module: LitAudioLDM, prompts: Mapping[str, str]) -> AudioBatch:
+        """This process's share of clips for prompts by id."""
+        ids = list(prompts)[trainer.global_rank :: trainer.world_size]
+        captions = [prompts[one] for one in ids]
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            cond = module.backbone.encode_text(captions) if ids else torch.empty(0)
+            waveform = module.generate(cond, [(module.seed, one, 0) for one in ids]) if ids else torch.empty(0, 1)
+        return AudioBatch(ids, waveform, module.backbone.sample_rate, captions)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was read so far; a resumed run compares with the same base."""
+        return {"readings": {step: asdict(reading) for step, reading in self.readings.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.readings = {step: Reading(**reading) for step, reading in state_dict["readings"].items()}
+
+
+def _value(metric: ClipMetric, **sides: AudioBatch) -> float:
+    """A metric of the clips of all processes."""
+    metric.update(**{side: batch for side, batch in sides.items() if len(batch.ids) and side in metric.sides})
+    return metric.compute().item()

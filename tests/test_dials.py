@@ -1,0 +1,113 @@
+"""The three dials, and the policy that chooses the best check by them."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from audioldm_lit.callbacks.best_check import BestCheck
+from audioldm_lit.cli import main
+from audioldm_lit.metrics.copies import Memorisation
+from audioldm_lit.metrics.extractors.base import AudioBatch
+from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
+
+import layouts
+from runs import arguments, run_folder
+
+NAMES = ("learned", "copied", "general", "forgot")
+
+
+@pytest.fixture
+def fit(workdir, tiny_folder):
+    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+
+    def run(*options: object, steps: int = 2) -> tuple[list[dict[str, float]], dict]:
+        main(["fit", *arguments(tiny_folder, data, steps), "--dials.count", "4", *map(str, options)])
+        with (run_folder(workdir) / "metrics.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+        readings = [{name: float(row[f"val/{name}"]) for name in NAMES} for row in rows]
+        return readings, json.loads((run_folder(workdir) / "result.json").read_text())
+
+    return run
+
+
+def test_every_check_reads_the_dials_and_the_result_has_them_beside_the_base_s(fit):
+    readings, result = fit()
+    assert len(readings) == 2
+    assert all(0 <= one["copied"] <= 1 and -2 <= one["forgot"] <= 2 for one in readings)
+    assert set(result["dials"]) == {"base", "best"}
+    assert result["dials"]["base"]["forgot"] == 0
+    assert any(one == pytest.approx(result["dials"]["best"], abs=1e-5) for one in readings)
+    for one in readings:  # what is lost is lost of the base's own score
+        assert one["forgot"] == pytest.approx(result["dials"]["base"]["general"] - one["general"], abs=1e-6)
+
+
+def test_a_model_that_does_not_move_reads_as_the_base(fit):
+    readings, result = fit("--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "0.0")
+    assert all(one == pytest.approx(result["dials"]["base"], abs=1e-6) for one in readings)
+
+
+def test_the_dials_do_not_change_the_training(fit, workdir):
+    def trained() -> dict[str, torch.Tensor]:
+        return torch.load(run_folder(workdir) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+    fit()
+    read = trained()
+    fit("--dials.count", "3")
+    assert all(torch.equal(weight, trained()[name]) for name, weight in read.items())
+
+
+@pytest.mark.slow
+def test_a_resumed_run_compares_with_the_same_base(fit, workdir):
+    whole, _ = fit(steps=3)
+    fit(steps=2)
+    half = run_folder(workdir) / "checkpoints" / "last.ckpt"
+    resumed, _ = fit("--ckpt_path", half, steps=3)
+    assert resumed[-1] == pytest.approx(whole[-1], abs=1e-6)
+
+
+def test_a_training_clip_given_back_is_a_copy():
+    clips = torch.randn(12, 16000, generator=torch.Generator().manual_seed(0))
+    train = AudioBatch([f"t{i}" for i in range(4)], clips[:4], 16000)
+    target = AudioBatch([f"v{i}" for i in range(4)], clips[4:8], 16000)
+    preds = AudioBatch(["a", "b"], torch.stack([0.3 * clips[1], clips[9]]), 16000)
+    metric = Memorisation(Fingerprint())
+    metric.update(preds=preds, target=target, train=train)
+    assert metric.compute() == 0.5
+
+
+@pytest.mark.parametrize(
+    ("copied", "forgot", "chosen"), [(0.0, 0.0, True), (0.3, 0.0, False), (0.0, 0.2, False), (0.25, 0.1, True)]
+)
+def test_a_check_that_copies_or_forgets_too_much_is_not_the_best(copied, forgot, chosen):
+    policy = BestCheck(max_copied=0.25, max_forgot=0.1, monitor="val/loss")
+    values = {"val/loss": torch.tensor(1.0), "val/copied": torch.tensor(copied), "val/forgot": torch.tensor(forgot)}
+    assert policy.check_monitor_top_k(SimpleNamespace(callback_metrics=values), values["val/loss"]) == chosen
+    assert policy.check_monitor_top_k(SimpleNamespace(callback_metrics={}), values["val/loss"])
+
+
+def test_no_check_within_the_bounds_is_said(workdir, tiny_folder, cli):
+    """At such a learning rate the model falls apart within two steps, so that it follows no prompt any more."""
+    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+    options = [*arguments(tiny_folder, data), "--dials.count", "4", "--checkpoint.max_copied", "0", "--checkpoint.max_forgot", "0"]
+    status, _, err = cli("fit", *options, "--model.optimizer.init_args.lr", "10", "--trainer.val_check_interval", "2")
+    assert status == 2
+    assert "checkpoint.max_" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--dials.count", "2", "dials.count is 2"),
+        ("--dials.prompts", "nowhere.txt", "nowhere.txt"),
+        ("--checkpoint.max_copied", "2", "max_copied is 2"),
+        ("--checkpoint.max_forgot", "-1", "max_forgot is -1"),
+    ],
+)
+def test_wrong_settings_are_named(workdir, tiny_folder, cli, option, value, named):
+    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+    status, _, err = cli("fit", *arguments(tiny_folder, data), option, value)
+    assert status == 2
+    assert named in err.splitlines()[-1]
