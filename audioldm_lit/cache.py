@@ -33,7 +33,7 @@ class EncodedDataset(Dataset):
         clips: The clips; read again only where `waveforms`.
         keys: Key of each item's row in `latents`.
         latents: Rows with `mean`, `std` and, where wanted, `audio_embeds`.
-        prompt_embeds: Text embedding (D,) of each caption.
+        prompt_embeds: Text embedding (D,) of each text that captions are said in.
         waveforms: Whether items also carry the recording, for metrics that compare with it.
     """
 
@@ -50,6 +50,11 @@ class EncodedDataset(Dataset):
         """Number of items."""
         return len(self.clips)
 
+    @property
+    def choices(self) -> int:
+        """How many ways there are to choose an item's text, see `ClipDataset`."""
+        return self.clips.choices
+
     def contents(self) -> dict[str, dict[str, str]]:
         """Caption and hash of the audio of each clip, by its id; variants are left out."""
         clips = zip(self.clips.clips, self.keys, strict=False)  # variants follow the clips
@@ -61,7 +66,7 @@ class EncodedDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item with `id`, `caption`, `prompt_embeds` (D,), `mean` and `std` (C, F/4, M/4), and `audio_embeds` (D,) where cached."""
-        caption = self.clips.caption(index)
+        caption, index = self.clips.text(index), index % len(self)
         encoded = {name: value.float() for name, value in self.latents[self.keys[index]].items()}
         item = {"id": self.clips.id(index), "caption": caption, "prompt_embeds": self.prompt_embeds[caption], **encoded}
         return {**item, "waveform": self.clips.waveform(index)} if self.waveforms else item
@@ -92,7 +97,7 @@ class Cache:
 
         Args:
             clips: The data set.
-            rank: This process sees to every `num_ranks`-th item and caption; the caller waits for the others.
+            rank: This process sees to every `num_ranks`-th item and text; the caller waits for the others.
             num_ranks: Number of processes that encode.
 
         Raises:
@@ -109,16 +114,14 @@ class Cache:
             if key not in self.latents  # another run may have encoded it meanwhile
         )
         _write(self.latents, rows, len(missing), "clips", quiet=rank > 0)
-        captions = sorted({clips.caption(index) for index in range(len(clips))})[rank::num_ranks]
-        unknown = [caption for caption in captions if _hash(caption) not in self.texts]
+        unknown = [text for text in _texts(clips)[rank::num_ranks] if _hash(text) not in self.texts]
         _write(self.texts, ((_hash(one), self._encode_text(one)) for one in unknown), len(unknown), "captions", quiet=rank > 0)
 
     def read(self, clips: ClipDataset, waveforms: bool = False) -> EncodedDataset:
         """The encoded data set, once all processes have filled the cache; `waveforms` adds the recordings to its items."""
         self.latents.refresh()
         self.texts.refresh()
-        captions = {clips.caption(index) for index in range(len(clips))}
-        embeds = {caption: self.texts[_hash(caption)]["prompt_embeds"] for caption in captions}
+        embeds = {text: self.texts[_hash(text)]["prompt_embeds"] for text in _texts(clips)}
         return EncodedDataset(clips, self.keys(clips), self.latents, embeds, waveforms)
 
     def keys(self, clips: ClipDataset) -> list[str]:
@@ -137,6 +140,11 @@ class Cache:
 
     def _encode_text(self, caption: str) -> dict[str, Tensor]:
         return _finite({"prompt_embeds": self.backbone.encode_text([caption])[0]}, f"caption '{caption}'")
+
+
+def _texts(clips: ClipDataset) -> list[str]:
+    """Each text of a data set once."""
+    return sorted({text for item in range(len(clips)) for text in clips.texts(item)})
 
 
 def _hash(content: str) -> str:

@@ -1,7 +1,7 @@
 """What the UNet is conditioned on: the caption, the sound itself, or nothing.
 
 CLAP puts text and audio into one space and AudioLDM takes one vector, so an audio embedding can stand in for a caption (Liu et
-al. 2023, section 3.1).
+al. 2023, arXiv 2301.12503, section 3.1).
 """
 
 from collections.abc import Sequence
@@ -16,11 +16,15 @@ from audioldm_lit.errors import InputError
 class Conditioning:
     """Choose each training sample's condition.
 
+    Held-out loss is taken on captions whatever trained, so that all settings answer the same question; only clips of a data set
+    without captions are asked about with their own audio embeddings. Scores are of clips generated from captions: those are what a
+    user types, and the embedding of the very clip that a score compares with would give the answer away.
+
     Args:
         audio_probability: Probability in [0, 1] that a sample is conditioned on its own CLAP audio embedding instead of its
-            caption's text embedding. 0 trains on captions alone. Held-out loss is always taken on captions.
+            caption's text embedding. 0 trains on captions alone, 1 on sound alone, which needs no captions.
         dropout: Probability in [0, 1] that a training sample is conditioned on the empty prompt, which classifier-free guidance
-            needs. Never applied outside training.
+            needs (Ho and Salimans 2022, arXiv 2207.12598). Never applied outside training.
     """
 
     def __init__(self, audio_probability: float = 0.0, dropout: float = 0.1) -> None:
@@ -34,6 +38,11 @@ class Conditioning:
     def needs_audio(self) -> bool:
         """Whether CLAP audio embeddings are ever used."""
         return self.audio_probability > 0
+
+    @property
+    def needs_captions(self) -> bool:
+        """Whether captions are ever used."""
+        return self.audio_probability < 1
 
     def draw(self, text: Tensor, audio: Tensor | None, unconditional: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Draw the condition of every sample.
@@ -49,5 +58,5 @@ class Conditioning:
         """
         from_audio = noise.uniform(generators) < self.audio_probability
         dropped = noise.uniform(generators) < self.dropout
-        cond = text if audio is None else torch.where(from_audio[:, None].to(text.device), audio, text)
+        cond = torch.where(from_audio[:, None].to(text.device), audio, text) if self.needs_audio else text
         return torch.where(dropped[:, None].to(text.device), unconditional, cond)

@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -119,13 +120,15 @@ class LitAudioLDM(LightningModule):
         """Encode the data (or find it encoded), then store the frozen weights in the precision they are used in."""
         data = self.data
         self._check_geometry(data)
+        self._check_captions(data, stage)
         if stage == "fit":
             data.num_training_batches()  # refuses a run without steps before any clip is encoded
         self.backbone.to(self.trainer.strategy.root_device)
         self._encode(data, waveforms=stage == "test" and self.protocol is not None)
         if stage == "fit":
             clips = {split: one.fingerprint() for split, one in data.datasets.items()}
-            self.trained_on = {**clips, "augmentation": data.augmentation and data.augmentation.fingerprint, "seed": data.seed}
+            varied = {"augmentation": data.augmentation, "phrasing": data.phrasing}
+            self.trained_on = {**clips, **{name: one and one.fingerprint for name, one in varied.items()}, "seed": data.seed}
             self._prepare_objective()
         if str(self.trainer.precision) == "bf16-mixed":
             for weight in self.backbone.unet.parameters():
@@ -174,6 +177,24 @@ class LitAudioLDM(LightningModule):
         if whole != data.num_samples:
             raise InputError(
                 f"data.init_args.duration is {data.duration} s; this model needs whole latents, take {whole / rate:g} s."
+            )
+
+    def _check_captions(self, data: AudioDataModule, stage: str) -> None:
+        """Refuse what needs captions where the data set has none; say what they are for where training does without."""
+        if not data.captioned and self.conditioning.needs_captions:
+            raise InputError(
+                "data.init_args.caption is null, but model.conditioning trains on captions; give captions, or condition on sound "
+                "alone with configs/conditioning/audio.yaml."
+            )
+        if not data.captioned and (stage == "predict" or (stage == "test" and self.protocol is not None)):
+            raise InputError(
+                "data.init_args.caption is null, so there are no prompts to generate from; the clips' own sound would give them "
+                "away. Give captions, or leave model.protocol out and `test` takes the loss alone."
+            )
+        if data.captioned and not self.conditioning.needs_captions and stage == "fit":
+            rank_zero_info(
+                "trained on sound alone, validated on captions; where these say nothing, as names of files may, "
+                "set data.init_args.caption to null"
             )
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -256,9 +277,8 @@ class LitAudioLDM(LightningModule):
 
     def _held_out(self, batch: Mapping[str, Any]) -> Tensor:
         """Losses (B, K) of the batch's clips on their own fixed noise."""
-        return held_out_losses(
-            self.backbone, self.noise_scheduler, batch["mean"], self.prompt_embeds(batch), batch["id"], self.val_timesteps
-        )
+        cond = self.prompt_embeds(batch) if self.data.captioned else batch["audio_embeds"]
+        return held_out_losses(self.backbone, self.noise_scheduler, batch["mean"], cond, batch["id"], self.val_timesteps)
 
     def prompt_embeds(self, batch: Mapping[str, Any]) -> Tensor:
         """Text embeddings (B, D) of the batch's captions, as the adapter reads them."""

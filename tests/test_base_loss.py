@@ -37,7 +37,7 @@ def fit(workdir, tiny_folder):
 def test_a_second_run_takes_the_loss_of_the_first(fit, caplog):
     measured, (file,) = fit()
     assert fmean(json.loads(file.read_text())["losses"]) == measured
-    file.write_text(json.dumps({"losses": [123.0, 123.0]}))  # a value that no measurement gives
+    file.write_text(json.dumps({"losses": [123.0] * 4}))  # a value that no measurement gives
     assert fit("--trainer.max_steps", 2) == (123.0, {file})
     assert "the base's held-out loss is 123.0000, as measured before" in caplog.text
 
@@ -58,7 +58,7 @@ def test_a_second_run_takes_the_loss_of_the_first(fit, caplog):
 )  # fmt: skip
 def test_whatever_the_loss_depends_on_is_measured_anew(fit, options, changes):
     _, (file,) = fit()
-    file.write_text(json.dumps({"losses": [123.0, 123.0]}))
+    file.write_text(json.dumps({"losses": [123.0] * 4}))
     before, files = fit(*options, **changes)
     assert before != 123.0
     assert len(files) == 2
@@ -66,7 +66,7 @@ def test_whatever_the_loss_depends_on_is_measured_anew(fit, options, changes):
 
 def test_changed_audio_is_measured_anew(fit, workdir):
     _, (file,) = fit()
-    file.write_text(json.dumps({"losses": [123.0, 123.0]}))
+    file.write_text(json.dumps({"losses": [123.0] * 4}))
     layouts.tone(next((workdir / "esc50" / "audio").glob("2-*")), 333)
     assert fit()[0] != 123.0
 

@@ -12,7 +12,9 @@ from runs import EMBEDDED, REPOSITORY, arguments, run_folder
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment")]
 DATA = [path for path in CONFIGS if path.parent.name == "data"]
-BLOCKS = [path for path in CONFIGS if path.parent.name in ("adapter", "augmentation", "objective", "protocol")]
+FOLDERS = ("adapter", "augmentation", "conditioning", "objective", "phrasing", "protocol")
+BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
+NEEDED = {"textual_inversion.yaml": ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"]}
 FETCHED = {"audioldm-2023.yaml": "Cnn14_16k_mAP=0.438.pth", "retention.yaml": "laion/clap-htsat-unfused"}  # published weights
 
 
@@ -59,9 +61,9 @@ def test_a_data_set_takes_the_place_of_an_experiment_s(config, workdir, cli):
 @pytest.mark.parametrize("config", BLOCKS, ids=name)
 def test_block_fits_into_an_experiment(config, workdir, tiny_folder, cli, aisfx_at_hand):
     options = arguments(tiny_folder, {**layouts.esc50(workdir / "data"), "shots": 2})
-    key = f"model.{config.parent.name}" if config.parent.name != "augmentation" else "data.init_args.augmentation"
+    key = f"{'data.init_args' if config.parent.name in ('augmentation', 'phrasing') else 'model'}.{config.parent.name}"
     key = "model.time_mask" if config.stem == "time_mask" else key
-    options += [f"--{key}", str(config), "--trainer.fast_dev_run", "true"]
+    options += [f"--{key}", config, "--trainer.fast_dev_run", "true", *NEEDED.get(config.name, [])]
     status, _, err = cli("fit", *options)
     if config.name in FETCHED:
         assert status == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
+from torch import Tensor
 
 from audioldm_lit.audio import write
 from audioldm_lit.manifest import file_stem
@@ -18,8 +19,9 @@ class Audition(Callback):
     auditions trains exactly like one without.
 
     Args:
-        prompts: What to listen to; by default up to `count` different captions of the held-out clips.
-        count: How many captions to take where no prompts are given; 0 turns auditions off.
+        prompts: What to listen to; by default up to `count` different captions of the held-out clips. Where the data set has no
+            captions, the audio embeddings of held-out clips are the prompts, named by the clips' ids.
+        count: How many captions or clips to take where no prompts are given; 0 turns auditions off.
     """
 
     def __init__(self, prompts: Sequence[str] | None = None, count: int = 4) -> None:
@@ -28,10 +30,13 @@ class Audition(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Generate, on the first process; the averaged weights are in place at this hook."""
-        prompts = self.prompts if self.prompts is not None else self._captions(pl_module)
+        prompts = self.prompts if self.prompts is not None else self._held_out(pl_module)
         if trainer.state.fn != "fit" or not trainer.is_global_zero or not prompts or trainer.fast_dev_run:
             return
-        cond = pl_module.backbone.encode_text(prompts)
+        if self.prompts is None and not pl_module.data.captioned:
+            cond = self._sounds(pl_module, len(prompts))
+        else:
+            cond = pl_module.backbone.encode_text(prompts)
         keys = [(pl_module.seed, prompt, 0) for prompt in prompts]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             waveforms = pl_module.generate(cond, keys)
@@ -44,9 +49,16 @@ class Audition(Callback):
         """Where the files go."""
         return rank_zero_folder(trainer) / "audition"
 
-    def _captions(self, module: LitAudioLDM) -> list[str]:
-        captions = dict.fromkeys(clip.caption for clip in module.data.datasets["val"].clips.clips)
-        return list(captions)[: self.count]
+    def _held_out(self, module: LitAudioLDM) -> list[str]:
+        """Captions of held-out clips, or their ids where there are none."""
+        clips = module.data.datasets["val"].clips.clips
+        names = dict.fromkeys(clip.caption if module.data.captioned else clip.id for clip in clips)
+        return list(names)[: self.count]
+
+    def _sounds(self, module: LitAudioLDM, count: int) -> Tensor:
+        """Audio embeddings (B, D) of the first held-out clips."""
+        clips = module.data.datasets["val"]
+        return torch.stack([clips[index]["audio_embeds"] for index in range(count)]).to(module.device)
 
 
 def rank_zero_folder(trainer: Trainer) -> Path:

@@ -72,6 +72,9 @@ class Dials(Callback):
         if self.active and self.extractor is None and pl_module.backbone.audio_encoder is None:
             rank_zero_info("the dials are off: this model's folder has no CLAP audio tower; name a CLAP as dials.extractor")
             self.active = False
+        if self.active and not pl_module.data.captioned:
+            rank_zero_info("the dials are off: they read what captions sound like, and data.init_args.caption is null")
+            self.active = False
         if not self.active:
             return
         self.ear, self.fingerprint = self.extractor or CLAP(str(find_model(pl_module.backbone_name))), Fingerprint()

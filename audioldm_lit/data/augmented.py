@@ -19,7 +19,7 @@ class AugmentedDataset(ClipDataset):
     """
 
     def __init__(self, clips: ClipDataset, augmentation: Augmentation, seed: int) -> None:
-        super().__init__(clips.clips, clips.sample_rate, clips.num_samples, clips.padding)
+        super().__init__(clips.clips, clips.sample_rate, clips.num_samples, clips.padding, clips.phrasing)
         self.augmentation = augmentation
         self.seed = seed
         self.file_keys: dict[int, str] = {}  # a file is hashed once for all its variants

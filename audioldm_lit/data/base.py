@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lightning import LightningDataModule
@@ -19,6 +20,7 @@ from audioldm_lit.audio import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, Coverage, Split
+from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
@@ -38,8 +40,9 @@ class AudioDataModule(LightningDataModule, ABC):
         num_train_clips: Training clips in all, taken from the classes in turn; all where not given.
         min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; the rest is left out and said.
         augmentation: Variants of the training clips beside the originals, encoded once each; training takes one at a time.
-        seed: Seed of the few-shot choice, of the order of training clips and of their variants; which clips are held out does not
-            depend on it.
+        phrasing: Templates and paraphrases of captions; training takes one text at a time.
+        seed: Seed of the few-shot choice, of the order of training clips, of their variants and of their texts; which clips are
+            held out does not depend on it.
         batch_size: Clips per batch on all processes together.
         num_workers: Reader processes per loader; cached training needs none.
     """
@@ -54,6 +57,7 @@ class AudioDataModule(LightningDataModule, ABC):
         num_train_clips: int | None = None,
         min_coverage: float = 1.0,
         augmentation: Augmentation | None = None,
+        phrasing: Phrasing | None = None,
         seed: int = 0,
         batch_size: int = 8,
         num_workers: int = 0,
@@ -79,9 +83,12 @@ class AudioDataModule(LightningDataModule, ABC):
         self.num_train_clips = num_train_clips
         self.min_coverage = min_coverage
         self.augmentation = augmentation
+        self.phrasing = phrasing
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.captioned = True
+        """Whether clips have captions; those of a data set without can be conditioned on their sound alone."""
         self.datasets: dict[str, Dataset] = {}
         self.coverage: dict[Split, Coverage] = {}
 
@@ -114,7 +121,11 @@ class AudioDataModule(LightningDataModule, ABC):
         return self.dataset(self.present(split), split)
 
     def dataset(self, clips: Sequence[Clip], split: Split) -> ClipDataset:
-        """Clips of a split, the few shots of `train`, as waveforms, sorted by id; without variants."""
+        """Clips of a split, the few shots of `train`, as waveforms, sorted by id; without variants, the captions in one wording."""
+        if self.phrasing:
+            if not self.captioned:
+                raise InputError("data.init_args.phrasing needs captions, but data.init_args.caption is null; leave one out.")
+            clips = [replace(clip, caption=self.phrasing.caption(clip.caption)) for clip in clips]
         # Batches must not depend on the order in which a file system lists files, nor a mixture's partner.
         clips = sorted(clips, key=lambda clip: clip.id)
         if split == "train":
@@ -122,8 +133,22 @@ class AudioDataModule(LightningDataModule, ABC):
         return ClipDataset(clips, self.sample_rate, self.num_samples, self.padding)
 
     def training_set(self, clips: ClipDataset) -> ClipDataset:
-        """Training clips with the variants that `augmentation` makes of them."""
+        """Training clips with the variants that `augmentation` makes of them and the texts that `phrasing` gives."""
+        self._check_paraphrases()
+        clips = ClipDataset(clips.clips, clips.sample_rate, clips.num_samples, clips.padding, self.phrasing)
         return AugmentedDataset(clips, self.augmentation, self.seed) if self.augmentation else clips
+
+    def _check_paraphrases(self) -> None:
+        """Refuse paraphrases of what is no caption, misspelt ones for example: they would never be drawn."""
+        unknown = set(self.phrasing.paraphrases) if self.phrasing else set()
+        for split in ("train", "val", "test"):
+            if unknown:  # a list is not read again without need
+                unknown -= {clip.caption for clip in self.clips(split)}
+        if unknown:
+            raise InputError(
+                f"data.init_args.phrasing.init_args.paraphrases: '{min(unknown)}' is no clip's caption, as {len(unknown)} of the "
+                f"{len(self.phrasing.paraphrases)} listed; correct or remove them."
+            )
 
     def present(self, split: Split) -> list[Clip]:
         """The clips of a split whose audio is there; `coverage` then says how many these are of how many.
@@ -134,7 +159,7 @@ class AudioDataModule(LightningDataModule, ABC):
         listed = self.clips(split)
         if not listed:
             raise self.empty(split)
-        _check(listed, split)
+        _check(listed, split, self.captioned)
         clips = self.covered(split, listed)
         if not clips or (len(clips) < len(listed) and self.min_coverage == 1):
             there = {clip.id for clip in clips}
@@ -176,7 +201,8 @@ class AudioDataModule(LightningDataModule, ABC):
         variants = 1 + self.augmentation.variants if self.augmentation else 1
         clips, first = len(self.datasets["train"]) // variants, trainer.global_step * trainer.accumulate_grad_batches
         ranks = trainer.global_rank, trainer.world_size
-        stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *ranks, self.seed, variants)
+        draws = self.seed, variants, self.datasets["train"].choices
+        stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *ranks, *draws)
         return self._loader("train", stream)
 
     def val_dataloader(self) -> DataLoader:
@@ -218,12 +244,12 @@ def caption_from(template: str, label: str) -> str:
         raise InputError(f"data.init_args.caption is '{template}'; its only field may be {{label}}.") from error
 
 
-def _check(clips: Sequence[Clip], split: Split) -> None:
-    """Refuse repeated ids and empty captions."""
+def _check(clips: Sequence[Clip], split: Split, captioned: bool) -> None:
+    """Refuse repeated ids, and empty captions where there should be any."""
     seen: set[str] = set()
     for clip in clips:
         if clip.id in seen:
             raise InputError(f"{clip.where}: clip id '{clip.id}' comes twice in the {split} split; give every clip one entry.")
         seen.add(clip.id)
-        if not any(map(str.isalnum, clip.caption)):  # neither spaces nor marks that cannot be seen are words
+        if captioned and not any(map(str.isalnum, clip.caption)):  # neither spaces nor marks that cannot be seen are words
             raise InputError(f"{clip.where}: the caption of '{clip.id}' is empty; write one.")

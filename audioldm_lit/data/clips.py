@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from audioldm_lit.audio import Padding, fit, read
+from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.decoding import MAX_SAMPLES, check_length, check_openable, open_audio
 from audioldm_lit.errors import InputError
 
@@ -25,7 +27,7 @@ class Clip:
     Attributes:
         id: Unique in the data set; scores and seeds are tied to it.
         path: Audio file.
-        caption: Text the model is conditioned on.
+        caption: Text the model is conditioned on; empty where the data set has no captions.
         label: Class, for few-shot selection; one empty label where there are no classes.
         source: Recording session or upload; clips of one source never straddle two splits. Its own id where unknown.
         where: Where it is listed, for messages: "metadata.csv, line 3"; its path where no table lists it.
@@ -81,18 +83,25 @@ class Coverage:
 class ClipDataset(Dataset):
     """Clips as waveforms of one length.
 
+    Where captions have several texts, indices go on behind the last item: with n items and c choices, index k n + i is item i with
+    choice k of c.
+
     Args:
         clips: The clips, in order.
         sample_rate: Hz.
         num_samples: Length of every waveform.
         padding: What fills clips that are too short.
+        phrasing: What texts training draws from; the caption itself where not given.
     """
 
-    def __init__(self, clips: Sequence[Clip], sample_rate: int, num_samples: int, padding: Padding) -> None:
+    def __init__(
+        self, clips: Sequence[Clip], sample_rate: int, num_samples: int, padding: Padding, phrasing: Phrasing | None = None
+    ) -> None:
         self.clips = list(clips)
         self.sample_rate = sample_rate
         self.num_samples = num_samples
         self.padding = padding
+        self.phrasing = phrasing
 
     def __len__(self) -> int:
         """Number of items."""
@@ -100,7 +109,8 @@ class ClipDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Item with `id`, `caption` and `waveform` (T,)."""
-        return {"id": self.id(index), "caption": self.caption(index), "waveform": self.waveform(index)}
+        caption, item = self.text(index), index % len(self)
+        return {"id": self.id(item), "caption": caption, "waveform": self.waveform(item)}
 
     def id(self, index: int) -> str:
         """Id of an item's clip."""
@@ -113,6 +123,21 @@ class ClipDataset(Dataset):
     def caption(self, index: int) -> str:
         """Caption of an item, without reading its file."""
         return self.clips[index].caption
+
+    def texts(self, item: int) -> list[str]:
+        """All texts that an item may come with."""
+        return self.phrasing.texts(self.caption(item)) if self.phrasing else [self.caption(item)]
+
+    @cached_property
+    def choices(self) -> int:
+        """How many choices there are: so many that every text of every item has the same number of them."""
+        return math.lcm(*{len(self.texts(item)) for item in range(len(self))}) if self.phrasing else 1
+
+    def text(self, index: int) -> str:
+        """The text that an index chooses."""
+        choice, item = divmod(index, len(self))
+        texts = self.texts(item)
+        return texts[choice * len(texts) // self.choices]
 
     def waveform(self, index: int) -> Tensor:
         """Waveform (T,) of an item; an `InputError` says where a broken file is listed."""

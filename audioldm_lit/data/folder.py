@@ -36,13 +36,16 @@ class Folder(AudioDataModule):
         root: Folder of recordings.
         table: List of the clips, CSV or JSON lines, such as `prepare` writes; its files lie below `root`. By default
             `metadata.csv` or `metadata.jsonl` of the folder, where there is one.
-        caption: Template of captions made from a class name or file name; `{label}` is the name in words.
+        caption: Template of captions made from a class name or file name; `{label}` is the name in words. null for no captions,
+            whatever is written there: then sound alone conditions, see `configs/conditioning/audio.yaml`.
         **kwargs: See `AudioDataModule`.
     """
 
-    def __init__(self, root: Path, table: Path | None = None, caption: str = "{label}", **kwargs: Any) -> None:
+    def __init__(self, root: Path, table: Path | None = None, caption: str | None = "{label}", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
-        caption_from(caption, "")
+        self.captioned = caption is not None
+        if self.captioned:
+            caption_from(caption, "")
         self.table = table and Path(table).expanduser()
         self.caption = caption
 
@@ -76,10 +79,10 @@ class Folder(AudioDataModule):
         clips: list[Clip] = []
         splits: dict[str, Split] = {}
         split_of_source: dict[str, str] = {}
-        for where, row in read_table(table, self.root, "file", ("caption",)):
+        for where, row in read_table(table, self.root, "file", ("caption",) if self.captioned else ()):
             name = row.get("id") or row["file"]
             source = row.get("source") or row["file"]
-            caption = " ".join(row["caption"].split())  # a table's field may have several lines
+            caption = " ".join(row["caption"].split()) if self.captioned else ""  # a table's field may have several lines
             clip = Clip(name, self.root / row["file"], caption, row.get("label", ""), source, where)
             clips.append(clip)
             if len(clips) > 1 and ("split" in row) != bool(splits):  # JSON lines may differ in what they say
@@ -110,11 +113,14 @@ class Folder(AudioDataModule):
     def _from_file(self, path: Path) -> Clip:
         name = path.relative_to(self.root)
         label = name.parts[0] if len(name.parts) > 1 else ""
-        text = path.with_suffix(".txt")
-        caption = _read_caption(text) if os.path.isfile(text) else _title(path)
-        caption = caption or caption_from(self.caption, words(label or path.stem))
+        caption = self._caption(path, label) if self.captioned else ""
         # door.wav and door.flac are one recording, so the source leaves the suffix out.
         return Clip(name.as_posix(), path, caption, label, source=name.with_suffix("").as_posix())
+
+    def _caption(self, path: Path, label: str) -> str:
+        text = path.with_suffix(".txt")
+        caption = _read_caption(text) if os.path.isfile(text) else _title(path)
+        return caption or caption_from(self.caption, words(label or path.stem))
 
 
 def _title(path: Path) -> str:

@@ -23,6 +23,7 @@ class TrainingStream(DistributedSampler):
         num_replicas: Number of processes.
         seed: Seed of the order.
         variants: v, items a clip, clip c being items c, n + c, 2 n + c and so on; every time a clip comes, one is drawn.
+        choices: How many ways there are to choose a text, the k-th of item i being index k v n + i; drawn for itself alone.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class TrainingStream(DistributedSampler):
         num_replicas: int,
         seed: int,
         variants: int = 1,
+        choices: int = 1,
     ) -> None:
         super().__init__(range(num_clips), num_replicas=num_replicas, rank=rank, seed=seed)
         self.num_clips = num_clips
         self.variants = variants
+        self.choices = choices
         self.positions = range(first_batch * batch_size + rank, num_batches * batch_size, num_replicas)
         self.length = num_batches * batch_size // num_replicas
 
@@ -55,4 +58,6 @@ class TrainingStream(DistributedSampler):
                 current = turn
                 order = sorted(range(self.num_clips), key=lambda index: noise.number(self.seed, "order", turn, index))
             clip = order[place]
-            yield noise.number(self.seed, "variant", turn, clip) % self.variants * self.num_clips + clip
+            variant = noise.number(self.seed, "variant", turn, clip) % self.variants
+            choice = noise.number(self.seed, "text", turn, clip) % self.choices
+            yield (choice * self.variants + variant) * self.num_clips + clip

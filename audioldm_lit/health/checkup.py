@@ -77,7 +77,8 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
         findings += [one for item in items for one in clip_findings(item, data.sample_rate)]
         dropped = {name for one in findings for name in one.drop}
-        findings += collection_findings(items, replace(copies, pairs=tuple(pairs)), data.coverage, data.duration, dropped)
+        found = collection_findings(items, replace(copies, pairs=tuple(pairs)), data.coverage, data.duration, dropped)
+        findings += [one for one in found if data.captioned or not one.kind.startswith("caption: ")]
         findings += empty_splits(items, {name for one in findings for name in one.drop})
     findings.sort(key=lambda one: (ORDER.index(one.severity), one.kind))
     return Checkup(items, findings, dict(data.coverage), copies.threshold)
