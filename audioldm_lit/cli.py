@@ -24,6 +24,7 @@ COMMANDS = {
     "prepare": "find what is wrong with a data set before training; fill the cache",
     "generate": "prompts to WAV files, with the base model or an adapter",
     "evaluate": "scores of any system's clips against recordings, with intervals",
+    "convert": "an adapter to or from PEFT and diffusers, or folded into its model",
 }
 
 

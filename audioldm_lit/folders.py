@@ -1,6 +1,7 @@
 """Where the project keeps what it can make again, and how it writes files."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ def cache_folder() -> Path:
 def whole(path: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes `path` when the block ends.
 
-    The file appears whole or not at all, whichever processes write it, and its folder is made.
+    The file or folder appears whole or not at all, whichever processes write it, and its folder is made.
 
     Raises:
         InputError: If it cannot be written.
@@ -29,6 +30,8 @@ def whole(path: Path) -> Iterator[Path]:
             yield unfinished
             os.replace(unfinished, path)
         finally:
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished)
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error}); choose another folder or make room.") from error

@@ -132,7 +132,7 @@ class LitAudioLDM(LightningModule):
             self._prepare_objective()
         if str(self.trainer.precision) == "bf16-mixed":
             for weight in self.backbone.unet.parameters():
-                if not weight.requires_grad:
+                if not weight.requires_grad and weight.dim() > 1:  # a norm takes no bfloat16 scale beside a float32 shift
                     weight.data = weight.data.bfloat16()
 
     def _prepare_objective(self) -> None:

@@ -1,106 +1,200 @@
 """Conformance of every shipped adapter: each YAML under configs/adapter is a case, found by glob."""
 
 import importlib
+import inspect
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.file import load_adapter, load_weights, save_adapter
-from audioldm_lit.adapters.full import FullFineTune
+from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import PRESETS, resolve
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
 import tiny
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "adapter").glob("*.yaml"))
 BATCH = (torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([10, 700]))
+TARGET = torch.randn(BATCH[0].shape, generator=torch.Generator().manual_seed(3))
+CAPTIONS = ("<mine> rain", "a dog")  # textual inversion trains on its word; to others it is a word like any
+ORDINARY = ("rain", "dog")
 
 
-def make(config: Path) -> Adapter:
-    block = yaml.safe_load(config.read_text())
-    module, _, name = block["class_path"].rpartition(".")
-    return getattr(importlib.import_module(module), name)(**block.get("init_args", {}))
+def make(spec: dict) -> Adapter:
+    module, _, name = spec["class_path"].rpartition(".")
+    return getattr(importlib.import_module(module), name)(**spec.get("init_args", {}))
 
 
-def predict(backbone) -> torch.Tensor:
-    return backbone(*BATCH, backbone.encode_text(["rain", "dog"]))
+def predict(adapter: Adapter, backbone: Backbone, captions: Sequence[str] = CAPTIONS) -> Tensor:
+    """The prediction as `LitAudioLDM` makes it."""
+    return backbone(*BATCH, adapter.prompt_embeds(backbone, captions, backbone.encode_text(captions)))
 
 
-def disturb(backbone) -> None:
+def loss_of(adapter: Adapter, backbone: Backbone) -> Tensor:
+    return (predict(adapter, backbone).float() - TARGET).square().mean() + adapter.penalty(backbone)
+
+
+def train(adapter: Adapter, backbone: Backbone, steps: int) -> Iterator[float]:
+    """Yield the loss after every step, while its gradients are still there."""
+    optimizer = torch.optim.AdamW(trainable(backbone).values(), lr=3e-3)
+    for step in range(1, steps + 1):
+        loss = loss_of(adapter, backbone)
+        loss.backward()
+        optimizer.step()
+        adapter.after_step(backbone, step)
+        yield loss.item()
+        optimizer.zero_grad()
+
+
+def disturb(backbone: Backbone) -> None:
     generator = torch.Generator().manual_seed(2)
     for weight in trainable(backbone).values():
         weight.data += 0.02 * torch.randn(weight.shape, generator=generator)
 
 
+def inject(adapter: Adapter, mode: bool = False) -> Backbone:
+    """A fresh tiny model with the adapter in it, the same at every call."""
+    backbone = tiny.backbone().train(mode)
+    torch.manual_seed(0)
+    adapter.inject(backbone)
+    return backbone
+
+
 @pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
 def adapter(request) -> Adapter:
-    return make(request.param)
+    return make(yaml.safe_load(request.param.read_text()))
 
 
+# ---------------------------------------------------------------------- at the start
+
+
+@torch.no_grad()
 def test_output_at_start_is_the_base_output(adapter, backbone):
-    if "scratch" in type(adapter).__name__.lower():
+    if isinstance(adapter, Scratch):
         pytest.skip("starts from nothing by design")
-    base = predict(backbone)
+    base = predict(adapter, backbone, ORDINARY)
     adapter.inject(backbone)
-    assert torch.allclose(predict(backbone), base, atol=2e-6)
+    assert torch.allclose(predict(adapter, backbone, ORDINARY), base, atol=2e-6)
 
 
-def test_only_the_declared_weights_move_and_the_loss_falls(adapter, backbone):
-    adapter.inject(backbone)
-    weights = trainable(backbone)
-    frozen = {name: weight.clone() for name, weight in backbone.named_parameters() if name not in weights}
-    optimizer = torch.optim.AdamW(weights.values(), lr=3e-3)
-    target = torch.randn(BATCH[0].shape, generator=torch.Generator().manual_seed(3))
-    losses = []
-    for _ in range(5):
-        loss = (predict(backbone) - target).square().mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
+def test_injection_is_reproducible_and_leaves_modes_alone(adapter):
+    backbone, other = inject(adapter, mode=False), inject(make(adapter.spec()), mode=True)
+    assert trainable(backbone).keys() == trainable(other).keys()
+    assert all(torch.equal(weight, trainable(other)[name]) for name, weight in trainable(backbone).items())
+    assert not any(module.training for module in backbone.modules())
+    assert all(module.training for module in other.unet.modules())
+    assert not any(module.training for module in other.text_encoder.modules())
+
+
+def test_spec_tells_every_argument_and_fits_into_a_file(adapter):
+    spec = adapter.spec()
+    arguments = inspect.signature(type(adapter)).parameters
+    assert spec["init_args"].keys() == arguments.keys()
+    assert make(json.loads(json.dumps(spec))).spec() == spec
+
+
+# ---------------------------------------------------------------------- training
+
+
+def test_only_the_declared_weights_move_and_the_loss_falls(adapter):
+    backbone = inject(adapter)
+    frozen = {name: weight.clone() for name, weight in backbone.named_parameters() if not weight.requires_grad}
+    losses = list(train(adapter, backbone, steps=5))
     assert losses[-1] < losses[0]
     assert all(torch.equal(weight, frozen[name]) for name, weight in backbone.named_parameters() if name in frozen)
 
 
-def test_merge_preserves_output(adapter, backbone):
-    adapter.inject(backbone)
+def test_every_declared_weight_receives_a_gradient(adapter):
+    backbone = inject(adapter)
+    cold = set(trainable(backbone))
+    for _ in train(adapter, backbone, steps=3):
+        cold -= {name for name in cold if (grad := trainable(backbone)[name].grad) is not None and grad.any()}
+    assert not cold
+
+
+def test_gradient_checkpointing_changes_no_gradient(adapter):
+    plain, checkpointed = inject(adapter, mode=True), inject(other := make(adapter.spec()), mode=True)
+    checkpointed.unet.enable_gradient_checkpointing()
+    calls = []
+    checkpointed.unet.up_blocks[-1].resnets[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    for one, backbone in ((adapter, plain), (other, checkpointed)):
+        disturb(backbone)
+        torch.manual_seed(0)  # dropout
+        loss_of(one, backbone).backward()
+    assert len(calls) == 2  # forwards, and again for the gradients
+    for name, weight in trainable(plain).items():
+        assert torch.allclose(weight.grad, trainable(checkpointed)[name].grad, rtol=1e-4, atol=1e-7), name
+
+
+def test_trains_in_bfloat16_with_frozen_weights_stored_in_it(adapter):
+    backbone = inject(adapter, mode=True)
+    for weight in backbone.unet.parameters():  # as LitAudioLDM.setup does
+        if not weight.requires_grad and weight.dim() > 1:
+            weight.data = weight.data.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_of(adapter, backbone)
+    loss.backward()
+    assert loss.isfinite()
+    grads = [weight.grad for weight in trainable(backbone).values() if weight.grad is not None]
+    assert grads
+    assert all(grad.isfinite().all() and grad.dtype == torch.float32 for grad in grads)
+
+
+# ---------------------------------------------------------------------- merging and files
+
+
+@torch.no_grad()
+def test_merge_preserves_output(adapter):
+    backbone = inject(adapter)
     disturb(backbone)
-    before = predict(backbone)
+    before = predict(adapter, backbone)
     adapter.merge(backbone)
-    assert torch.allclose(predict(backbone), before, atol=1e-5 * before.abs().max().item())
+    assert torch.allclose(predict(adapter, backbone), before, atol=1e-5 * before.abs().max().item())
 
 
+@torch.no_grad()
 def test_file_restores_the_adapter_exactly(adapter, backbone, tmp_path):
     base = backbone.fingerprint("unet")
-    adapter.inject(backbone)
-    disturb(backbone)
-    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(backbone)), base, "epsilon")
-    fresh = tiny.backbone()
-    loaded, prediction_type = load_adapter(tmp_path / "a.safetensors", fresh)
+    adapted = inject(adapter)
+    disturb(adapted)
+    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(adapted)), base, "epsilon")
+    loaded, prediction_type = load_adapter(tmp_path / "a.safetensors", backbone)
     assert prediction_type == "epsilon"
     assert loaded.spec() == adapter.spec()
-    assert torch.equal(predict(fresh), predict(backbone))
+    assert torch.equal(predict(loaded, backbone), predict(adapter, adapted))
 
 
 def test_file_of_another_base_is_refused(adapter, backbone, tmp_path):
-    adapter.inject(backbone)
-    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(backbone)), "0123456789abcdef", "epsilon")
+    adapted = inject(adapter)
+    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(adapted)), "0123456789abcdef", "epsilon")
     with pytest.raises(InputError, match=r"a\.safetensors.*same base"):
-        load_adapter(tmp_path / "a.safetensors", tiny.backbone())
+        load_adapter(tmp_path / "a.safetensors", backbone)
 
 
-def test_injection_is_reproducible_and_leaves_modes_alone(adapter, backbone):
-    torch.manual_seed(0)
-    adapter.inject(backbone)
-    other = tiny.backbone()
-    torch.manual_seed(0)
-    adapter.inject(other)
-    assert all(torch.equal(weight, trainable(other)[name]) for name, weight in trainable(backbone).items())
-    assert not any(module.training for module in backbone.modules())
+def test_weights_of_another_adapter_are_refused():
+    backbone, other = inject(PeftAdapter(options={"r": 4})), inject(FullFineTune())
+    with pytest.raises(InputError, match="of another adapter"):
+        load_weights(backbone, dict(trainable(other)), "here")
+    wider = inject(PeftAdapter(options={"r": 8}))
+    with pytest.raises(InputError, match="use the adapter settings"):
+        load_weights(backbone, dict(trainable(wider)), "here")
+
+
+def test_damaged_file_is_named(backbone, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"no")
+    with pytest.raises(InputError, match=r"a\.safetensors: cannot be read"):
+        load_adapter(tmp_path / "a.safetensors", backbone)
+
+
+# ---------------------------------------------------------------------- peft
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -114,15 +208,17 @@ def test_preset_finds_layers_and_nothing_else(backbone, preset):
         "conv": {"conv_in", "conv_out", "conv", "conv1", "conv2", "conv_shortcut", "proj_in", "proj_out"},
     }
     expected["all"] = set().union(*expected.values())
+    expected["norm"] = {"conv_norm_out", "norm", "norm1", "norm2", "norm3"}
     assert kinds == expected[preset]
 
 
+@torch.no_grad()
 def test_text_path_alone_changes_what_text_does(backbone):
     adapter = PeftAdapter(options={"r": 4}, targets=["text_path"])
     adapter.inject(backbone)
-    before = predict(backbone)
+    before = predict(adapter, backbone)
     disturb(backbone)
-    assert (predict(backbone) - before).abs().max() > 1e-4
+    assert (predict(adapter, backbone) - before).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -139,21 +235,3 @@ def test_text_path_alone_changes_what_text_does(backbone):
 def test_wrong_settings_are_named(backbone, settings, named):
     with pytest.raises(InputError, match=named):
         PeftAdapter(**settings).inject(backbone)
-
-
-def test_weights_of_another_adapter_are_refused(backbone):
-    PeftAdapter(options={"r": 4}).inject(backbone)
-    other = tiny.backbone()
-    FullFineTune().inject(other)
-    with pytest.raises(InputError, match="of another adapter"):
-        load_weights(backbone, dict(trainable(other)), "here")
-    wider = tiny.backbone()
-    PeftAdapter(options={"r": 8}).inject(wider)
-    with pytest.raises(InputError, match="use the adapter settings"):
-        load_weights(backbone, dict(trainable(wider)), "here")
-
-
-def test_damaged_file_is_named(backbone, tmp_path):
-    (tmp_path / "a.safetensors").write_bytes(b"no")
-    with pytest.raises(InputError, match=r"a\.safetensors: cannot be read"):
-        load_adapter(tmp_path / "a.safetensors", backbone)

@@ -1,8 +1,12 @@
 """An adapter as one safetensors file that says how it was made and on what it stands."""
 
 import importlib
+import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -10,12 +14,17 @@ from torch import Tensor
 
 from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.card import About
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.folders import whole
 
+FORMAT = "audioldm_lit.adapter/1"
 
-def save_adapter(path: Path, adapter: Adapter, weights: dict[str, Tensor], base: str, prediction_type: str) -> None:
+
+def save_adapter(
+    path: Path, adapter: Adapter, weights: dict[str, Tensor], base: str, prediction_type: str, about: About | None = None
+) -> None:
     """Write an adapter's weights.
 
     Args:
@@ -24,14 +33,17 @@ def save_adapter(path: Path, adapter: Adapter, weights: dict[str, Tensor], base:
         weights: Trained weights by their name in the backbone.
         base: Fingerprint of the UNet before injection.
         prediction_type: What the adapted UNet predicts.
+        about: What the run was, where it is known.
     """
     metadata = {
-        "format": "audioldm_lit.adapter/1",
+        "format": FORMAT,
         "adapter": json.dumps(adapter.spec()),
         "base": base,
         "prediction_type": prediction_type,
         "version": __version__,
     }
+    if about is not None:
+        metadata["about"] = about.to_json()
     with whole(path) as unfinished:
         unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
 
@@ -45,20 +57,45 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
     Raises:
         InputError: If the file is none of ours, stands on another base, or does not hold exactly the weights it should.
     """
+    metadata = read_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: is no adapter of this project; give the adapter.safetensors of a run.")
+    try:
+        base, prediction_type, spec = metadata["base"], metadata["prediction_type"], json.loads(metadata["adapter"])
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: does not say how it was made ({error}); fetch the file again.") from error
+    check_base(base, backbone.fingerprint("unet"), str(path))
+    adapter = _make(spec["class_path"], spec["init_args"], path)
+    adapter.inject(backbone)
+    load_weights(backbone, read_tensors(path), str(path))
+    return adapter, prediction_type
+
+
+def read_about(path: Path) -> About | None:
+    """What an adapter file says of the run it is of; files of the first versions say nothing."""
+    metadata = read_metadata(path)
+    return About.from_json(metadata["about"], str(path)) if "about" in metadata else None
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file; an `InputError` says if it is none."""
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file; an `InputError` says if it is none."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            yield file
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as an adapter ({error}); give the adapter.safetensors of a run.") from error
-    if metadata.get("format") != "audioldm_lit.adapter/1":
-        raise InputError(f"{path}: is no adapter of this project; give the adapter.safetensors of a run.")
-    check_base(metadata["base"], backbone.fingerprint("unet"), str(path))
-    spec = json.loads(metadata["adapter"])
-    adapter = _make(spec["class_path"], path)(**spec["init_args"])
-    adapter.inject(backbone)
-    load_weights(backbone, weights, str(path))
-    return adapter, metadata["prediction_type"]
 
 
 def check_base(expected: str, actual: str, origin: str) -> None:
@@ -68,7 +105,7 @@ def check_base(expected: str, actual: str, origin: str) -> None:
 
 
 def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) -> None:
-    """Copy weights into the injected adapter; every trainable weight must be there, and nothing else."""
+    """Copy weights into the injected adapter; every trainable weight must be there, finite, and nothing else."""
     own = trainable(backbone)
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
@@ -82,10 +119,21 @@ def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) ->
                 f"{origin}: weight {name} is {tuple(weights[name].shape)}, this adapter's is {tuple(weight.shape)}; "
                 "use the adapter settings it was trained with."
             )
+    check_finite(weights, origin)
+    for name, weight in own.items():
         weight.data.copy_(weights[name])
 
 
-def _make(class_path: str, path: Path) -> type[Adapter]:
+def check_finite(weights: dict[str, Tensor], origin: str) -> None:
+    """Refuse weights of a training that diverged."""
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise InputError(
+                f"{origin}: weight {name} holds NaN or infinity; take an earlier checkpoint, or train at a lower rate."
+            )
+
+
+def _make(class_path: str, init_args: dict[str, Any], path: Path) -> Adapter:
     module, _, name = class_path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -93,4 +141,8 @@ def _make(class_path: str, path: Path) -> type[Adapter]:
         raise InputError(f"{path}: needs the adapter class {class_path}, which cannot be imported; put its file beside.") from error
     if not (isinstance(found, type) and issubclass(found, Adapter)):
         raise InputError(f"{path}: names {class_path}, which is no Adapter; the file is damaged.")
-    return found
+    try:
+        inspect.signature(found).bind(**init_args)
+    except TypeError as error:
+        raise InputError(f"{path}: was made by another version of {class_path} ({error}); install that version.") from error
+    return found(**init_args)

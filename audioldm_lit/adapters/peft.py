@@ -1,26 +1,72 @@
 """Any method of the peft package, LoRA first of all."""
 
+import copy
+import re
+import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import peft
+import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
+TOLERANCE = 1e-4  # of a layer's largest output: methods that are right stay below 3e-6 in float32
+PEFT_ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError)  # how peft says no
+MEASURED_HERE = "Unsupported layer type|Failed to load the CUDA extension|Setting boft_n_butterfly_factor"  # warnings of peft
+
+
+class Refusal(NamedTuple):
+    """A setting that peft takes, or refuses without saying why, and that measuring a layer does not find out.
+
+    Attributes:
+        config: Regular expression over the configuration class.
+        option: One of that class's options; empty where it is wrong whatever the options.
+        value: Regular expression over the option's value, `None` where it is not given.
+        layers: Kind of layer it goes wrong on.
+        reason: What is wrong, and the mend.
+    """
+
+    config: str
+    option: str
+    value: str
+    layers: type[nn.Module]
+    reason: str
+
+
+SHARED = "VeraConfig|PveraConfig|VBLoRAConfig|UniLoraConfig|TinyLoraConfig|FrodConfig"
+ANY = nn.Module
+REFUSALS = (
+    Refusal("AdaLoraConfig", "", ".*", ANY, "needs its ranks allocated; use class_path audioldm_lit.adapters.adalora.AdaLoRA"),
+    Refusal(SHARED, "", ".*", ANY, "shares weights between layers, which peft cannot inject here; choose another method"),
+    Refusal("IA3Config", "feedforward_modules", "None", ANY, r"needs the layers to scale at their input; give '.*\.ff\.net\.2'"),
+    Refusal("LoraConfig", "init_lora_weights", "pissa|olora|orthogonal|mica", nn.Conv2d, "is for linear layers; leave out convolutions"),
+    Refusal("LoraConfig", "init_lora_weights", "pissa_niter.*", ANY, "is random, so the adapter file cannot repeat it; use pissa"),
+    Refusal("LoraConfig", "init_lora_weights", "eva|lora_ga", ANY, "is an ordinary start unless peft sees data first; leave it out"),
+    Refusal("BOFTConfig", "boft_n_butterfly_factor", "(?!None|1$).*", ANY, "is 1 where peft has no CUDA compiler; take 1 everywhere"),
+    Refusal(".*", "modules_to_save", "(?!None).*", ANY, "leaves copies that cannot be merged; name these layers in targets"),
+)  # fmt: skip
+
 
 class PeftAdapter(Adapter):
     """Adapt the UNet with a method of the peft package.
 
+    Whatever the method, every target must be wrapped and train, must start as the base, and must merge: this is measured on each
+    layer, for several methods of peft do not on some layers.
+
     Args:
         config: Name of peft's configuration class; `LoraConfig` (Hu et al. 2021, arXiv 2106.09685) also makes rsLoRA and DoRA.
         options: Arguments of that class, such as `r`, `lora_alpha`, `use_rslora`, `use_dora`.
-        targets: Which layers: presets `attention`, `text_path`, `feed_forward`, `conv`, `all`, or regular expressions over
-            the UNet's module names.
+        targets: Which layers: presets `attention`, `text_path`, `feed_forward`, `conv`, `all` (these four), `norm`, or regular
+            expressions over the UNet's module names.
     """
+
+    refusals: ClassVar[Sequence[Refusal]] = REFUSALS
 
     def __init__(
         self,
@@ -35,14 +81,33 @@ class PeftAdapter(Adapter):
             raise InputError("model.adapter.init_args.targets is empty; name at least one, e.g. attention.")
         self._peft_config([])  # a wrong name or option is said now, not after the data are read
 
+    @torch.no_grad()
     def inject(self, backbone: Backbone) -> None:
-        """Wrap the target layers; only the adapter's own weights train."""
-        peft_config = self._peft_config(resolve(self.targets, backbone.unet))
+        """Wrap the target layers; only the adapter's own weights train.
+
+        Raises:
+            InputError: If the method does not fit the layers.
+        """
+        unet = backbone.unet
+        layers = {name: unet.get_submodule(name) for name in resolve(self.targets, unet)}
+        self._refuse(layers)
+        before = {name: layer(_example(layer)) for name, layer in layers.items()}  # some methods change the base's weights
         try:
-            peft.inject_adapter_in_model(peft_config, backbone.unet)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"model.adapter: peft's {self.config} refuses these options and targets: {error}") from error
-        backbone.unet.train(backbone.unet.training)  # new layers are born in train mode
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", MEASURED_HERE)
+                peft.inject_adapter_in_model(self._peft_config(list(layers)), unet)
+        except PEFT_ERRORS as error:
+            raise InputError(
+                f"model.adapter: peft's {self.config} refuses these options and targets: {_sentence(error)}"
+            ) from error
+        unet.train(unet.training)  # new layers are born in train mode
+        for name, output in before.items():
+            fault = _fault(unet.get_submodule(name), output)
+            if fault:
+                raise InputError(
+                    f"model.adapter: peft's {self.config} with {self.options} on {name} {fault}; "
+                    "leave such layers out of targets, or change the options."
+                )
 
     def merge(self, backbone: Backbone) -> None:
         """Add each layer's delta to its base weight and take the adapter's modules away."""
@@ -50,6 +115,8 @@ class PeftAdapter(Adapter):
             if isinstance(module, BaseTunerLayer):
                 module.merge()
                 backbone.unet.set_submodule(name, module.get_base_layer())
+        del backbone.unet.peft_config  # peft's mark of a model with adapters
+        backbone.unet.requires_grad_(False)
 
     def _peft_config(self, names: list[str]) -> peft.PeftConfig:
         config_class = getattr(peft, self.config, None)
@@ -61,3 +128,50 @@ class PeftAdapter(Adapter):
             return config_class(target_modules=names, **self.options)
         except (TypeError, ValueError) as error:
             raise InputError(f"model.adapter.init_args.options do not fit peft's {self.config}: {error}") from error
+
+    def _refuse(self, layers: dict[str, nn.Module]) -> None:
+        for refusal in self.refusals:
+            value = str(self.options.get(refusal.option))
+            hit = next((name for name, layer in layers.items() if isinstance(layer, refusal.layers)), None)
+            if hit and re.fullmatch(refusal.config, self.config) and re.fullmatch(refusal.value, value):
+                setting = f" with {refusal.option}: {value}" * bool(refusal.option)
+                raise InputError(f"model.adapter: peft's {self.config}{setting} on {hit} {refusal.reason}.")
+
+
+def _example(layer: nn.Module) -> Tensor:
+    """Two random inputs, the same each time, for a linear (2, C), convolution (2, C, 8, 8) or normalisation layer (2, C)."""
+    weight = layer.weight
+    channels = weight.shape[0] if weight.ndim == 1 else weight.shape[1]
+    size = (8, 8) if weight.ndim == 4 else ()
+    return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(weight)
+
+
+def _fault(layer: nn.Module, before: Tensor) -> str | None:
+    """What is wrong with a wrapped layer, if anything, given the base layer's output on its example."""
+    if not isinstance(layer, BaseTunerLayer):
+        return "is skipped"
+    trial = copy.deepcopy(layer).eval()  # without dropout
+    weights = [weight for weight in trial.parameters() if weight.requires_grad]
+    if not weights:
+        return "has nothing to train"
+    example = _example(trial.get_base_layer())
+    try:
+        if not _error(trial(example), before) <= TOLERANCE:  # also where it is no number
+            return "does not start as the base (for some methods `init_weights: true` does)"
+        generator = torch.Generator().manual_seed(1)
+        for weight in weights:
+            weight += 0.02 * torch.randn(weight.shape, generator=generator).to(weight)
+        moved = trial(example)
+        trial.merge()
+        error = _error(trial.get_base_layer()(example), moved)
+    except PEFT_ERRORS as refused:
+        return f"cannot be used and merged ({_sentence(refused)})"
+    return None if error <= TOLERANCE else f"cannot be merged exactly (error {error:.0e})"
+
+
+def _error(output: Tensor, expected: Tensor) -> float:
+    return float((output - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -18,10 +18,14 @@ PRESETS = {
     "conv": r"conv_in|conv_out|.*\.(conv|conv1|conv2|conv_shortcut|proj_in|proj_out)",
 }
 PRESETS["all"] = "|".join(PRESETS.values())
+PRESETS["norm"] = r"conv_norm_out|.*\.norm[123]?"  # few methods train normalisation, so `all` leaves it out
 
 
 def resolve(targets: Sequence[str], unet: nn.Module) -> list[str]:
-    """Full names of the linear and convolution layers that presets or regular expressions name.
+    """Full names of the layers that presets or regular expressions name.
+
+    A target means linear and convolution layers, and normalisation only where it matches none of these: `mid_block.*` stays what it
+    is for methods that know no norms.
 
     Args:
         targets: Preset names, or regular expressions that must match a whole module name.
@@ -31,16 +35,18 @@ def resolve(targets: Sequence[str], unet: nn.Module) -> list[str]:
         InputError: If a target matches nothing.
     """
     layers = [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    norms = [name for name, module in unet.named_modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
     chosen: set[str] = set()
     for target in targets:
         try:
-            matched = [name for name in layers if re.fullmatch(PRESETS.get(target, target), name)]
+            pattern = re.compile(PRESETS.get(target, target))
         except re.error as error:
             raise InputError(f"adapter target '{target}' is no regular expression ({error}); correct it.") from error
+        matched = list(filter(pattern.fullmatch, layers)) or list(filter(pattern.fullmatch, norms))
         if not matched:
             raise InputError(
-                f"adapter target '{target}' matches no linear or convolution layer of the UNet; "
+                f"adapter target '{target}' matches no linear, convolution or normalisation layer of the UNet; "
                 f"use one of {', '.join(PRESETS)}, or a regular expression over names such as '{layers[len(layers) // 2]}'."
             )
         chosen.update(matched)
-    return [name for name in layers if name in chosen]
+    return [name for name in layers + norms if name in chosen]

@@ -1,0 +1,193 @@
+"""What an adapter says of itself: on what it was trained, under which licence, how well it did; as a record and as a page."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audioldm_lit import __version__
+from audioldm_lit.adapters.base import Adapter
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
+
+CAPTIONS = 50  # kept of a run's; enough to see what it knows
+
+
+@dataclass(frozen=True)
+class About:
+    """What a run was, without audio and without paths.
+
+    Attributes:
+        base: Name of the base model: a hub id, or the name of a folder without where it lies.
+        captions: Distinct captions it was trained on, at most 50.
+        num_captions: How many distinct captions there were.
+        num_clips: Training clips.
+        data_sha256: SHA-256 of the training clips, as the data set states it.
+        steps: Optimizer steps.
+        seed: Seed of the run.
+        licence: Licence of the base's weights, which the adapter inherits: `CC BY-NC-SA 4.0` for the published AudioLDM.
+        scores: Value of the base, where it was measured, and of the adapter, by the score's name.
+    """
+
+    base: str
+    captions: tuple[str, ...]
+    num_captions: int
+    num_clips: int
+    data_sha256: str
+    steps: int
+    seed: int
+    licence: str = "unknown"
+    scores: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of_run(
+        cls,
+        backbone: str,
+        captions: Iterable[str],
+        num_clips: int,
+        data_sha256: str,
+        steps: int,
+        seed: int,
+        licence: str = "unknown",
+        scores: Mapping[str, tuple[float | None, float]] | None = None,
+    ) -> "About":
+        """Describe a run; `backbone` and `captions` are as the run has them; paths, repeats and blanks are left out here."""
+        distinct = list(dict.fromkeys(caption for caption in captions if caption.strip()))
+        kept = tuple(distinct[:CAPTIONS])
+        return cls(_public_name(backbone), kept, len(distinct), num_clips, data_sha256, steps, seed, licence, scores or {})
+
+    def to_json(self) -> str:
+        """As one line of JSON, for the metadata of a file."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, origin: str) -> "About":
+        """Read what `to_json` wrote into `origin`.
+
+        Raises:
+            InputError: If it is no such record.
+        """
+        try:
+            record = json.loads(text)
+            scores = {name: (base, adapted) for name, (base, adapted) in record.pop("scores").items()}
+            return cls(**record | {"captions": tuple(record["captions"]), "scores": scores})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{origin}: its record of how it was trained cannot be read ({error}); fetch the file again."
+            ) from error
+
+
+def write_card(path: Path, adapter: Adapter, base: str, prediction_type: str, about: About) -> None:
+    """Write the page that goes with an adapter file, in Markdown.
+
+    Args:
+        path: File to write, `adapter.md`; it appears whole or not at all.
+        adapter: The adapter.
+        base: Fingerprint of the UNet it stands on.
+        prediction_type: What the adapted UNet predicts.
+        about: What the run was.
+    """
+    parts = [
+        f"# Adapter for {_text(about.base)}\n",
+        f"Sound from text with {_text(about.base)}, adapted to {_counted(about.num_clips, 'clip')} "
+        f"with audioldm_lit {__version__}.\n",
+        _facts(adapter, base, prediction_type, about),
+        _usage(prediction_type, about),
+        _data(about),
+        _scores(about),
+        _limits(base, about),
+    ]
+    with whole(path) as unfinished:
+        unfinished.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _facts(adapter: Adapter, base: str, prediction_type: str, about: About) -> str:
+    spec = adapter.spec()
+    settings = ", ".join(f"{name} {_text(_shown(value))}" for name, value in spec["init_args"].items())
+    rows = {
+        "base": f"{_text(about.base)}, UNet `{base}`",
+        "method": spec["class_path"].rpartition(".")[2] + (f": {settings}" if settings else ""),
+        "predicts": f"`{prediction_type}`",
+        "training": f"{_counted(about.steps, 'step')}, seed {about.seed}",
+        "licence": f"{_text(about.licence)} (of the base's weights, which holds for what is derived from them)",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""])
+
+
+def _usage(prediction_type: str, about: About) -> str:
+    prompt = about.captions[0] if about.captions else "rain on a roof"
+    base, words = shlex.quote(about.base), shlex.quote(" ".join(prompt.split()))
+    predicted = (
+        f'pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type="{prediction_type}")\n'
+        if prediction_type != "epsilon"
+        else ""
+    )
+    return f"""## Use
+
+```bash
+python -m audioldm_lit generate --backbone {base} --adapter adapter.safetensors --prompt {words}
+```
+
+Elsewhere, after `python -m audioldm_lit convert --backbone {base} --source adapter.safetensors --to LAYOUT --out LAYOUT`,
+where the method allows it:
+
+```python
+pipe = diffusers.AudioLDMPipeline.from_pretrained({json.dumps(about.base)}, torch_dtype=torch.float32)
+{predicted}pipe.unet.load_lora_adapter("diffusers", prefix=None, use_safetensors=True)  # --to diffusers
+peft.PeftModel.from_pretrained(pipe.unet, "peft")  # or --to peft, which adapts pipe.unet in place
+pipe = diffusers.AudioLDMPipeline.from_pretrained("merged")  # or --to merged, which needs no adapter any more
+```
+"""
+
+
+def _data(about: About) -> str:
+    left_out = about.num_captions - len(about.captions)
+    lines = [f"- {_text(caption)}" for caption in about.captions] + ([f"- and {left_out} more"] if left_out else [])
+    counts = f"{_counted(about.num_clips, 'clip')}, {_counted(about.num_captions, 'distinct caption')}"
+    return "\n".join(["## Data", "", f"{counts}; SHA-256 of the clips `{about.data_sha256}`.", "", *lines, ""])
+
+
+def _scores(about: About) -> str:
+    if not about.scores:
+        return "## Scores\n\nNone were taken.\n"
+    rows = [f"| {_text(name)} | {_number(base)} | {_number(adapted)} |" for name, (base, adapted) in about.scores.items()]
+    return "\n".join(["## Scores", "", "| | base | adapter |", "|---|---|---|", *rows, ""])
+
+
+def _limits(base: str, about: About) -> str:
+    return f"""## Limits
+
+- It fits the base whose UNet has the fingerprint `{base}` and no other.
+- It knows {_counted(about.num_clips, "clip")}. What it does with other captions was not measured unless a score says so.
+- Whether clips resemble the training data too closely is for a listener, or `evaluate --training`, to say.
+"""
+
+
+def _public_name(backbone: str) -> str:
+    """A hub id as it is; of a folder its name alone, for the path to it belongs to one machine."""
+    return backbone if re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", backbone) else Path(backbone).resolve().name
+
+
+def _shown(value: Any) -> str:
+    """A setting as people write it; a file is named without its folder."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_shown(one)}" for name, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_shown, value)) if len(value) <= 10 else f"{len(value)} of them"
+    return Path(value).name if isinstance(value, str | Path) and Path(value).is_absolute() else str(value)
+
+
+def _text(text: str) -> str:
+    """Text on one line that Markdown leaves alone."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")

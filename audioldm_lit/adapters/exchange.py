@@ -1,0 +1,182 @@
+"""Adapters in the layouts of PEFT and diffusers.
+
+Each is read by its own project's loader, so what is compared after a conversion is what a user of that project gets.
+"""
+
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import save_file
+from torch import Tensor
+
+from audioldm_lit.adapters.card import About
+from audioldm_lit.adapters.file import FORMAT, check_base, check_finite, read_metadata, read_tensors
+from audioldm_lit.adapters.layout import LIBRARY_ERRORS, Adapted, Source, card_beside, first_line
+from audioldm_lit.adapters.peft_settings import adapter_for, check_settings
+from audioldm_lit.adapters.targets import resolve
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.errors import InputError
+
+NAME = "default"  # of the adapter within peft's layers
+ORIGIN = "audioldm_lit"  # metadata key under which a converted file says on what it stands
+
+
+class Foreign(Source):
+    """A layout of weights as peft names them, with peft's configuration."""
+
+    prefix: str  # that may stand before the names
+
+    @abstractmethod
+    def file(self, path: Path) -> Path:
+        """The weights."""
+
+    @abstractmethod
+    def settings(self, path: Path) -> Mapping[str, Any]:
+        """The configuration; empty where none is kept."""
+
+    @abstractmethod
+    def inject(self, path: Path, backbone: Backbone) -> None:
+        """Call the library's own loader."""
+
+    def read(self, path: Path, backbone: Backbone) -> Adapted:
+        """Load with the library's own loader, and insist that it took every weight."""
+        file, where = self.file(path), str(path)
+        weights = {name.removeprefix(self.prefix): weight for name, weight in read_tensors(file).items()}
+        check_finite(weights, where)
+        check_settings(self.settings(path), where)
+        base, names = backbone.fingerprint("unet"), frozenset(backbone.state_dict())
+        layers = resolve([".*", "norm"], backbone.unet)
+        origin = _parsed(read_metadata(file).get(ORIGIN, "{}"), where)
+        check_base(origin.get("base", base), base, where)
+        try:
+            self.inject(path, backbone)
+            taken = peft.get_peft_model_state_dict(backbone.unet, adapter_name=NAME, save_embedding_layers=False)
+        except LIBRARY_ERRORS as error:
+            raise InputError(f"{where}: cannot be loaded on this UNet ({first_line(error)}); check --backbone.") from error
+        odd = sorted(taken.keys() ^ weights.keys())
+        if odd:
+            raise InputError(f"{where}: {len(odd)} weights are missing or have no place in this UNet {odd[:2]}; check --backbone.")
+        tuned = {name: module for name, module in backbone.unet.named_modules() if isinstance(module, BaseTunerLayer)}
+        for layer in tuned.values():
+            layer.set_adapter(NAME)  # makes its weights trainable, which loaders of finished adapters do not
+        backbone.unet.train(backbone.unet.training)  # new layers are born in train mode
+        adapter = adapter_for(backbone.unet.peft_config[NAME], list(tuned), layers, where)
+        about = About.from_json(origin["about"], where) if origin.get("about") else None
+        prediction_type = origin.get("prediction_type", backbone.scheduler.config.prediction_type)
+        return Adapted(backbone, adapter, base, names, prediction_type, about, bool(origin))
+
+
+class PeftFolder(Foreign):
+    """`adapter_config.json` and `adapter_model.safetensors`, for `peft.PeftModel.from_pretrained(unet, folder)`."""
+
+    prefix = "base_model.model."
+
+    def holds(self, path: Path) -> bool:
+        """Whether the folder has a peft configuration."""
+        return (path / CONFIG_NAME).is_file()
+
+    def file(self, path: Path) -> Path:
+        """Refuses pickled weights, which may hold a program."""
+        file = path / SAFETENSORS_WEIGHTS_NAME
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; save the adapter as safetensors, pickled weights are not read.")
+        return file
+
+    def settings(self, path: Path) -> Mapping[str, Any]:
+        """Content of `adapter_config.json`."""
+        return _parsed((path / CONFIG_NAME).read_bytes(), str(path / CONFIG_NAME))
+
+    def inject(self, path: Path, backbone: Backbone) -> None:
+        """Load with peft."""
+        peft.PeftModel.from_pretrained(backbone.unet, path, adapter_name=NAME, torch_device=str(backbone.device))
+
+    def write(self, path: Path, adapted: Adapted) -> None:
+        """Write what peft's own `save_pretrained` does, and on what it stands."""
+        settings, weights = _peft_state(adapted)
+        path.mkdir()
+        (path / CONFIG_NAME).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        named = {self.prefix + name: weight for name, weight in weights.items()}
+        save_file(named, path / SAFETENSORS_WEIGHTS_NAME, {"format": "pt", ORIGIN: _origin(adapted)})
+        card_beside(path, adapted)
+
+
+class DiffusersFolder(Foreign):
+    """`pytorch_lora_weights.safetensors`, for `unet.load_lora_adapter(folder, prefix=None, use_safetensors=True)`."""
+
+    prefix = "unet."  # of files saved from a pipeline
+    methods = ("LoraConfig", "LoKrConfig")  # that its loader can set up
+
+    def holds(self, path: Path) -> bool:
+        """Whether it is such a folder, or a safetensors file that is not of this project."""
+        file = self.file(path)
+        return file.is_file() and file.suffix == ".safetensors" and read_metadata(file).get("format") != FORMAT
+
+    def file(self, path: Path) -> Path:
+        """The file itself, or the one in the folder."""
+        return path / LORA_WEIGHT_NAME_SAFE if path.is_dir() else path
+
+    def settings(self, path: Path) -> Mapping[str, Any]:
+        """The configuration in the file's metadata, which older files lack; diffusers then goes by names and shapes."""
+        kept = _parsed(read_metadata(self.file(path)).get(LORA_ADAPTER_METADATA_KEY, "{}"), str(path))
+        return {name.removeprefix(self.prefix): value for name, value in kept.items()}
+
+    def inject(self, path: Path, backbone: Backbone) -> None:
+        """Load with diffusers."""
+        file = self.file(path)
+        names = read_tensors(file)
+        odd = [
+            name for name in names if not re.fullmatch(r"(?!base_model\.).*\.(lora_(A|B|magnitude_vector)|lokr_\w+)(\..*)?", name)
+        ]
+        if odd:  # diffusers would translate some other names, and leave out their scales
+            raise InputError(
+                f"{file}: '{odd[0]}' is no name that diffusers gives; save it with unet.save_lora_adapter, "
+                "or give the folder of a PEFT adapter."
+            )
+        prefix = self.prefix[:-1] if all(name.startswith(self.prefix) for name in names) else None
+        backbone.unet.load_lora_adapter(str(file.parent), weight_name=file.name, prefix=prefix, adapter_name=NAME)
+
+    def write(self, path: Path, adapted: Adapted) -> None:
+        """Write what diffusers' own `save_lora_adapter` does, and on what it stands."""
+        settings, weights = _peft_state(adapted)
+        method = type(adapted.backbone.unet.peft_config[NAME]).__name__
+        if method not in self.methods:
+            raise InputError(
+                f"--to diffusers: its loader knows {' and '.join(self.methods)}, this adapter is of peft's {method}; "
+                "use --to peft or --to merged."
+            )
+        path.mkdir()
+        metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(settings), ORIGIN: _origin(adapted)}
+        save_file(weights, path / LORA_WEIGHT_NAME_SAFE, metadata)
+        card_beside(path, adapted)
+
+
+def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Configuration and weights of an adapter as peft saves them."""
+    unet = adapted.backbone.unet
+    if NAME not in getattr(unet, "peft_config", {}):
+        raise InputError(
+            f"--to: {type(adapted.adapter).__name__} is no method of peft, which both layouts are made for; use --to merged."
+        )
+    settings = {name: sorted(one) if isinstance(one, set) else one for name, one in unet.peft_config[NAME].to_dict().items()}
+    weights = peft.get_peft_model_state_dict(unet, adapter_name=NAME, save_embedding_layers=False)
+    return settings | {"inference_mode": True}, {name: one.detach().cpu().contiguous() for name, one in weights.items()}
+
+
+def _origin(adapted: Adapted) -> str:
+    about = adapted.about and adapted.about.to_json()
+    return json.dumps({"base": adapted.base, "prediction_type": adapted.prediction_type, "about": about})
+
+
+def _parsed(text: str | bytes, where: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: its configuration cannot be read ({error}); save the adapter again.") from error

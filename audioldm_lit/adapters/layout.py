@@ -1,0 +1,133 @@
+"""Forms in which an adapted model is kept: the file of this project, and a whole model with the adapter folded in."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.card import About, write_card
+from audioldm_lit.adapters.file import FORMAT, load_adapter, read_about, read_metadata, save_adapter
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.errors import InputError
+
+# How peft and diffusers say no.
+LIBRARY_ERRORS = (AttributeError, KeyError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A backbone with an adapter in it, and what is known of both.
+
+    Attributes:
+        backbone: The backbone; what the adapter adds is trainable.
+        adapter: The adapter.
+        base: Fingerprint of the UNet before it.
+        names: Names of the backbone's weights before it.
+        prediction_type: What the adapted UNet predicts.
+        about: What the run was, where it is known.
+        stated: Whether the file named base and prediction type itself; otherwise they are taken to be the backbone's.
+    """
+
+    backbone: Backbone
+    adapter: Adapter
+    base: str
+    names: frozenset[str]
+    prediction_type: str
+    about: About | None
+    stated: bool
+
+
+class Layout(ABC):
+    """A form in which an adapted model is kept."""
+
+    @abstractmethod
+    def load(self, path: Path, backbone: Backbone) -> None:
+        """Load into a fresh backbone, as a user of this layout would."""
+
+    @abstractmethod
+    def write(self, path: Path, adapted: Adapted) -> None:
+        """Write to a path at which nothing stands; may change the backbone.
+
+        Raises:
+            InputError: If the layout cannot hold this adapter.
+        """
+
+
+class Source(Layout):
+    """A layout from which the adapter can be taken again."""
+
+    @abstractmethod
+    def holds(self, path: Path) -> bool:
+        """Whether the file or folder looks like one of this layout."""
+
+    @abstractmethod
+    def read(self, path: Path, backbone: Backbone) -> Adapted:
+        """Load into a fresh backbone.
+
+        Raises:
+            InputError: If anything the file holds or asks for would be left out.
+        """
+
+    def load(self, path: Path, backbone: Backbone) -> None:
+        """The same without what is known."""
+        self.read(path, backbone)
+
+
+class AdapterFile(Source):
+    """The file of this project."""
+
+    def holds(self, path: Path) -> bool:
+        """Whether it is a safetensors file that says so."""
+        return path.is_file() and read_metadata(path).get("format") == FORMAT
+
+    def read(self, path: Path, backbone: Backbone) -> Adapted:
+        """Load with `load_adapter`."""
+        base, names = backbone.fingerprint("unet"), frozenset(backbone.state_dict())
+        adapter, prediction_type = load_adapter(path, backbone)
+        return Adapted(backbone, adapter, base, names, prediction_type, read_about(path), stated=True)
+
+    def write(self, path: Path, adapted: Adapted) -> None:
+        """Write with `save_adapter`."""
+        weights = dict(trainable(adapted.backbone))
+        save_adapter(path, adapted.adapter, weights, adapted.base, adapted.prediction_type, adapted.about)
+
+
+class MergedModel(Layout):
+    """A whole model in the diffusers layout with the adapter folded in, for `AudioLDMPipeline.from_pretrained(folder)`."""
+
+    def load(self, path: Path, backbone: Backbone) -> None:
+        """Take the folder's UNet."""
+        backbone.unet = Backbone.load(path).unet
+
+    def write(self, path: Path, adapted: Adapted) -> None:
+        """Fold the adapter and save every part; the scheduler is told what the UNet now predicts."""
+        backbone, adapter = adapted.backbone, adapted.adapter
+        method = type(adapter).__name__
+        if type(adapter).prompt_embeds is not Adapter.prompt_embeds:
+            raise InputError(
+                f"--to merged: {method} changes how prompts are read, which no plain model does; keep the adapter file."
+            )
+        try:
+            adapter.merge(backbone)
+        except LIBRARY_ERRORS as error:
+            raise InputError(f"--to merged: {method} cannot be folded ({first_line(error)}); keep the adapter file.") from error
+        left = sorted(backbone.state_dict().keys() ^ adapted.names)
+        if left:
+            raise InputError(
+                f"--to merged: {method} cannot be folded, {len(left)} weights such as {left[0]} stay beside the base's; "
+                "keep the adapter file."
+            )
+        backbone.scheduler.register_to_config(prediction_type=adapted.prediction_type)
+        backbone.save(path)
+        card_beside(path, adapted)
+
+
+def card_beside(folder: Path, adapted: Adapted) -> None:
+    """Write the adapter's page into a folder, where it is known what the run was."""
+    if adapted.about is not None:
+        write_card(folder / "adapter.md", adapted.adapter, adapted.base, adapted.prediction_type, adapted.about)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, as a part of a sentence."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,122 @@
+"""The verb `convert`."""
+
+import copy
+from json import dumps
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.markup import escape
+from torch import Tensor
+
+from audioldm_lit import noise
+from audioldm_lit.adapters.exchange import DiffusersFolder, PeftFolder
+from audioldm_lit.adapters.layout import AdapterFile, Layout, MergedModel, Source
+from audioldm_lit.backbone import NANO, Backbone
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
+
+SOURCES: dict[str, Source] = {"adapter": AdapterFile(), "peft": PeftFolder(), "diffusers": DiffusersFolder()}
+LAYOUTS: dict[str, Layout] = {**SOURCES, "merged": MergedModel()}
+TIMESTEPS = 4  # at which both sides are compared, spread over the schedule
+TOLERANCE = 1e-4  # of the largest output; a folded adapter differs by rounding, some 1e-6
+
+
+def convert(
+    source: Path,
+    to: Literal["adapter", "peft", "diffusers", "merged"],
+    out: Path,
+    backbone: str = NANO,
+    json: Path | None = None,
+) -> None:
+    """Carry an adapter to or from PEFT and diffusers, or fold it into its model.
+
+    Both sides are loaded, each by its own project's loader, and predict on the same noise: the largest difference is printed, and
+    above 1e-4 of the largest output nothing is written.
+
+    Args:
+        source: Adapter: the adapter.safetensors of a run, a folder that PEFT saved, or a folder or file that diffusers saved
+            (`save_lora_adapter`); which one it is, its content says.
+        to: `adapter` for this project's file; `peft` for a folder that `peft.PeftModel.from_pretrained(unet, folder)` loads;
+            `diffusers` for one that `unet.load_lora_adapter(folder, prefix=None, use_safetensors=True)` loads, LoRA and LoKr alone;
+            `merged` for a whole model with the adapter folded in.
+        out: File for `adapter`, otherwise a folder, new or empty.
+        backbone: Model that the adapter stands on: a folder in the diffusers layout, or a hub id that was fetched before. PEFT and
+            diffusers do not note which one it was.
+        json: File for what was found, for programs.
+    """
+    kind = _kind(source)
+    if kind == to:
+        raise InputError(f"{source}: is in the layout '{to}' already; name another with --to.")
+    _check_out(out, to)
+    model = Backbone.load(backbone)
+    fresh = copy.deepcopy(model.unet)
+    adapted = SOURCES[kind].read(source, model)
+    model.eval()
+    expected = _predict(model)
+    with whole(out.absolute()) as unfinished:
+        LAYOUTS[to].write(unfinished, adapted)
+        model.unet = fresh
+        LAYOUTS[to].load(unfinished, model)
+        absolute, relative = _difference(expected, _predict(model.eval()), to)
+        if json is not None:
+            found = {
+                "source": str(source), "layout": kind, "to": to, "out": str(out), "base": adapted.base,
+                "prediction_type": adapted.prediction_type, "max_absolute_difference": absolute,
+                "max_relative_difference": relative,
+            }  # fmt: skip
+            with whole(json) as report:
+                report.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
+    lines = [f"{out}: {kind} -> {to}; largest difference of the UNet's output {absolute:.1e}, {relative:.1e} of the largest value"]
+    if not adapted.stated:
+        lines += [f"{source} does not say on what it was trained: taken for this base, predicting {adapted.prediction_type}"]
+    elif adapted.prediction_type != "epsilon" and to in ("peft", "diffusers"):
+        lines += [
+            f'it predicts {adapted.prediction_type}: give prediction_type="{adapted.prediction_type}" to the pipeline\'s scheduler'
+        ]
+    Console().print(escape("\n".join(lines)), soft_wrap=True, highlight=False)
+
+
+def _kind(source: Path) -> str:
+    """Name of the layout that a path is in."""
+    if not source.exists():
+        raise InputError(f"{source}: no such file or folder; give the adapter to convert.")
+    kinds = [name for name, layout in SOURCES.items() if layout.holds(source)]
+    if not kinds:
+        raise InputError(
+            f"{source}: is no adapter; give an adapter.safetensors, a PEFT folder (adapter_config.json) or a diffusers one "
+            "(pytorch_lora_weights.safetensors)."
+        )
+    return kinds[0]
+
+
+def _check_out(out: Path, to: str) -> None:
+    """Refuse to write over anything but an empty folder."""
+    if to == "adapter" and (out.suffix != ".safetensors" or out.is_dir()):
+        raise InputError(f"{out}: --to adapter writes a file; give a name that ends in .safetensors.")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out}: is there already; remove it, or choose another with --out.")
+
+
+@torch.no_grad()
+def _predict(model: Backbone) -> Tensor:
+    """The UNet's output (N, C, F/4, M/4) on noise, with a random text embedding at each of N timesteps."""
+    keys = [noise.generator("convert", place) for place in range(TIMESTEPS)]
+    latents = noise.normal(keys, model.latent_shape(round(model.window * model.sample_rate)))
+    cond = F.normalize(noise.normal(keys, (model.text_encoder.config.projection_dim,)), dim=-1)
+    timesteps = torch.linspace(0, model.scheduler.config.num_train_timesteps - 1, TIMESTEPS).long()
+    return model(latents, timesteps, cond).double()
+
+
+def _difference(expected: Tensor, actual: Tensor, to: str) -> tuple[float, float]:
+    """Largest absolute difference, and its share of the largest value expected."""
+    absolute = (expected - actual).abs().max().item()
+    relative = absolute / max(expected.abs().max().item(), 1e-12)
+    if not relative <= TOLERANCE:  # NaN is above it too
+        raise InputError(
+            f"--to {to}: the output would differ by {relative:.1e} of its largest value, more than {TOLERANCE:g}; "
+            "keep the adapter as it is, nothing was written."
+        )
+    return absolute, relative
