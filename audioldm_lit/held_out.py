@@ -43,12 +43,12 @@ def held_out_losses(
         drawn = noise.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), step, device=latents.device)
         noisy_latents = scheduler.add_noise(latents, drawn, timesteps)
-        error = _noise_of(backbone(noisy_latents, timesteps, cond), scheduler, noisy_latents, timesteps) - drawn
+        error = noise_of(backbone(noisy_latents, timesteps, cond), scheduler, noisy_latents, timesteps) - drawn
         losses.append(error.square().mean(dim=(1, 2, 3)))  # (B, C, F/4, M/4) -> (B,)
     return torch.stack(losses, dim=1)
 
 
-def _noise_of(model_pred: Tensor, scheduler: DDIMScheduler, noisy_latents: Tensor, timesteps: Tensor) -> Tensor:
+def noise_of(model_pred: Tensor, scheduler: DDIMScheduler, noisy_latents: Tensor, timesteps: Tensor) -> Tensor:
     """The noise that a prediction says is in the latents."""
     if scheduler.config.prediction_type == "epsilon":
         return model_pred.float()

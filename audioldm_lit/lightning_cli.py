@@ -11,8 +11,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
+from audioldm_lit.callbacks.averages import Averages
 from audioldm_lit.callbacks.base_loss import BaseLoss
 from audioldm_lit.callbacks.best_check import BestCheck
+from audioldm_lit.callbacks.cold_weights import ColdWeights
 from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
@@ -68,6 +70,7 @@ class AudioLDMCLI(LightningCLI):
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(Audition, "audition")
         parser.add_lightning_class_args(Dials, "dials")
+        parser.add_lightning_class_args(Averages, "averages")
         parser.add_lightning_class_args(Result, "result")
         trainer = {**TRAINER_DEFAULTS, "precision": fast_precision()}
         parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in trainer.items()}})
@@ -108,7 +111,7 @@ def run(args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=SaveConfig,
-        trainer_defaults={"callbacks": [Predictions(), BaseLoss()]},
+        trainer_defaults={"callbacks": [Predictions(), BaseLoss(), ColdWeights()]},
         args=None if args is None else list(args),
         parser_kwargs={"prog": "python -m audioldm_lit"},
     )

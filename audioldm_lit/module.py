@@ -35,6 +35,7 @@ from audioldm_lit.metrics.held_out import HeldOutLoss
 from audioldm_lit.metrics.protocol import Protocol
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.post_hoc import Candidate
 from audioldm_lit.sampling import Sampler
 
 
@@ -102,6 +103,7 @@ class LitAudioLDM(LightningModule):
         self._refuse_relabelled_output()
         self.held_out_loss = HeldOutLoss()
         self.base_losses: list[float] = []  # by timestep
+        self.chosen: tuple[Candidate, dict[str, Tensor]] | None = None  # an average that is better than the best check
         self.steps_seen = 0
         self.trained_on: dict[str, Any] = {}
         self.register_buffer("unconditional", self.backbone.encode_text([""])[0], persistent=False)
@@ -208,9 +210,12 @@ class LitAudioLDM(LightningModule):
     def on_fit_start(self) -> None:
         """Put the UNet in train mode (Lightning keeps the eval mode it was loaded in) and start the average."""
         self.backbone.train()
-        self.steps_seen = self.global_step
         if self.ema:
             self.ema.start(self.weights)
+
+    def on_train_start(self) -> None:
+        """Count steps from where a resumed run is; before this hook Lightning says 0."""
+        self.steps_seen = self.global_step
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One denoising step; every random number belongs to the sample's place in the stream of training clips."""
@@ -251,7 +256,7 @@ class LitAudioLDM(LightningModule):
         """Loss of each clip on its own fixed noise and timesteps."""
         if self.trainer.sanity_checking and self.base_losses:
             return  # known from an earlier run
-        self.held_out_loss.update(batch["id"], self._held_out(batch))
+        self.held_out_loss.update(batch["id"], self.held_out(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss, also by timestep and against the base, whose value is that of the check before training."""
@@ -275,7 +280,7 @@ class LitAudioLDM(LightningModule):
         """The base's held-out loss, where it was measured."""
         return fmean(self.base_losses) if self.base_losses else None
 
-    def _held_out(self, batch: Mapping[str, Any]) -> Tensor:
+    def held_out(self, batch: Mapping[str, Any]) -> Tensor:
         """Losses (B, K) of the batch's clips on their own fixed noise."""
         cond = self.prompt_embeds(batch) if self.data.captioned else batch["audio_embeds"]
         return held_out_losses(self.backbone, self.noise_scheduler, batch["mean"], cond, batch["id"], self.val_timesteps)
@@ -300,7 +305,7 @@ class LitAudioLDM(LightningModule):
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Held-out loss of the test clips, and scores of what their captions sound like."""
-        self.held_out_loss.update(batch["id"], self._held_out(batch))
+        self.held_out_loss.update(batch["id"], self.held_out(batch))
         if self.protocol is not None:
             preds = self.generate(self.prompt_embeds(batch), [(self.seed, one, 0) for one in batch["id"]])
             sides = {"preds": preds, "target": batch["waveform"]}

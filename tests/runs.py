@@ -26,6 +26,7 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         "--result.scores": "false",
         "--audition.count": 1,
         "--dials.count": 0,
+        "--averages.profiles": "[]",
         "--data.init_args.duration": SHORT,
     }
     overrides |= {

@@ -1,39 +1,153 @@
+"""Conformance of every shipped objective: each YAML under configs/objective is a case, found by glob."""
+
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from diffusers import DDIMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonargparse import ArgumentParser
+from scipy import stats
 
 from audioldm_lit import noise
+from audioldm_lit.errors import InputError
 from audioldm_lit.held_out import grid, held_out_losses
+from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
+from audioldm_lit.objectives.timesteps import Importance, LogitNormal, Uniform
+from audioldm_lit.objectives.weighting import P2, Debiased, MinSNR
+
+import tiny
+from runs import SHORT
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "objective").glob("*.yaml"))
+SIZE = (8, 16, 16)  # latents of the tiny model's window
+OBJECTIVES = {"epsilon": Epsilon, "v_prediction": Velocity}
+WEIGHTINGS = [MinSNR(), MinSNR(0.5), P2(), P2(0.5, 2.0), Debiased()]
+# What the papers weight the squared error of the clean latents by, as a function of the signal-to-noise ratio.
+OF_LATENTS = [
+    lambda snr: snr.clamp(max=5),
+    lambda snr: snr.clamp(max=0.5),
+    lambda snr: snr / (1 + snr),
+    lambda snr: snr / (2 + snr) ** 0.5,
+    lambda snr: snr**0.5,
+]
+
+
+class Watched(DDIMScheduler):
+    """A scheduler that remembers what it diffused."""
+
+    def add_noise(self, original_samples, noise, timesteps):
+        self.added = original_samples, noise
+        return super().add_noise(original_samples, noise, timesteps)
 
 
 class Oracle:
     """A backbone that knows latents and noise, errs by what it is told, and remembers what it was asked."""
 
-    def __init__(self, latents, scheduler, error=0.0):
-        self.latents, self.scheduler, self.error = latents, scheduler, error
+    def __init__(self, scheduler, error=0.0):
+        self.scheduler, self.error = scheduler, error
 
     def __call__(self, noisy_latents, timesteps, cond):
         self.asked, self.timesteps = noisy_latents, timesteps
-        alpha = self.scheduler.alphas_cumprod[timesteps][:, None, None, None]
-        drawn = (noisy_latents - alpha.sqrt() * self.latents) / (1 - alpha).sqrt()
+        latents, drawn = self.scheduler.added
+        error = self.error(timesteps)[:, None, None, None] if callable(self.error) else self.error
         if self.scheduler.config.prediction_type == "v_prediction":
-            return alpha.sqrt() * drawn - (1 - alpha).sqrt() * self.latents + self.error
-        return drawn + self.error
+            return self.scheduler.get_velocity(latents, drawn, timesteps) + error
+        return drawn + error
 
 
-def generators(count=3):
-    return [noise.generator("objective", i) for i in range(count)]
+def make(config: Path) -> Objective:
+    """An objective as the command line makes it; where it generates clips, few."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Objective, "objective")
+    block = yaml.safe_load(config.read_text())
+    if "clips" in block.get("init_args", {}):
+        block["init_args"] |= {"clips": 3, "sampler": {"num_inference_steps": 2}}
+    return parser.instantiate_classes(parser.parse_object({"objective": block})).objective
+
+
+def schedule(prediction_type: str) -> Watched:
+    return Watched.from_config(tiny.CONFIGS["scheduler"], prediction_type=prediction_type)
+
+
+def snr(scheduler) -> torch.Tensor:
+    alpha_bar = scheduler.alphas_cumprod.double()
+    return alpha_bar / (1 - alpha_bar)
+
+
+def generators(count=3, name="objective"):
+    return [noise.generator(name, i) for i in range(count)]
+
+
+def draw(count, *size):
+    return torch.randn(count, *(size or SIZE), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(params=["epsilon", "v_prediction"])
-def scheduler(request, backbone) -> DDIMScheduler:
-    return DDIMScheduler.from_config(backbone.scheduler.config, prediction_type=request.param)
+def scheduler(request) -> Watched:
+    return schedule(request.param)
 
 
 @pytest.fixture
 def latents() -> torch.Tensor:
-    return torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0))
+    return draw(3, 8, 4, 4)
+
+
+# ---------------------------------------------------------------------- every shipped objective
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+def objective(request, backbone, tmp_path) -> Objective:
+    made = make(request.param)
+    made.prepare(backbone, round(SHORT * backbone.sample_rate), tmp_path)
+    return made
+
+
+def losses_of(objective, backbone, latents, drawn_from):
+    cond = backbone.encode_text(["rain", "dog", "door"])[: len(latents)]
+    return objective(backbone, schedule(objective.prediction_type), latents, cond, drawn_from)
+
+
+def test_losses_are_one_a_sample_and_reach_the_model(objective, backbone):
+    backbone.unet.requires_grad_(True)
+    losses = losses_of(objective, backbone, draw(3), generators())
+    assert losses.shape == (3,)
+    assert losses.isfinite().all()
+    assert (losses > 0).all()
+    losses.mean().backward()
+    assert all(weight.grad.isfinite().all() and weight.grad.any() for weight in backbone.unet.parameters())
+
+
+def test_losses_depend_on_the_generators_alone(objective, backbone):
+    torch.manual_seed(0)
+    losses = losses_of(objective, backbone, draw(3), generators())
+    assert torch.equal(torch.random.get_rng_state(), torch.manual_seed(0).get_state())
+    torch.manual_seed(1)
+    assert torch.equal(losses_of(objective, backbone, draw(3), generators()), losses)
+    assert not torch.isclose(losses_of(objective, backbone, draw(3), generators(name="other")), losses).any()
+
+
+def test_loss_of_a_sample_does_not_depend_on_its_neighbours(objective, backbone):
+    together = losses_of(objective, backbone, draw(3), generators())
+    alone = losses_of(objective, backbone, draw(3)[:1], generators(1))
+    assert torch.allclose(together[:1], alone, rtol=1e-4)
+
+
+def test_right_answer_costs_nothing(objective):
+    scheduler = schedule(objective.prediction_type)
+    losses = objective(Oracle(scheduler), scheduler, draw(3), torch.zeros(3, 32), generators())
+    assert torch.equal(losses, torch.zeros(3))
+
+
+def test_nothing_goes_into_checkpoints(objective):
+    assert not objective.state_dict()
+    assert not list(objective.parameters())
+
+
+# ---------------------------------------------------------------------- the error
 
 
 def test_schedule_is_audioldms(scheduler):
@@ -42,18 +156,189 @@ def test_schedule_is_audioldms(scheduler):
     assert scheduler.alphas_cumprod[-1].item() == pytest.approx(1.42e-4, rel=0.01)
 
 
-def test_right_answer_costs_nothing_and_wrong_one_its_square(scheduler, latents):
-    objective = {"epsilon": Epsilon, "v_prediction": Velocity}[scheduler.config.prediction_type]()
-    assert objective(Oracle(latents, scheduler), scheduler, latents, None, generators()).abs().max() < 1e-8
-    loss = objective(Oracle(latents, scheduler, 0.5), scheduler, latents, None, generators())
-    assert torch.allclose(loss, torch.full((3,), 0.25), atol=1e-4)
+def test_wrong_answer_costs_its_square(scheduler, latents):
+    objective = OBJECTIVES[scheduler.config.prediction_type]()
+    assert objective.prediction_type == scheduler.config.prediction_type
+    loss = objective(Oracle(scheduler, 0.5), scheduler, latents, None, generators())
+    assert torch.allclose(loss, torch.full((3,), 0.25))
+
+
+@given(error=st.floats(1e-4, 1e2), c=st.floats(1e-2, 1e2))
+def test_pseudo_huber_is_that_of_the_paper(error, c):
+    scheduler = schedule("epsilon")
+    loss = Epsilon(huber=c)(Oracle(scheduler, error), scheduler, draw(2, 8, 4, 4), None, generators(2))
+    error = torch.tensor(error, dtype=torch.float64)
+    exact = 2 * c * ((error**2 + c**2).sqrt() - c)
+    assert torch.allclose(loss.double(), exact.expand(2), rtol=1e-2 if error < 1e-2 else 1e-3)
+
+
+def test_pseudo_huber_is_the_square_of_small_errors_and_in_proportion_to_large_ones(latents):
+    scheduler = schedule("epsilon")
+
+    def loss(error):
+        return Epsilon(huber=0.2)(Oracle(scheduler, error), scheduler, latents, None, generators())
+
+    assert torch.allclose(loss(0.01), torch.full((3,), 1e-4), rtol=1e-2)
+    assert torch.allclose(loss(200.0) / loss(100.0), torch.full((3,), 2.0), rtol=1e-2)
+
+
+def test_offset_is_one_number_a_channel_and_part_of_the_noise():
+    scheduler, latents, strength = schedule("epsilon"), draw(500, 8, 4, 4), 0.3
+    added = []
+    for offset in (0.0, strength):
+        model = Oracle(scheduler)
+        Epsilon(noise_offset=offset)(model, scheduler, latents, None, generators(500))
+        added.append(scheduler.added[1])
+        alpha_bar = scheduler.alphas_cumprod[model.timesteps][:, None, None, None]
+        assert torch.allclose(model.asked, alpha_bar.sqrt() * latents + (1 - alpha_bar).sqrt() * added[-1], atol=1e-5)
+    offset = added[1] - added[0]
+    assert torch.allclose(offset, offset[:, :, :1, :1].expand_as(offset), atol=1e-5)
+    offset = offset[:, :, 0, 0].flatten()  # 4000 independent numbers
+    assert stats.kstest(offset.double().numpy() / strength, "norm").pvalue > 1e-6
+    assert len(offset.unique()) > 3990  # no sample's, no channel's is another's
+    assert added[1].var().item() == pytest.approx(1 + strength**2, abs=5 * (2 / 64_000 + 2 * strength**4 / 4000) ** 0.5)
+
+
+# ---------------------------------------------------------------------- weights by timestep
+
+
+@pytest.mark.parametrize(("weighting", "of_latents"), zip(WEIGHTINGS, OF_LATENTS, strict=True))
+def test_weight_is_the_papers_whatever_is_predicted(scheduler, weighting, of_latents):
+    # an error of the clean latents is 1/sqrt(SNR) of it in the noise, and 1/sqrt(1 - alpha_bar) in the velocity
+    timesteps, ratio = torch.arange(1000), snr(scheduler)
+    squared = {"epsilon": ratio, "v_prediction": 1 + ratio}[scheduler.config.prediction_type]
+    weights = weighting(scheduler, timesteps)
+    assert torch.allclose(weights.double() * squared, of_latents(ratio), rtol=1e-5)
+
+
+def test_weights_of_minsnr_are_those_of_section_4(scheduler):
+    ratio = snr(scheduler)
+    below = {"epsilon": ratio, "v_prediction": ratio + 1}[scheduler.config.prediction_type]
+    assert torch.allclose(MinSNR()(scheduler, torch.arange(1000)).double(), ratio.clamp(max=5) / below, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_loss_is_weighted(scheduler, weighting, latents):
+    model = Oracle(scheduler, 0.5)
+    objective = OBJECTIVES[scheduler.config.prediction_type](weighting=weighting)
+    loss = objective(model, scheduler, latents, None, generators())
+    assert torch.allclose(loss, 0.25 * weighting(scheduler, model.timesteps))
+
+
+def test_p2_without_gamma_weights_nothing():
+    assert torch.equal(P2(gamma=0.0)(schedule("epsilon"), torch.arange(1000)), torch.ones(1000))
+
+
+# ---------------------------------------------------------------------- timesteps
+
+
+def probabilities(weights: torch.Tensor, bins: int) -> torch.Tensor:
+    return (weights / weights.sum()).view(bins, -1).sum(1)
+
+
+def logit_normal(mean: float, std: float, bins: int) -> torch.Tensor:
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    return torch.from_numpy(stats.norm.cdf(torch.logit(edges), mean, std)).diff()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Uniform(), lambda scheduler: torch.full((20,), 0.05)),
+        (LogitNormal(), lambda scheduler: logit_normal(0.0, 1.0, 20)),
+        (LogitNormal(-1.0, 0.5), lambda scheduler: logit_normal(-1.0, 0.5, 20)),
+        (Importance(MinSNR()), lambda scheduler: probabilities(MinSNR()(scheduler, torch.arange(1000)).double(), 20)),
+        (Importance(Debiased()), lambda scheduler: probabilities(snr(scheduler) ** -0.5, 20)),
+    ],
+)
+def test_timesteps_are_distributed_as_asked(sampling, expected):
+    scheduler, count = schedule("epsilon"), 20_000
+    drawn = sampling(generators(count), scheduler)
+    observed = torch.bincount(drawn // 50, minlength=20).double()
+    expected = expected(scheduler).double() * count
+    filled = expected > 5  # the test holds where a bin expects a few
+    assert observed[~filled].sum() <= expected[~filled].sum() + 5 * expected[~filled].sum().sqrt() + 5
+    scale = observed[filled].sum() / expected[filled].sum()
+    assert stats.chisquare(observed[filled], expected[filled] * scale).pvalue > 1e-6
+
+
+def test_logit_normal_with_a_high_mean_draws_much_noise():
+    scheduler = schedule("epsilon")
+    drawn = [LogitNormal(mean)(generators(200), scheduler) for mean in (-1.0, 0.0, 1.0)]
+    amounts = [(1 - scheduler.alphas_cumprod[one]).mean() for one in drawn]
+    assert amounts == sorted(amounts)
+
+
+def test_importance_follows_what_is_predicted():
+    drawn = [Importance(Debiased())(generators(2000), schedule(one)).double().mean() for one in OBJECTIVES]
+    # 1/sqrt(SNR) is steep, sqrt(SNR) / (SNR + 1) almost symmetric
+    assert drawn[0] > 800 > 700 > drawn[1]
+
+
+@given(
+    sampling=st.one_of(
+        st.just(Uniform()),
+        st.builds(LogitNormal, st.floats(-50, 50), st.floats(1e-3, 1e3)),
+        st.builds(Importance, st.sampled_from(WEIGHTINGS)),
+    ),
+    steps=st.integers(1, 4000),
+    name=st.integers(0, 2**32),
+)
+def test_timesteps_are_in_the_schedule(sampling, steps, name):
+    drawn = sampling(generators(8, name), DDIMScheduler(num_train_timesteps=steps, beta_end=1e-3))
+    assert drawn.dtype == torch.int64
+    assert drawn.device.type == "cpu"
+    assert drawn.shape == (8,)
+    assert ((drawn >= 0) & (drawn < steps)).all()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "number"), [(Uniform(), torch.rand), (LogitNormal(), torch.randn), (Importance(MinSNR()), torch.rand)]
+)
+def test_one_number_is_drawn(sampling, number):
+    used, fresh = generators(1)[0], generators(1)[0]
+    sampling([used], schedule("epsilon"))
+    number((), generator=fresh)
+    assert torch.equal(used.get_state(), fresh.get_state())
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_importance_trains_like_its_weighting(scheduler, weighting):
+    def error(timesteps):
+        return 0.1 + timesteps / 1000
+
+    every = torch.arange(1000)
+    weights = weighting(scheduler, every).double()
+    exact = (weights * error(every).double() ** 2).mean() / weights.mean()  # the weighted loss over all timesteps, exactly
+    objective = OBJECTIVES[scheduler.config.prediction_type](timesteps=Importance(weighting))
+    losses = objective(Oracle(scheduler, error), scheduler, draw(4000, 1, 2, 2), None, generators(4000)).double()
+    assert abs(losses.mean() - exact) < 5 * losses.std() / 4000**0.5
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        (lambda: Epsilon(huber=0.0), "huber is 0.0"),
+        (lambda: Epsilon(noise_offset=-0.1), "noise_offset is -0.1"),
+        (lambda: MinSNR(gamma=0.0), "gamma of MinSNR is 0.0"),
+        (lambda: P2(gamma=-1.0), "gamma and k of P2 are -1.0 and 1.0"),
+        (lambda: P2(k=0.0), "gamma and k of P2 are 1.0 and 0.0"),
+        (lambda: LogitNormal(std=0.0), "std of LogitNormal is 0.0"),
+    ],
+)
+def test_wrong_settings_are_named(made, named):
+    with pytest.raises(InputError, match=named):
+        made()
+
+
+# ---------------------------------------------------------------------- the held-out loss, whatever the objective
 
 
 def test_held_out_loss_is_that_of_the_noise_whatever_is_predicted(scheduler, latents):
-    model = Oracle(latents, scheduler, 0.5)
+    model = Oracle(scheduler, 0.5)
     losses = held_out_losses(model, scheduler, latents, None, ["a", "b", "c"], 4)
     assert losses.shape == (3, 4)
-    right = held_out_losses(Oracle(latents, scheduler), scheduler, latents, None, ["a", "b", "c"], 4)
+    right = held_out_losses(Oracle(scheduler), scheduler, latents, None, ["a", "b", "c"], 4)
     assert torch.allclose(right, torch.zeros(3, 4))
     # an error e of the velocity is an error sqrt(alpha_bar) e of the noise
     alpha = scheduler.alphas_cumprod[model.timesteps]
@@ -61,12 +346,12 @@ def test_held_out_loss_is_that_of_the_noise_whatever_is_predicted(scheduler, lat
     assert torch.allclose(losses[:, -1], last, atol=1e-4)
 
 
-def test_held_out_noise_belongs_to_the_clip(backbone, latents):
-    model = Oracle(latents, backbone.scheduler)
+def test_held_out_noise_belongs_to_the_clip(latents):
+    scheduler = schedule("epsilon")
+    model = Oracle(scheduler)
     asked = []
     for order in ([0, 1, 2], [2, 0, 1]):
-        model.latents = latents[order]
-        held_out_losses(model, backbone.scheduler, latents[order], None, ["abc"[i] for i in order], 1)
+        held_out_losses(model, scheduler, latents[order], None, ["abc"[i] for i in order], 1)
         asked.append(model.asked[[order.index(i) for i in range(3)]])
     assert torch.equal(*asked)
 

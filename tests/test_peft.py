@@ -117,7 +117,7 @@ REFUSED = [
     ("LoraConfig", {"init_lora_weights": "orthogonal"}, ["conv"], "orthogonal on conv_in is for linear layers"),
     ("LoraConfig", {"init_lora_weights": "mica"}, ["conv"], "mica on conv_in is for linear layers"),
     ("LoraConfig", {"init_lora_weights": "pissa_niter_4"}, ["attention"], "cannot repeat it; use pissa"),
-    ("LoraConfig", {"init_lora_weights": "eva"}, ["attention"], "sees data first"),
+    ("LoraConfig", {"init_lora_weights": "eva"}, ["attention"], "sees data"),
     ("LoraConfig", {"init_lora_weights": False}, ["attention"], "does not start as the base"),
     ("LoraConfig", {"lora_bias": True}, ["attention"], r"to_q cannot be .* base layer has no bias"),
     ("LoraConfig", {"modules_to_save": ["conv_in"]}, ["attention"], "cannot be merged; name these layers in targets"),

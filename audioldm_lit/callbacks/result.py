@@ -9,30 +9,38 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
-from audioldm_lit.adapters.file import save_adapter
+from audioldm_lit.adapters.card import About, write_card
+from audioldm_lit.adapters.file import load_weights, save_adapter
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.best_check import BestCheck
 from audioldm_lit.callbacks.dials import Dials
+from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.callbacks.scores import report, score_systems
+from audioldm_lit.effect import Effect, measure_effect
+from audioldm_lit.effect import show as show_effect
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 
+HEARD = 4  # prompts on which the effect of the adapter is measured
+
 
 class Result(Callback):
-    """Writes `adapter.safetensors` (the best check by held-out loss), `result.json`, `scores.json` and `clips.json`.
+    """Writes `adapter.safetensors` with its card `adapter.md`, `result.json`, `scores.json` and `clips.json`.
 
-    The last proves what was trained and validated on: every clip's id, caption and hash. The others are printed too.
+    The adapter is that of the best check. The last file proves what was trained and validated on by every clip's id, caption and
+    hash.
 
     Args:
+        licence: Licence of the base's weights, for the card: `CC BY-NC-SA 4.0` for the published AudioLDM.
         scores: Whether `fit` ends with scores of base, adapted model and real recordings, for which both models generate a clip for
             every held-out clip; needs `model.protocol`. `test` writes its scores in any case.
     """
 
-    def __init__(self, scores: bool = False) -> None:
+    def __init__(self, scores: bool = False, licence: str = "unknown") -> None:
         self.scores = scores
+        self.licence = licence
         self.began = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
@@ -51,13 +59,19 @@ class Result(Callback):
             raise _none_good_enough(trainer.checkpoint_callback, folder)
         if not best:
             return
+        pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU by now
         checkpoint = torch.load(best, weights_only=True, map_location="cpu")
         average = checkpoint["audioldm_lit"]["ema"]
         weights = average["average"] if average else checkpoint["state_dict"]
+        loss, how = float(trainer.checkpoint_callback.best_model_score), ""
+        if pl_module.chosen is not None:
+            chosen, weights = pl_module.chosen
+            loss, how = chosen.loss, f", average of sigma_rel {chosen.sigma_rel:g}"
+        load_weights(pl_module.backbone, weights, best)
         if trainer.is_global_zero:
-            self._export(trainer, pl_module, checkpoint["global_step"], weights)
+            self._export(trainer, pl_module, {"best_step": checkpoint["global_step"], "held_out_loss_after": loss, "average": how})
         if self.scores:
-            evaluations = score_systems(trainer, pl_module, weights, folder / "scores")
+            evaluations = score_systems(trainer, pl_module, folder / "scores")
             if trainer.is_global_zero:
                 report(evaluations, folder)
 
@@ -67,35 +81,53 @@ class Result(Callback):
         if pl_module.evaluation is not None and trainer.is_global_zero:
             report({"generated": pl_module.evaluation}, folder)
 
-    def _export(self, trainer: Trainer, pl_module: LitAudioLDM, best_step: int, weights: dict[str, Tensor]) -> None:
-        folder = rank_zero_folder(trainer)
-        adapter = folder / "adapter.safetensors"
-        prediction_type = pl_module.objective.prediction_type
-        save_adapter(adapter, pl_module.adapter, weights, pl_module.base_fingerprint, prediction_type)
-        auditions = Audition.folder(trainer)
+    def _export(self, trainer: Trainer, module: LitAudioLDM, best: dict[str, Any]) -> None:
+        folder, auditions = rank_zero_folder(trainer), Audition.folder(trainer)
+        encoded = {split: module.data.datasets[split] for split in ("train", "val")}
+        clips = {split: {"sha256": one.fingerprint(), "clips": one.contents()} for split, one in encoded.items()}
+        effect = self._effect(module)
         result = {
-            "held_out_loss_before": pl_module.base_loss,
-            "held_out_loss_after": float(trainer.checkpoint_callback.best_model_score),
-            "held_out_clips": len(pl_module.data.datasets["val"]),
-            "training_clips": len(pl_module.data.datasets["train"].clips.clips),
-            "best_step": best_step,
+            "held_out_loss_before": module.base_loss,
+            **best,
+            "held_out_clips": len(encoded["val"]),
+            "training_clips": len(encoded["train"].clips.clips),
+            "training_clips_sha256": clips["train"]["sha256"],
+            "coverage": {split: str(one) for split, one in module.data.coverage.items()},
             "steps": trainer.global_step,
-            "trained_weights": sum(weight.numel() for weight in weights.values()),
+            "trained_weights": sum(weight.numel() for weight in module.weights.values()),
+            "effect": effect.as_dict(),
             "seconds": round(time.monotonic() - self.began, 1),
-            "adapter": str(adapter),
+            "adapter": str(folder / "adapter.safetensors"),
             "auditions": str(auditions) if auditions.is_dir() else None,
             "checkpoint": trainer.checkpoint_callback.best_model_path,
         }
-        encoded = {split: pl_module.data.datasets[split] for split in ("train", "val")}
-        clips = {split: {"sha256": one.fingerprint(), "clips": one.contents()} for split, one in encoded.items()}
         readings = next(one for one in trainer.callbacks if isinstance(one, Dials)).readings
         if readings:
-            result["dials"] = {"base": asdict(readings[0]), "best": asdict(readings[best_step])}
-        result["training_clips_sha256"] = clips["train"]["sha256"]
-        result["coverage"] = {split: str(one) for split, one in pl_module.data.coverage.items()}
+            result["dials"] = {"base": asdict(readings[0]), "best": asdict(readings[best["best_step"]])}
         (folder / "clips.json").write_text(json.dumps(clips, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        about = self._about(module, result)
+        made = module.adapter, module.base_fingerprint, module.objective.prediction_type
+        save_adapter(folder / "adapter.safetensors", made[0], dict(module.weights), *made[1:], about)
+        write_card(folder / "adapter.md", *made, about)
+        show_effect(effect, Console())
         show(result, Console())
+
+    def _effect(self, module: LitAudioLDM) -> Effect:
+        """What the adapter does to the model on a few of the prompts it was trained on."""
+        captions = [clip.caption for clip in module.data.datasets["train"].clips.clips]
+        prompts = list(dict.fromkeys(captions))[:HEARD]
+        base = Backbone.load(module.backbone_name).to(module.device)
+        return measure_effect(base, module.adapter, module.backbone, module.objective.prediction_type, prompts, module.seed)
+
+    def _about(self, module: LitAudioLDM, result: dict[str, Any]) -> About:
+        train = module.data.datasets["train"]
+        captions = [clip.caption for clip in train.clips.clips]
+        scores = {"held-out loss": (result["held_out_loss_before"], result["held_out_loss_after"])}
+        for name in ("learned", "copied", "forgot") if "dials" in result else ():
+            scores[name] = result["dials"]["base"][name], result["dials"]["best"][name]
+        run = len(captions), train.fingerprint(), result["best_step"], module.seed
+        return About.of_run(module.backbone_name, captions, *run, self.licence, scores)
 
 
 def _none_good_enough(policy: BestCheck, folder: Path) -> InputError:
@@ -103,34 +135,3 @@ def _none_good_enough(policy: BestCheck, folder: Path) -> InputError:
         f"no check stayed within checkpoint.max_copied={policy.max_copied:g} and checkpoint.max_forgot={policy.max_forgot:g}; "
         f"train fewer steps or at a lower rate, or allow more. {folder / 'metrics.csv'} has the dials of every check."
     )
-
-
-def show(result: dict[str, Any], console: Console) -> None:
-    """Print the result for people."""
-    before, after = result["held_out_loss_before"], result["held_out_loss_after"]
-    table = Table(title="Result", show_header=False, title_justify="left")
-    table.add_row("trained", f"{result['trained_weights']:,} weights on {result['training_clips']} clips, {result['steps']} steps")
-    if before is None:
-        table.add_row("held-out loss", f"{after:.4f} (the base was not measured: trainer.num_sanity_val_steps is not -1)")
-    else:
-        verdict = "better" if after < before else "not better than the base"
-        change = f"{(after - before) / before:+.1%}, {verdict}"
-        table.add_row(
-            "held-out loss", f"{before:.4f} before, {after:.4f} after ({change}); {result['held_out_clips']} clips, same noise"
-        )
-    if "dials" in result:
-        base, now = result["dials"]["base"], result["dials"]["best"]
-        table.add_row(
-            "learned", f"KAD of few clips to the held-out recordings {base['learned']:.1f} before, {now['learned']:.1f} after"
-        )
-        table.add_row("copied", f"{now['copied']:.0%} of them are near-copies of training clips")
-        table.add_row("forgot", f"CLAP score of general prompts {base['general']:.3f} before, {now['general']:.3f} after")
-    for split, coverage in result["coverage"].items():
-        if not coverage.endswith(" 100.0 %"):  # rounded down, so that it means all
-            table.add_row(f"{split} audio", coverage)
-    table.add_row("best check", f"step {result['best_step']}")
-    table.add_row("adapter", result["adapter"])
-    if result["auditions"]:
-        table.add_row("listen", f"{result['auditions']}/*/step-000000.wav is the base, the highest step the adapter")
-    table.add_row("time", f"{result['seconds'] / 60:.1f} min")
-    console.print(table, soft_wrap=True)

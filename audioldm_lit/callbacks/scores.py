@@ -9,10 +9,8 @@ import torch
 from lightning import Trainer
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from audioldm_lit import noise
-from audioldm_lit.adapters.file import load_weights
 from audioldm_lit.audio import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
@@ -25,7 +23,7 @@ from audioldm_lit.module import LitAudioLDM
 BATCH = 8  # clips generated at once
 
 
-def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tensor], folder: Path) -> dict[str, Evaluation]:
+def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[str, Evaluation]:
     """Score base and adapted model against held-out recordings; every process has its share.
 
     Both generate a clip for the caption of every validation and test clip, with the same noise. As many clips of the training
@@ -33,11 +31,9 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
 
     Args:
         trainer: After the last step.
-        module: Whose protocol is used.
-        weights: Of the adapted model.
+        module: The adapted model; its protocol is used.
         folder: Where the generated clips are kept, in `base/` and `adapted/`.
     """
-    load_weights(module.backbone, weights, "the best checkpoint")
     base = Backbone.load(module.backbone_name).to(module.device)
     protocol, data = module.protocol, module.data
     protocol.keep_features(module.cache_dir / "features")  # the recordings are scored against three times

@@ -1,21 +1,26 @@
 """The verb `generate`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import diffusers
 import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from audioldm_lit.adapters.file import load_adapter
 from audioldm_lit.audio import write
 from audioldm_lit.backbone import NANO, Backbone
+from audioldm_lit.blending import Blend, Part, Share
 from audioldm_lit.device import device_named
+from audioldm_lit.effect import measure_effect, show
 from audioldm_lit.errors import InputError
 from audioldm_lit.manifest import Entry, write_manifest
 from audioldm_lit.sampling import Sampler
+
+HEARD = 4  # prompts on which the effect of an adapter is measured
 
 
 def generate(
@@ -23,7 +28,7 @@ def generate(
     prompts: Path | None = None,
     out: Path = Path("generated"),
     backbone: str = NANO,
-    adapter: Path | None = None,
+    adapter: Path | Share | list[Path | Share] | None = None,
     duration: float | None = None,
     seed: int = 0,
     num_candidates: int = 1,
@@ -34,14 +39,16 @@ def generate(
     precision: Literal["float32", "bfloat16"] = "float32",
     json: Path | None = None,
 ) -> None:
-    """Generate sound from text, with the base model or with an adapter.
+    """Generate sound from text, with the base model or with any number of adapters.
 
     Args:
         prompt: A prompt, or a list of them: "rain on a roof", or '["rain on a roof", "a dog barking"]'.
         prompts: Text file with one prompt a line.
         out: Folder for the WAV files and manifest.json.
         backbone: Model folder in the diffusers layout, or a hub id that was fetched before.
-        adapter: The adapter.safetensors of a run; the base model alone where not given.
+        adapter: The adapter.safetensors of a run, or a list of such files, each alone or with its strength and the timesteps where
+            it acts: '["a.safetensors", {"file": "b.safetensors", "strength": 0.5, "timesteps": [200, 1000]}]'. The base model
+            alone where not given.
         duration: Seconds; by default what the model was made for.
         seed: Seed. A clip's noise belongs to (seed, prompt, candidate) alone.
         num_candidates: Clips per prompt.
@@ -59,8 +66,11 @@ def generate(
         raise InputError("--num_candidates and --batch_size must be at least 1.")
     sampler = sampler or Sampler()
     target = device_named(device)
-    model, base, prediction_type = _load(backbone, adapter)
-    model.to(target)
+    shares = _shares(adapter)
+    base = Backbone.load(backbone).to(target)
+    fingerprint = base.fingerprint("unet")
+    _check_timesteps(shares, sampler, base)
+    model = _blend(base, shares, texts)
     num_samples = round((duration or model.window) * model.sample_rate)
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
     embeds = dict(zip(texts, model.encode_text(texts), strict=True))
@@ -73,12 +83,13 @@ def generate(
             cond = torch.stack([embeds[entry.prompt] for entry in batch])
             keys = [(seed, entry.id, entry.candidate) for entry in batch]
             with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                waveforms = sampler(model, cond, unconditional, keys, num_samples, prediction_type, advance)
+                waveforms = sampler(model, cond, unconditional, keys, num_samples, model.prediction_type, advance)
             for entry, waveform in zip(batch, waveforms, strict=True):
                 write(out / entry.file, waveform, model.sample_rate)
     settings = {
-        "backbone": backbone, "base": base, "adapter": adapter and str(adapter), "sampler": sampler.spec(),
-        "negative_prompt": negative_prompt, "sample_rate": model.sample_rate, "num_samples": num_samples, "precision": precision,
+        "backbone": backbone, "base": fingerprint, "adapters": [{**asdict(share), "file": str(share.file)} for share in shares],
+        "sampler": sampler.spec(), "negative_prompt": negative_prompt, "sample_rate": model.sample_rate,
+        "num_samples": num_samples, "precision": precision,
     }  # fmt: skip
     manifest = write_manifest(out, settings, entries)
     if json is not None:
@@ -86,14 +97,38 @@ def generate(
     Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
 
 
-def _load(backbone: str, adapter: Path | None) -> tuple[Backbone, str, str]:
-    """The model with the adapter folded in, the fingerprint of the base UNet, and what the UNet predicts."""
-    model = Backbone.load(backbone)
-    base, prediction_type = model.fingerprint("unet"), model.scheduler.config.prediction_type
-    if adapter is not None:
-        added, prediction_type = load_adapter(adapter, model)
-        added.merge(model)
-    return model.eval(), base, prediction_type
+def _shares(adapter: Path | Share | Sequence[Path | Share] | None) -> list[Share]:
+    """Every adapter with its strength and timesteps."""
+    given = [] if adapter is None else [adapter] if isinstance(adapter, Path | Share) else adapter
+    shares = [one if isinstance(one, Share) else Share(one) for one in given]
+    for share in shares:
+        if not share.file.is_file():
+            raise InputError(f"{share.file}: no such file; --adapter takes files, or objects of file, strength and timesteps.")
+    return shares
+
+
+def _check_timesteps(shares: Sequence[Share], sampler: Sampler, base: Backbone) -> None:
+    """Refuse an adapter that would never act."""
+    scheduler = getattr(diffusers, sampler.scheduler).from_config(base.scheduler.config)
+    scheduler.set_timesteps(sampler.num_inference_steps)
+    steps = scheduler.timesteps.tolist()
+    for share in shares:
+        if not any(map(share.acts_at, steps)):
+            raise InputError(
+                f"{share.file}: none of the sampler's timesteps, {steps[0]} to {steps[-1]}, lies in {list(share.timesteps)}; "
+                "widen timesteps, or take more of --sampler.num_inference_steps."
+            )
+
+
+def _blend(base: Backbone, shares: Sequence[Share], prompts: Sequence[str]) -> Blend:
+    """The base with the adapters, after printing what each does at strength 1."""
+    parts = []
+    for share in shares:
+        part = Part.load(share, base)
+        effect = measure_effect(base, part.adapter, part.backbone, part.prediction_type, prompts[:HEARD])
+        show(effect, Console(), f"Effect of {share.file}")
+        parts.append(part)
+    return Blend(base, parts)
 
 
 def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Plain denoising: mean squared error of the predicted noise or velocity."""
+"""Denoising: the error of the predicted noise or velocity, at which timesteps, and how it counts."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -10,11 +10,43 @@ from torch import Tensor
 
 from audioldm_lit import noise
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
+from audioldm_lit.objectives.timesteps import TimestepSampling, Uniform
+from audioldm_lit.objectives.weighting import Weighting
 
 
 class Denoising(Objective):
-    """Mean squared error between the UNet's prediction and a target made of latents and noise."""
+    """Mean squared error between the UNet's prediction and a target made of latents and noise.
+
+    Args:
+        weighting: How much the loss at each timestep counts; all alike where not given.
+        timesteps: How timesteps are drawn; uniformly where not given.
+        huber: Root mean square error of a clip, in standard deviations of the noise, beyond which it counts in proportion instead
+            of squared: the pseudo-Huber loss (Song and Dhariwal 2023, arXiv 2310.14189), so that clips that are unlike the others
+            pull less. Timesteps with large errors, those of little noise, then count less too. The squared error where not given.
+        noise_offset: Strength s of offset noise (Guttenberg 2023, crosslabs.org/blog/diffusion-with-offset-noise): s times one
+            normal number a channel is added to all of that channel's noise, and the model has to predict the sum, which has
+            variance 1 + s^2. Constant over time and frequency, because that is where a clip's overall level is, the one thing that
+            independent noise hardly hides. Generated clips and the held-out loss begin from noise without it. 0 turns it off.
+    """
+
+    def __init__(
+        self,
+        weighting: Weighting | None = None,
+        timesteps: TimestepSampling | None = None,
+        huber: float | None = None,
+        noise_offset: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if huber is not None and huber <= 0:
+            raise InputError(f"model.objective.init_args.huber is {huber}; give a number above 0, or null for the squared error.")
+        if noise_offset < 0:
+            raise InputError(f"model.objective.init_args.noise_offset is {noise_offset}; give 0 for none, or a number above it.")
+        self.weighting = weighting
+        self.timesteps = timesteps or Uniform()
+        self.huber = huber
+        self.noise_offset = noise_offset
 
     @abstractmethod
     def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -29,13 +61,19 @@ class Denoising(Objective):
         generators: Sequence[torch.Generator],
     ) -> Tensor:
         """Loss (B,) of every sample; see `Objective.forward`."""
-        drawn = noise.normal(generators, latents.shape[1:]).to(latents.device)
-        timesteps = (noise.uniform(generators) * scheduler.config.num_train_timesteps).long().to(latents.device)
+        drawn = noise.normal(generators, latents.shape[1:])
+        timesteps = self.timesteps(generators, scheduler).to(latents.device)
+        if self.noise_offset:
+            drawn += self.noise_offset * noise.normal(generators, (latents.shape[1], 1, 1))  # (B, C, 1, 1)
+        drawn = drawn.to(latents.device)
         # x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon, Eq. 4 of Ho et al. 2020
         noisy_latents = scheduler.add_noise(latents, drawn, timesteps)
         model_pred = backbone(noisy_latents, timesteps, cond)
         error = model_pred.float() - self.target(scheduler, latents, drawn, timesteps).float()
-        return error.square().mean(dim=(1, 2, 3))  # (B, C, F/4, M/4) -> (B,)
+        losses = error.square().mean(dim=(1, 2, 3))  # (B, C, F/4, M/4) -> (B,)
+        if self.huber is not None:
+            losses = _pseudo_huber(losses, self.huber)
+        return losses if self.weighting is None else losses * self.weighting(scheduler, timesteps)
 
 
 class Epsilon(Denoising):
@@ -59,3 +97,12 @@ class Velocity(Denoising):
     def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Velocity v = sqrt(alpha_bar_t) epsilon - sqrt(1 - alpha_bar_t) x_0."""
         return scheduler.get_velocity(latents, noise, timesteps)
+
+
+def _pseudo_huber(mse: Tensor, c: float) -> Tensor:
+    """Pseudo-Huber loss 2c (sqrt(mse + c^2) - c): the mean squared error where that is far below c^2, 2c times its root far above.
+
+    Of the whole clip's error, as in Song and Dhariwal, not number by number: what is unlike the others in a small set is a clip,
+    and the best prediction stays close to the mean that sampling needs, where number by number it would move towards the median.
+    """
+    return 2 * c * mse / ((mse + c**2).sqrt() + c)  # the same; the difference would cancel where errors are small

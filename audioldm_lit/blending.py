@@ -1,0 +1,205 @@
+"""Several adapters at once, each with a strength and an interval of noise levels."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audioldm_lit.adapters.base import Adapter
+from audioldm_lit.adapters.file import load_adapter
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.errors import InputError
+
+ALL = (0, 1000)  # timesteps of AudioLDM's noise schedule
+
+
+@dataclass(frozen=True)
+class Share:
+    """An adapter, how much of it, and when.
+
+    Args:
+        file: The adapter.safetensors of a run.
+        strength: Factor of what the adapter adds to the base: 0 is the base, 1 the adapter as it was trained; more exaggerates,
+            and a negative one turns it round.
+        timesteps: Where it acts, from the first to below the second, within 0 (no noise) to 1000 (noise alone).
+    """
+
+    file: Path
+    strength: float = 1.0
+    timesteps: tuple[int, int] = ALL
+
+    def check(self) -> None:
+        """Refuse what no adapter can do; not in `__post_init__`, where the command line would take it for another type.
+
+        Raises:
+            InputError: If there is no such file, or strength or timesteps are out of range.
+        """
+        if not self.file.is_file():
+            raise InputError(f"{self.file}: no such file; --adapter takes files, or objects of file, strength and timesteps.")
+        low, high = self.timesteps
+        if not ALL[0] <= low < high <= ALL[1]:
+            raise InputError(f"{self.file}: timesteps are [{low}, {high}]; give two numbers from 0 to 1000, the lower one first.")
+        if not math.isfinite(self.strength):
+            raise InputError(f"{self.file}: strength is {self.strength}; give a number, such as 0.5.")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the adapter acts as it was trained."""
+        return self.strength == 1 and self.timesteps == ALL
+
+    def acts_at(self, timestep: float) -> bool:
+        """Whether the adapter acts at a timestep."""
+        return self.timesteps[0] <= timestep < self.timesteps[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """An adapter on a copy of its base.
+
+    Attributes:
+        share: How much of it, and when.
+        adapter: The adapter.
+        backbone: The copy, with the adapter injected.
+        prediction_type: What the copy's UNet predicts.
+    """
+
+    share: Share
+    adapter: Adapter
+    backbone: Backbone
+    prediction_type: str
+
+    @classmethod
+    def load(cls, share: Share, base: Backbone) -> "Part":
+        """Load an adapter's file; the base is left alone."""
+        share.check()
+        backbone = twin(base)
+        adapter, prediction_type = load_adapter(share.file, backbone)
+        return cls(share, adapter, backbone, prediction_type)
+
+    @property
+    def reads(self) -> bool:
+        """Whether the adapter reads text in its own way."""
+        return type(self.adapter).prompt_embeds is not Adapter.prompt_embeds
+
+
+class Blend(Backbone):
+    """A base with any number of adapters, which samples like any other model.
+
+    What can be folded into the weights is blended there, W = W_0 + sum_i s_i (W_i - W_0) over the adapters that act at a timestep,
+    and is folded again only where that set changes along the sampling. What cannot, because it adds layers or reads text in its own
+    way, is blended in the predictions, at the cost of a pass each:
+
+        pred = pred_folded + sum_j s_j (pred_j - pred_base)
+
+    Predicted noise is a score up to a factor of the timestep alone, so this is the score of a product of experts,
+    p_folded(x) prod_j (p_j(x) / p_base(x))^s_j: the conjunction of Liu et al. 2022 (arXiv 2206.01714), with adapters as concepts.
+    As there, the product is taken at every noise level, which only approximates a product of clean distributions.
+
+    A lone adapter of strength 1 predicts exactly what it was trained to and costs nothing extra. Of what is folded, a copy of the
+    weights waits in main memory, for the base and for each adapter; the device holds a single UNet for all of it, one more for each
+    adapter of the other kind and, where both kinds are there, one for the base.
+
+    Args:
+        base: The base; the weights of its UNet change while the blend samples.
+        parts: The adapters, not yet folded; those of strength 0 are left out.
+
+    Raises:
+        InputError: If an adapter predicts something else than the base, which it can only alone and at strength 1.
+    """
+
+    def __init__(self, base: Backbone, parts: Sequence[Part]) -> None:
+        parts = [part for part in parts if part.share.strength != 0]
+        lone = parts[0] if len(parts) == 1 and parts[0].share.plain else None
+        if not lone:
+            _check_predictions(parts, base.scheduler.config.prediction_type)
+        super().__init__(
+            lone.backbone.unet if lone else base.unet,  # beside a lone adapter, the base's own UNet would never be asked
+            base.vae, base.text_encoder, base.tokenizer, base.vocoder, base.scheduler, base.audio_encoder, base.feature_extractor,
+        )  # fmt: skip
+        self.prediction_type = lone.prediction_type if lone else base.scheduler.config.prediction_type
+        for part in parts:
+            part.adapter.merge(part.backbone)
+        folded = [part for part in parts if part is not lone and not part.reads and _same_weights(part.backbone, base)]
+        self.added = [part for part in parts if part not in folded]
+        self.passes = nn.ModuleList(part.backbone.eval() for part in self.added)  # so that they move with the blend
+        self.base = twin(base) if folded and self.added else None
+        before = base.unet.state_dict()
+        self.folded = [(part.share, _changed(part.backbone.unet.state_dict(), before)) for part in folded]
+        self.original = {name: before[name].cpu().clone() for _, weights in self.folded for name in weights}
+        self.in_place = (False,) * len(folded)  # which of them are in the UNet's weights now
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> embeddings (B, K D): the base's and, beside it, those of every adapter that reads text in its own way."""
+        embeds = super().encode_text(prompts)
+        own = [part.adapter.prompt_embeds(part.backbone, prompts, embeds) for part in self.added if part.reads]
+        return torch.cat([embeds, *own], dim=-1)
+
+    def forward(self, noisy_latents: Tensor, timesteps: Tensor, cond: Tensor) -> Tensor:
+        """Predict as `Backbone` does, from embeddings (B, K D) that `encode_text` made."""
+        acting = {self._acting(step) for step in timesteps.tolist()}
+        if len(acting) > 1:  # not in sampling, where all rows are at one timestep
+            rows = zip(noisy_latents.split(1), timesteps.split(1), cond.split(1), strict=True)
+            return torch.cat([self(*row) for row in rows])
+        ((folded, added),) = acting
+        cond, *texts = cond.chunk(1 + sum(part.reads for part in self.added), dim=-1)
+        conds = [texts.pop(0) if part.reads else cond for part in self.added]
+        extra = [(part, own) for part, own, acts in zip(self.added, conds, added, strict=True) if acts]
+        if len(extra) == 1 and extra[0][0].share.strength == 1 and not any(folded):
+            return extra[0][0].backbone(noisy_latents, timesteps, extra[0][1])
+        self._fold(folded)
+        pred = super().forward(noisy_latents, timesteps, cond)
+        if not extra:
+            return pred
+        base = self.base(noisy_latents, timesteps, cond).float() if any(folded) else pred.float()
+        changes = [part.share.strength * (part.backbone(noisy_latents, timesteps, own).float() - base) for part, own in extra]
+        return pred.float() + sum(changes)
+
+    def _acting(self, timestep: float) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+        """Which of the adapters act at a timestep, of those that are folded and of the others."""
+        folded = tuple(share.acts_at(timestep) for share, _ in self.folded)
+        return folded, tuple(part.share.acts_at(timestep) for part in self.added)
+
+    def _fold(self, acting: tuple[bool, ...]) -> None:
+        """Put W_0 + sum_i s_i (W_i - W_0) into the UNet."""
+        if acting == self.in_place:
+            return
+        own = self.unet.state_dict()
+        for name, weight in self.original.items():
+            base = weight.double()
+            blended = base.clone()
+            for (share, weights), acts in zip(self.folded, acting, strict=True):
+                if acts and name in weights:
+                    blended += share.strength * (weights[name].double() - base)  # in float64, exact at strength 1
+            own[name].copy_(blended)
+        self.in_place = acting
+
+
+def twin(backbone: Backbone) -> Backbone:
+    """A copy for an adapter to work on; what adapters leave alone (VAE, vocoder, audio tower) is shared, not copied."""
+    shared = backbone.vae, backbone.vocoder, backbone.audio_encoder, backbone.log_mel
+    return copy.deepcopy(backbone, {id(one): one for one in shared})
+
+
+def _check_predictions(parts: Sequence[Part], prediction_type: str) -> None:
+    for part in parts:
+        if part.prediction_type != prediction_type:
+            raise InputError(
+                f"{part.share.file}: predicts {part.prediction_type}, the base {prediction_type}, which cannot be blended; use it "
+                "alone, at strength 1 and all timesteps."
+            )
+
+
+def _same_weights(backbone: Backbone, base: Backbone) -> bool:
+    """Whether a UNet has the base's weights by name and shape, so that all of the adapter is in their values."""
+    after, before = backbone.unet.state_dict(), base.unet.state_dict()
+    return {name: weight.shape for name, weight in after.items()} == {name: weight.shape for name, weight in before.items()}
+
+
+def _changed(after: Mapping[str, Tensor], before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that are not the base's, in main memory."""
+    return {name: weight.cpu() for name, weight in after.items() if not torch.equal(weight, before[name])}

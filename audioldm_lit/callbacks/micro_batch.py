@@ -1,0 +1,95 @@
+"""A batch that does not fit in memory trains in parts: the same steps, only slower."""
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
+from torch.utils.data import default_collate
+
+from audioldm_lit import noise
+from audioldm_lit.errors import InputError
+from audioldm_lit.module import LitAudioLDM
+
+
+class MicroBatch(Callback):
+    """Tries one step before training and, where memory runs out, cuts the batch into micro-batches until one fits.
+
+    Each optimizer step still sees `data.batch_size` clips, with the noise they would have had in one piece: the gradients of the
+    micro-batches are accumulated, and `trainer.val_check_interval` keeps its meaning in steps. All processes take the smallest
+    micro-batch that any of them needs. Where the whole batch fits, this costs the time of one step.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Try, and set what counts batches; Lightning makes the loaders after this hook."""
+        data = pl_module.data
+        whole = data.batch_size // trainer.world_size
+        sizes = micro_batches(whole)
+        size = next((one for one in sizes if fits(trainer, pl_module, one)), 0)
+        size = int(trainer.strategy.reduce(torch.tensor(size, device=trainer.strategy.root_device), reduce_op="min"))
+        if not size:
+            raise InputError(
+                f"data.init_args.duration is {data.duration:g} s, and not one such clip fits in memory to train on; "
+                "shorten it or set model.gradient_checkpointing to true."
+            )
+        if size >= whole:
+            return
+        parts = whole // size
+        data.batch_size //= parts
+        trainer.accumulate_grad_batches *= parts
+        for name in ("val_check_interval", "limit_train_batches"):
+            if isinstance(count := getattr(trainer, name), int):  # of batches; a float is a share of all
+                setattr(trainer, name, count * parts)
+        rank_zero_info(f"{whole} clips at once do not fit in memory: {parts} micro-batches of {size} make one step")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Put Lightning's count of batches right where a run resumes with other micro-batches than it had."""
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        shift = trainer.global_step * trainer.accumulate_grad_batches - progress.total.ready
+        for counts in (progress.total, progress.current):
+            for name, count in counts.state_dict().items():
+                setattr(counts, name, count + shift)
+
+
+def micro_batches(whole: int) -> list[int]:
+    """Sizes to try for a batch of `whole` clips: divisors, so that the parts are equal, each at most half of the one before."""
+    sizes = [max(whole, 1)]
+    while sizes[-1] > 1:
+        sizes.append(next(size for size in range(sizes[-1] // 2, 0, -1) if whole % size == 0))
+    return sizes
+
+
+def fits(trainer: Trainer, module: LitAudioLDM, size: int) -> bool:
+    """Whether a training step on `size` clips fits in memory."""
+    try:
+        _step(trainer, module, size)
+        enough = True
+    except RuntimeError as error:
+        if not _out_of_memory(error):
+            raise
+        enough = False
+    # Only here, after the error and the frames it holds on to are gone, can their memory be had back.
+    module.zero_grad()
+    garbage_collection_cuda()
+    return enough
+
+
+def _step(trainer: Trainer, module: LitAudioLDM, size: int) -> None:
+    """Forward and backward of one micro-batch, leaving weights and random streams alone."""
+    # What a step finds in memory beside the weights: gradients so far, two moments of Adam and the moving average.
+    held = [torch.empty_like(weight) for weight in module.weights.values() for _ in range(4)]
+    clips, device = module.data.datasets["train"], trainer.strategy.root_device
+    batch = trainer.strategy.batch_to_device(default_collate([clips[index % len(clips)] for index in range(size)]))
+    generators = [noise.generator(module.seed, "micro-batch", index) for index in range(size)]
+    module.backbone.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with trainer.precision_plugin.forward_context():
+            cond = module.prompt_embeds(batch)
+            losses = module.objective(module.backbone, module.noise_scheduler, batch["mean"], cond, generators)
+            loss = losses.mean() + module.adapter.penalty(module.backbone)
+        loss.backward()
+    del held
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that the memory of a GPU, a Mac or the machine ran out."""
+    return isinstance(error, torch.OutOfMemoryError) or is_oom_error(error) or "MPS backend out of memory" in str(error)

@@ -1,0 +1,49 @@
+"""The result of a run as people read it."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print the content of `result.json`."""
+    table = Table(title="Result", show_header=False, title_justify="left")
+    for name, text in [*_training(result), *_dials(result), *_files(result)]:
+        table.add_row(name, text)
+    console.print(table, soft_wrap=True)
+
+
+def _training(result: dict[str, Any]) -> list[tuple[str, str]]:
+    before, after = result["held_out_loss_before"], result["held_out_loss_after"]
+    if before is None:
+        loss = f"{after:.4f} (the base was not measured: trainer.num_sanity_val_steps is not -1)"
+    else:
+        change = f"{(after - before) / before:+.1%}, {'better' if after < before else 'not better than the base'}"
+        loss = f"{before:.4f} before, {after:.4f} after ({change}); {result['held_out_clips']} clips, same noise"
+    trained = f"{result['trained_weights']:,} weights on {result['training_clips']} clips, {result['steps']} steps"
+    audio = [(f"{split} audio", one) for split, one in result["coverage"].items()]
+    partly = [(name, one) for name, one in audio if not one.endswith(" 100.0 %")]  # rounded down, so that it means all
+    return [
+        ("trained", trained),
+        ("held-out loss", loss),
+        *partly,
+        ("best check", f"step {result['best_step']}{result['average']}"),
+    ]
+
+
+def _dials(result: dict[str, Any]) -> list[tuple[str, str]]:
+    if "dials" not in result:
+        return []
+    base, now = result["dials"]["base"], result["dials"]["best"]
+    return [
+        ("learned", f"KAD of a few clips {base['learned']:.1f} before, {now['learned']:.1f} after"),
+        ("copied", f"{now['copied']:.0%} of them are near-copies of training clips"),
+        ("forgot", f"CLAP score of general prompts {base['general']:.3f} before, {now['general']:.3f} after"),
+    ]
+
+
+def _files(result: dict[str, Any]) -> list[tuple[str, str]]:
+    heard = f"{result['auditions']}/*/step-000000.wav is the base, the highest step the adapter"
+    listen = [("listen", heard)] if result["auditions"] else []
+    return [("adapter", result["adapter"]), *listen, ("time", f"{result['seconds'] / 60:.1f} min")]

@@ -1,0 +1,160 @@
+"""Prior preservation: beside the recordings, train on what the base model makes, so that it is not forgotten."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from audioldm_lit import noise
+from audioldm_lit.backbone import REPOSITORY, Backbone
+from audioldm_lit.errors import InputError
+from audioldm_lit.objectives.base import Objective
+from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.sampling import Sampler
+from audioldm_lit.shards import Shards
+
+FORMAT = "prior/1"
+GENERAL = REPOSITORY / "configs" / "prompts" / "general.txt"
+BATCH = 8  # clips generated at once
+
+
+class PriorPreservation(Objective):
+    """Adds the loss on clips that the base generated before training: DreamBooth, Ruiz et al. 2022 (arXiv 2208.12242, section 3.3).
+
+    With prompts of the class that is trained ("a dog barking" where the recordings are "my dog Rex barking") other members of the
+    class keep their sound. With general prompts it is replay (Shin et al. 2017, arXiv 1705.08690), against forgetting all else.
+    What is held is the UNet, with prompts as the base reads them, not an adapter of the text tower. A step takes twice the time and
+    memory. The clips are kept in the cache, for all runs on the same base.
+
+    Args:
+        objective: The loss, of recordings and of generated clips alike; by default `Epsilon`.
+        prompts: What the base generates: a list, or a text file with one prompt a line, in turn until there are enough clips. By
+            default configs/prompts/general.txt.
+        clips: How many clips are generated.
+        weight: Weight lambda >= 0 of the loss on generated clips.
+        sampler: How they are generated. What training sees is what guidance made of the prompts, not quite the base's own spread.
+        seed: Seed of the generated clips, the same in runs of any seed.
+    """
+
+    def __init__(
+        self,
+        objective: Objective | None = None,
+        prompts: Path | list[str] | None = None,
+        clips: int = 64,
+        weight: float = 1.0,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if clips < 1:
+            raise InputError(f"model.objective.init_args.clips is {clips}; give at least 1.")
+        if weight < 0:
+            raise InputError(f"model.objective.init_args.weight is {weight}; give a number of 0 or more.")
+        self.objective = objective or Epsilon()
+        self.prompts = prompts
+        self.clips = clips
+        self.texts = list(islice(cycle(_read(GENERAL if prompts is None else prompts)), clips))  # the prompt of each clip
+        self.weight = weight
+        self.sampler = sampler or Sampler()
+        self.seed = seed
+
+    @property
+    def prediction_type(self) -> str:
+        """That of the objective inside."""
+        return self.objective.prediction_type
+
+    def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:
+        """Generate the clips, or find them under `folder`; see `Objective.prepare`."""
+        self.objective.prepare(backbone, num_samples, folder)
+        shape = backbone.latent_shape(num_samples)
+        keys = self._keys(backbone, shape)
+        store = Shards(folder / "prior")
+        missing = [place for place, key in enumerate(keys) if key not in store]
+        steps = len(missing) * self.sampler.num_inference_steps
+        with Progress(console=Console(stderr=True), transient=True, disable=not missing) as progress:
+            task = progress.add_task(f"generating {len(missing)} prior clips", total=steps)
+            for batch in (missing[i : i + BATCH] for i in range(0, len(missing), BATCH)):
+                rows = self._generate(backbone, shape, batch, partial(progress.advance, task, len(batch)))
+                store.write({keys[place]: row for place, row in zip(batch, rows, strict=True)})
+        rows = [store[key] for key in keys]
+        # Plain tensors on the CPU, neither weights nor buffers: no checkpoint holds them, no process sends them to another.
+        self.latents = torch.stack([row["latents"] for row in rows])  # (clips, C, F/4, M/4)
+        self.prompt_embeds = torch.stack([row["prompt_embeds"] for row in rows])  # (clips, D)
+
+    def forward(
+        self,
+        backbone: Backbone,
+        scheduler: DDIMScheduler,
+        latents: Tensor,
+        cond: Tensor,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor:
+        """Loss (B,) of every sample and of a generated clip drawn for it; see `Objective.forward`."""
+        losses = self.objective(backbone, scheduler, latents, cond, generators)
+        chosen = (noise.uniform(generators) * len(self.latents)).long()
+        prior, prior_cond = (values[chosen].to(latents.device) for values in (self.latents, self.prompt_embeds))
+        # Eq. 2 of Ruiz et al.
+        return losses + self.weight * self.objective(backbone, scheduler, prior, prior_cond, generators)
+
+    def _keys(self, backbone: Backbone, shape: tuple[int, int, int]) -> list[str]:
+        """Key of each clip: a hash of everything it is made of."""
+        base = [_fingerprint(backbone.unet), backbone.fingerprint("text_encoder"), backbone.scheduler.to_json_string()]
+        made_of = [FORMAT, *base, self.sampler.spec(), shape, self.seed]
+        return [_hash(json.dumps([*made_of, place, prompt]).encode()) for place, prompt in enumerate(self.texts)]
+
+    def _generate(
+        self, backbone: Backbone, shape: tuple[int, int, int], places: Sequence[int], on_step: Callable[[], None]
+    ) -> list[dict[str, Tensor]]:
+        """Latents and text embeddings of the clips at some places of the list."""
+        generators = [noise.generator("prior", self.seed, place) for place in places]
+        unconditional, *embeds = backbone.encode_text(["", *(self.texts[place] for place in places)])
+        cond = torch.stack(embeds)
+        start = noise.normal(generators, shape).to(backbone.device)
+        base_type = backbone.scheduler.config.prediction_type  # what the base predicts, whatever is trained
+        latents = self.sampler.latents(backbone, cond, unconditional, start, generators, base_type, on_step)
+        if not latents.isfinite().all():
+            raise InputError("model.objective.init_args.sampler makes values that are not finite with this model; take another.")
+        return [{"latents": one, "prompt_embeds": embed} for one, embed in zip(latents, cond, strict=True)]
+
+
+def _read(prompts: Path | list[str]) -> list[str]:
+    """Prompts of a list or a file, without empty ones."""
+    if isinstance(prompts, Path):
+        if not prompts.is_file():
+            raise InputError(f"{prompts}: no such file; model.objective.init_args.prompts takes a file with one prompt a line.")
+        lines = prompts.read_text(encoding="utf-8-sig").splitlines()
+    else:
+        lines = prompts
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise InputError(f"model.objective.init_args.prompts is {prompts}, which holds no prompt; give at least one.")
+    return texts
+
+
+def _fingerprint(unet: UNet2DConditionModel) -> str:
+    """Hash of the base's weights, whatever adapter stands around them.
+
+    The fresh weights of an adapter do nothing yet and differ with the seed: left out is what trains and is not the base's. An
+    adapter may have moved the base's weights to other names, so the names do not count.
+    """
+    with torch.device("meta"):
+        own = UNet2DConditionModel.from_config(unet.config).state_dict().keys()
+    weights = unet.state_dict(keep_vars=True).items()
+    return _hash(b"".join(sorted(_digest(one) for name, one in weights if name in own or not one.requires_grad)))
+
+
+def _digest(weight: Tensor) -> bytes:
+    content = weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(f"{weight.dtype} {tuple(weight.shape)}".encode() + content.tobytes()).digest()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,96 @@
+"""How much the loss at each timestep counts, as a function of the signal-to-noise ratio SNR = alpha_bar_t / (1 - alpha_bar_t)."""
+
+from abc import ABC, abstractmethod
+
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from audioldm_lit.errors import InputError
+
+
+class Weighting(ABC):
+    """Weights of the squared error by timestep.
+
+    Subclasses say what the squared error of the predicted noise is worth; for a model that predicts velocity it is converted here,
+    so that a weighting means the same whatever is predicted.
+    """
+
+    @abstractmethod
+    def of_noise(self, snr: Tensor) -> Tensor:
+        """Weight of the squared error of the noise.
+
+        Args:
+            snr: Signal-to-noise ratios above 0, of any shape.
+
+        Returns:
+            Weights of the same shape, not negative.
+        """
+
+    def __call__(self, scheduler: DDIMScheduler, timesteps: Tensor) -> Tensor:
+        """Weight of every sample's squared error.
+
+        Args:
+            scheduler: Noise schedule; its `prediction_type` says what the error is of.
+            timesteps: Timesteps (B,).
+
+        Returns:
+            Weights (B,), on the timesteps' device.
+        """
+        alpha_bar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        weights = self.of_noise(alpha_bar / (1 - alpha_bar))
+        # epsilon = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t (Salimans and Ho 2022, arXiv 2202.00512, appendix D): an error e
+        # of the velocity is an error sqrt(alpha_bar_t) e of the noise. alpha_bar_t is SNR / (SNR + 1).
+        return weights * alpha_bar if scheduler.config.prediction_type == "v_prediction" else weights
+
+
+class MinSNR(Weighting):
+    """Counts timesteps with little noise less: Min-SNR-gamma, Hang et al. 2023 (arXiv 2303.09556, section 3.4).
+
+    The squared error of the clean latents is weighted by min(SNR, gamma). That of the noise is 1/SNR times as large, so its weight
+    is min(SNR, gamma) / SNR; that of the velocity is weighted by min(SNR, gamma) / (SNR + 1).
+
+    Args:
+        gamma: Signal-to-noise ratio above which timesteps count less; the paper's is 5.
+    """
+
+    def __init__(self, gamma: float = 5.0) -> None:
+        if gamma <= 0:
+            raise InputError(f"gamma of MinSNR is {gamma}; give a number above 0, such as 5.")
+        self.gamma = gamma
+
+    def of_noise(self, snr: Tensor) -> Tensor:
+        """Weight min(SNR, gamma) / SNR."""
+        return (self.gamma / snr).clamp(max=1)  # the same, and finite where there is no signal at all
+
+
+class P2(Weighting):
+    """Counts timesteps with little noise less, without a kink: P2 weighting, Choi et al. 2022 (arXiv 2204.00227).
+
+    The squared error of the noise is weighted by 1 / (k + SNR)^gamma, that of the velocity by SNR / ((SNR + 1) (k + SNR)^gamma).
+
+    Args:
+        gamma: How steeply; 0 weights all timesteps alike, the paper's are 0.5 and 1.
+        k: Keeps the weights of the noisiest timesteps from growing; the paper's is 1.
+    """
+
+    def __init__(self, gamma: float = 1.0, k: float = 1.0) -> None:
+        if gamma < 0 or k <= 0:
+            raise InputError(f"gamma and k of P2 are {gamma} and {k}; give a gamma of 0 or more and a k above 0, such as 1 and 1.")
+        self.gamma = gamma
+        self.k = k
+
+    def of_noise(self, snr: Tensor) -> Tensor:
+        """Weight 1 / (k + SNR)^gamma."""
+        return (self.k + snr) ** -self.gamma
+
+
+class Debiased(Weighting):
+    """Counts timesteps by how much they tell of the clean latents: Yu et al. 2023 (arXiv 2310.08442).
+
+    The squared error of the noise is weighted by 1 / sqrt(SNR), that of the velocity by sqrt(SNR) / (SNR + 1). On AudioLDM's
+    schedule the weights of the noise go from 0.04 to 84. Where the last timestep has no signal at all, there are no such weights.
+    """
+
+    def of_noise(self, snr: Tensor) -> Tensor:
+        """Weight 1 / sqrt(SNR)."""
+        return snr.rsqrt()

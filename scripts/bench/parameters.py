@@ -1,0 +1,66 @@
+"""Count what every shipped adapter trains on AudioLDM-S: `python scripts/bench/parameters.py` prints a Markdown table.
+
+The published S model's UNet and CLAP text tower have random weights here: an adapter's size follows from their shapes.
+"""
+
+import argparse
+import copy
+import importlib
+from pathlib import Path
+
+import torch
+import yaml
+from diffusers import UNet2DConditionModel
+from transformers import ClapTextConfig, ClapTextModelWithProjection
+
+from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.backbone import NANO, REPOSITORY, Backbone
+
+WIDTHS = [128, 256, 384, 640]
+UNET = {
+    "block_out_channels": WIDTHS, "cross_attention_dim": WIDTHS, "attention_head_dim": [4, 8, 12, 20], "layers_per_block": 2,
+    "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 3],
+    "up_block_types": [*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"],
+    "norm_num_groups": 32, "projection_class_embeddings_input_dim": 512,
+}  # fmt: skip
+
+
+def audioldm_s() -> Backbone:
+    """AudioLDM-S (Liu et al. 2023, arXiv 2301.12503) where adapters work: UNet and text tower; the rest is the toy model's."""
+    backbone = Backbone.load(NANO)
+    backbone.unet = UNet2DConditionModel.from_config({**backbone.unet.config, **UNET})
+    backbone.text_encoder = ClapTextModelWithProjection(ClapTextConfig())
+    return backbone.requires_grad_(False).eval()
+
+
+def make(config: Path) -> Adapter:
+    """The adapter that a YAML file describes."""
+    block = yaml.safe_load(config.read_text())
+    module, _, name = block["class_path"].rpartition(".")
+    return getattr(importlib.import_module(module), name)(**block.get("init_args", {}))
+
+
+def count(config: Path, base: Backbone) -> int:
+    """Numbers that the adapter trains in a copy of `base`."""
+    backbone = copy.deepcopy(base)
+    make(config).inject(backbone)
+    return sum(weight.numel() for weight in trainable(backbone).values())
+
+
+def main() -> None:
+    """Print one row for each YAML under configs/adapter, fewest parameters first."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="count on this model folder instead, e.g. checkpoints/audioldm-nano")
+    model = parser.parse_args().model
+    torch.manual_seed(0)
+    base = Backbone.load(model) if model else audioldm_s()
+    configs = (REPOSITORY / "configs" / "adapter").glob("*.yaml")
+    counts = sorted((count(config, base), config.stem, config) for config in configs)
+    print(f"| adapter | what it is | parameters on {model or 'AudioLDM-S'} |\n|---|---|---:|")
+    for number, name, config in counts:
+        comment = config.read_text().splitlines()[0].removeprefix("# ")
+        print(f"| `{name}` | {comment} | {number:,} |")
+
+
+if __name__ == "__main__":
+    main()
