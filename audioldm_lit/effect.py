@@ -43,7 +43,7 @@ TIMESTEPS = (900, 700, 500, 300, 100)
 ORDER = ("conv_in", "time_embedding", "class_embedding", "down_blocks", "mid_block", "up_blocks", "conv_norm_out", "conv_out")
 BAR = 24  # characters
 MEANINGS = {
-    "no effect": "[red]no effect[/]: as good as the base's on these prompts; train longer or at a higher rate",
+    "no effect": "[red]no effect[/]: on these prompts the model predicts what its base does; train longer or at a higher rate",
     "moderate": "[green]moderate[/]: changed, and still like data",
     "saturated": "[red]saturated[/]: no longer like data; take less strength, fewer steps or a lower rate",
 }
@@ -186,10 +186,14 @@ def show(effect: Effect, console: Console, title: str = "Effect of the adapter")
     table.add_column(no_wrap=True)
     most = max(effect.blocks.values())
     for block, change in effect.blocks.items():
-        table.add_row(block, f"{change:.2%}" if change else "[dim]0[/]", "█" * round(BAR * change / most) if most else "")
+        table.add_row(block, _percent(change), "█" * round(BAR * change / most) if most else "")
     for block, one in effect.added.items():
         table.add_row(block, "added", f"{one.weights:,} weights of norm {one.norm:.3g}")
     console.print(table)
-    distances = ", ".join(f"{distance:.1%} at {step}" for step, distance in effect.distances.items())
-    console.print(f"predictions moved by {effect.distance:.2%} ({distances})", soft_wrap=True, highlight=False)
+    distances = ", ".join(f"{_percent(distance)} at t = {step}" for step, distance in effect.distances.items())
+    console.print(f"predictions moved by {_percent(effect.distance)} ({distances})", soft_wrap=True, highlight=False)
     console.print(f"effect: {MEANINGS[effect.verdict]}", soft_wrap=True, highlight=False)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

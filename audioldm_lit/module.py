@@ -10,7 +10,6 @@ from diffusers import DDIMScheduler
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -19,6 +18,7 @@ from audioldm_lit import noise
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.file import check_base, load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
+from audioldm_lit.agreement import check_captions, check_geometry, check_prediction
 from audioldm_lit.backbone import NANO, Backbone
 from audioldm_lit.cache import Cache
 from audioldm_lit.conditioning import Conditioning
@@ -55,6 +55,8 @@ class LitAudioLDM(LightningModule):
         warmup_steps: Optimizer steps of linear warm-up.
         ema_decay: Decay in [0, 1) of the moving average of the trainable weights that is validated and saved; null for none.
         val_timesteps: Timesteps, spread evenly over the schedule, at which every held-out clip's loss is taken.
+        compile_unet: Whether the UNet is compiled for training, which takes minutes once and makes every step faster.
+        gradient_checkpointing: Whether activations are computed again in the backward pass: less memory, a third more time.
         cache_dir: Folder of encoded clips; by default under `~/.cache`.
         seed: Seed of adapter initialisation, training noise and generated clips; held-out noise belongs to the clips alone.
     """
@@ -68,10 +70,12 @@ class LitAudioLDM(LightningModule):
         time_mask: TimeMask | None = None,
         sampler: Sampler | None = None,
         protocol: Protocol | None = None,
-        optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4),
+        optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4, fused=True),
         warmup_steps: int = 20,
         ema_decay: float | None = 0.999,
         val_timesteps: int = 4,
+        compile_unet: bool = False,
+        gradient_checkpointing: bool = False,
         cache_dir: Path | None = None,
         seed: int = 0,
     ) -> None:
@@ -95,12 +99,14 @@ class LitAudioLDM(LightningModule):
         self.warmup_steps = warmup_steps
         self.ema = None if ema_decay is None else EMA(ema_decay)
         self.val_timesteps = val_timesteps
+        self.compile_unet = compile_unet
+        self.gradient_checkpointing = gradient_checkpointing
         self.cache_dir = cache_dir or cache_folder()
         self.seed = seed
         self.noise_scheduler = DDIMScheduler.from_config(
             self.backbone.scheduler.config, prediction_type=self.objective.prediction_type
         )
-        self._refuse_relabelled_output()
+        check_prediction(self.backbone, self.objective)
         self.held_out_loss = HeldOutLoss()
         self.base_losses: list[float] = []  # by timestep
         self.chosen: tuple[Candidate, dict[str, Tensor]] | None = None  # an average that is better than the best check
@@ -108,21 +114,13 @@ class LitAudioLDM(LightningModule):
         self.trained_on: dict[str, Any] = {}
         self.register_buffer("unconditional", self.backbone.encode_text([""])[0], persistent=False)
 
-    def _refuse_relabelled_output(self) -> None:
-        ours, base = self.objective.prediction_type, self.backbone.scheduler.config.prediction_type
-        if ours != base and not all(weight.requires_grad for weight in self.backbone.unet.parameters()):
-            raise InputError(
-                f"model.objective trains {ours} but the base predicts {base}; train all weights (FullFineTune, Scratch) or choose "
-                "an objective of the base's kind."
-            )
-
     # ------------------------------------------------------------------ set-up
 
     def setup(self, stage: str) -> None:
         """Encode the data (or find it encoded), then store the frozen weights in the precision they are used in."""
         data = self.data
-        self._check_geometry(data)
-        self._check_captions(data, stage)
+        check_geometry(self.backbone, data)
+        check_captions(data, self.conditioning, generates=stage == "predict" or (stage == "test" and self.protocol is not None))
         if stage == "fit":
             data.num_training_batches()  # refuses a run without steps before any clip is encoded
         self.backbone.to(self.trainer.strategy.root_device)
@@ -132,10 +130,19 @@ class LitAudioLDM(LightningModule):
             varied = {"augmentation": data.augmentation, "phrasing": data.phrasing}
             self.trained_on = {**clips, **{name: one and one.fingerprint for name, one in varied.items()}, "seed": data.seed}
             self._prepare_objective()
+        self._make_fast(stage)
+
+    def _make_fast(self, stage: str) -> None:
+        """Store frozen weights in the precision they are used in; outputs and names stay."""
+        unet = self.backbone.unet
         if str(self.trainer.precision) == "bf16-mixed":
-            for weight in self.backbone.unet.parameters():
+            for weight in unet.to(memory_format=torch.channels_last).parameters():  # in float32 this layout gains nothing
                 if not weight.requires_grad and weight.dim() > 1:  # a norm takes no bfloat16 scale beside a float32 shift
                     weight.data = weight.data.bfloat16()
+        if stage == "fit" and self.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        if stage == "fit" and self.compile_unet:
+            unet.compile()  # in place: checkpoints keep their names
 
     def _prepare_objective(self) -> None:
         """The first process does the work and leaves it to the others."""
@@ -168,36 +175,6 @@ class LitAudioLDM(LightningModule):
         if not isinstance(data, AudioDataModule):
             raise InputError("LitAudioLDM needs an AudioDataModule: pass it to the trainer as `datamodule`.")
         return data
-
-    def _check_geometry(self, data: AudioDataModule) -> None:
-        """Refuse settings of trainer and data that do not go with the model."""
-        rate = self.backbone.sample_rate
-        if data.sample_rate != rate:
-            raise InputError(f"data.init_args.sample_rate is {data.sample_rate} Hz; this model works at {rate} Hz.")
-        steps = self.backbone.latent_shape(data.num_samples)[1]
-        whole = steps * self.backbone.mel_frames_per_latent * self.backbone.log_mel.hop_length
-        if whole != data.num_samples:
-            raise InputError(
-                f"data.init_args.duration is {data.duration} s; this model needs whole latents, take {whole / rate:g} s."
-            )
-
-    def _check_captions(self, data: AudioDataModule, stage: str) -> None:
-        """Refuse what needs captions where the data set has none; say what they are for where training does without."""
-        if not data.captioned and self.conditioning.needs_captions:
-            raise InputError(
-                "data.init_args.caption is null, but model.conditioning trains on captions; give captions, or condition on sound "
-                "alone with configs/conditioning/audio.yaml."
-            )
-        if not data.captioned and (stage == "predict" or (stage == "test" and self.protocol is not None)):
-            raise InputError(
-                "data.init_args.caption is null, so there are no prompts to generate from; the clips' own sound would give them "
-                "away. Give captions, or leave model.protocol out and `test` takes the loss alone."
-            )
-        if data.captioned and not self.conditioning.needs_captions and stage == "fit":
-            rank_zero_info(
-                "trained on sound alone, validated on captions; where these say nothing, as names of files may, "
-                "set data.init_args.caption to null"
-            )
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimise the trainable weights alone; linear warm-up, then constant."""

@@ -102,8 +102,7 @@ def _shares(adapter: Path | Share | Sequence[Path | Share] | None) -> list[Share
     given = [] if adapter is None else [adapter] if isinstance(adapter, Path | Share) else adapter
     shares = [one if isinstance(one, Share) else Share(one) for one in given]
     for share in shares:
-        if not share.file.is_file():
-            raise InputError(f"{share.file}: no such file; --adapter takes files, or objects of file, strength and timesteps.")
+        share.check()
     return shares
 
 
