@@ -12,6 +12,7 @@ of the weights multiplied; held-out loss (20 clips) and deviation of generated l
 | LoRA, 200 steps, x 2, 3, 5 | 0.049, 0.070, 0.12 | 0.98, 1.03, 1.23 | 1.01, 1.04, 1.19 |
 | full, 200 steps, x 6 | 0.14 | 1.40 | 1.21 |
 | LoRA, 200 steps, x 7 | 0.19 | 1.64 | 1.77 |
+| from scratch, 400 steps | 0.20 | 1.63 | 3.12 |
 | full, 200 steps, x 10 | 0.25 | 2.44 | 2.49 |
 | LoRA, 200 steps, x 10, 30 | 0.35, 1.36 | 3.06, 34.8 | 5.09, 56 |
 
@@ -45,7 +46,7 @@ BAR = 24  # characters
 MEANINGS = {
     "no effect": "[red]no effect[/]: on these prompts the model predicts what its base does; train longer or at a higher rate",
     "moderate": "[green]moderate[/]: changed, and still like data",
-    "saturated": "[red]saturated[/]: no longer like data; take less strength, fewer steps or a lower rate",
+    "saturated": "[red]saturated[/]: likely no longer like data; take less strength, fewer steps or a lower rate",
 }
 
 

@@ -14,7 +14,10 @@ WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment
 DATA = [path for path in CONFIGS if path.parent.name == "data"]
 FOLDERS = ("adapter", "augmentation", "conditioning", "objective", "phrasing", "protocol")
 BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
-NEEDED = {"textual_inversion.yaml": ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"]}
+NEEDED = {
+    "textual_inversion.yaml": ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"],
+    "velocity.yaml": ["--model.adapter", REPOSITORY / "configs" / "adapter" / "scratch.yaml"],
+}
 FETCHED = {"audioldm-2023.yaml": "Cnn14_16k_mAP=0.438.pth", "retention.yaml": "laion/clap-htsat-unfused"}  # published weights
 
 

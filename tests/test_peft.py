@@ -97,7 +97,6 @@ def test_measuring_leaves_the_layers_as_peft_makes_them(adapter, backbone):
     assert all(torch.equal(weight, expected[name]) for name, weight in backbone.unet.state_dict().items())
 
 
-@pytest.mark.slow
 def test_fits_the_toy_model(adapter):
     backbone = Backbone.load(NANO)
     names = resolve(adapter.targets, backbone.unet)

@@ -45,7 +45,7 @@ REFUSALS = (
     Refusal("AdaLoraConfig", "", ".*", ANY, "needs its ranks allocated; use class_path audioldm_lit.adapters.adalora.AdaLoRA"),
     Refusal(SHARED, "", ".*", ANY, "shares weights between layers, which peft cannot inject here; choose another method"),
     Refusal("IA3Config", "feedforward_modules", "None", ANY, r"needs the layers to scale at their input; give '.*\.ff\.net\.2'"),
-    Refusal("LoraConfig", "init_lora_weights", "pissa|olora|orthogonal|mica", nn.Conv2d, "is for linear layers; leave it out"),
+    Refusal("LoraConfig", "init_lora_weights", "pissa|olora|orthogonal|mica", nn.Conv2d, "is for linear layers; target those"),
     Refusal("LoraConfig", "init_lora_weights", "pissa_niter.*", ANY, "is random, so the adapter file cannot repeat it; use pissa"),
     Refusal("LoraConfig", "init_lora_weights", "eva|lora_ga", ANY, "is an ordinary start unless peft sees data; leave it out"),
     Refusal("BOFTConfig", "boft_n_butterfly_factor", "(?!None|1$).*", ANY, "is 1 where peft has no CUDA build; take 1 everywhere"),

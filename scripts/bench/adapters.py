@@ -19,6 +19,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BASE = "base"
 ARMS = {"lora": 3e-3, "bottleneck": 3e-3, "bitfit": 3e-3, "full": 3e-4, "scratch": 1e-3}  # learning rates, found on another seed
 MEASURED = {"held-out loss": "test/loss", "KAD": "test/kad", "copies": "test/copies"}
+CHANGES = ("held-out loss", "KAD")
 
 
 def options(arguments: argparse.Namespace, arm: str, seed: int, folder: Path) -> list[str]:
@@ -69,19 +70,23 @@ def run(arguments: argparse.Namespace, arm: str, seed: int) -> None:
 def interval(values: list[float]) -> str:
     """Mean and its 95 % interval over seeds, Student's t."""
     if len(values) < 2:
-        return f"{values[0]:.4g}"
+        return f"{values[0]:.4g}" if values else ""
     half = student.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
     return f"{fmean(values):.4g} [{fmean(values) - half:.4g}, {fmean(values) + half:.4g}]"
 
 
 def table(out: Path) -> str:
-    """Markdown table of everything that is done."""
-    lines = ["| adapter | seeds | " + " | ".join(MEASURED) + " |", "|---" * (2 + len(MEASURED)) + "|"]
-    for arm in (BASE, *ARMS):
-        done = [json.loads(path.read_text()) for path in sorted(out.glob(f"{arm}/seed-*/done.json"))]
-        if done:
-            cells = " | ".join(interval([one[name] for one in done]) for name in MEASURED)
-            lines.append(f"| `{arm}` | {len(done)} | {cells} |")
+    """Markdown table of everything that is done; the last columns are differences from the base on the same seeds."""
+    done = {
+        arm: {path.parent.name: json.loads(path.read_text()) for path in out.glob(f"{arm}/*/done.json")} for arm in (BASE, *ARMS)
+    }
+    names = [*MEASURED, *(f"{name}, change" for name in CHANGES)]
+    lines = ["| adapter | seeds | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
+    for arm, runs in done.items():
+        shared = runs.keys() & done[BASE].keys() if arm != BASE else ()
+        cells = [interval([one[name] for one in runs.values()]) for name in MEASURED]
+        cells += [interval([runs[seed][name] - done[BASE][seed][name] for seed in shared]) for name in CHANGES]
+        lines.append(f"| `{arm}` | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
