@@ -16,6 +16,8 @@ FOLDERS = ("adapter", "augmentation", "conditioning", "objective", "phrasing", "
 BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
 NEEDED = {
     "textual_inversion.yaml": ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"],
+    "prior_preservation.yaml": ["--model.objective.init_args.clips", "2"],
+    "replay.yaml": ["--model.objective.init_args.clips", "2"],
     "velocity.yaml": ["--model.adapter", REPOSITORY / "configs" / "adapter" / "scratch.yaml"],
 }
 FETCHED = {"audioldm-2023.yaml": "Cnn14_16k_mAP=0.438.pth", "retention.yaml": "laion/clap-htsat-unfused"}  # published weights
