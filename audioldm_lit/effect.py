@@ -187,7 +187,7 @@ def show(effect: Effect, console: Console, title: str = "Effect of the adapter")
     table.add_column(no_wrap=True)
     most = max(effect.blocks.values())
     for block, change in effect.blocks.items():
-        table.add_row(block, _percent(change), "█" * round(BAR * change / most) if most else "")
+        table.add_row(block, _percent(change), "█" * round(BAR * change / most) if 0 < change <= most else "")
     for block, one in effect.added.items():
         table.add_row(block, "added", f"{one.weights:,} weights of norm {one.norm:.3g}")
     console.print(table)

@@ -57,7 +57,7 @@ class PeftAdapter(Adapter):
     """Adapt the UNet with a method of the peft package.
 
     Whatever the method, every target must be wrapped and train, must start as the base, and must merge: this is measured on each
-    layer, for several methods of peft do not on some layers.
+    kind of layer, for several methods of peft do not on some.
 
     Args:
         config: Name of peft's configuration class; `LoraConfig` (Hu et al. 2021, arXiv 2106.09685) also makes rsLoRA and DoRA.
@@ -101,13 +101,17 @@ class PeftAdapter(Adapter):
                 f"model.adapter: peft's {self.config} refuses these options and targets: {_sentence(error)}"
             ) from error
         unet.train(unet.training)  # new layers are born in train mode
+        measured = set()
         for name, output in before.items():
-            fault = _fault(unet.get_submodule(name), output)
+            layer = unet.get_submodule(name)
+            kind = (type(layer), *((part, weight.shape, weight.requires_grad) for part, weight in layer.named_parameters()))
+            fault = None if kind in measured else _fault(layer, output)
             if fault:
                 raise InputError(
                     f"model.adapter: peft's {self.config} with {self.options} on {name} {fault}; "
                     "leave such layers out of targets, or change the options."
                 )
+            measured.add(kind)
 
     def merge(self, backbone: Backbone) -> None:
         """Add each layer's delta to its base weight and take the adapter's modules away."""
