@@ -70,7 +70,7 @@ class LitAudioLDM(LightningModule):
         time_mask: TimeMask | None = None,
         sampler: Sampler | None = None,
         protocol: Protocol | None = None,
-        optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4, fused=True),
+        optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4),
         warmup_steps: int = 20,
         ema_decay: float | None = 0.999,
         val_timesteps: int = 4,

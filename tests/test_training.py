@@ -257,3 +257,13 @@ def test_what_one_process_finds_wrong_all_say_at_once(workdir, tiny_folder, data
     assert f"{fold_2[1].name}: cannot be read" in run.stderr
     assert "Traceback" not in run.stderr
     assert not (workdir / "runs").exists()
+
+
+@pytest.mark.slow
+def test_bfloat16_trains_with_clipped_gradients_to_an_adapter(workdir, tiny_folder, data, cli):
+    options = [*arguments(tiny_folder, data), "--trainer.precision", "bf16-mixed", "--model.gradient_checkpointing", "true"]
+    status, _, err = cli("fit", *options)
+    assert status == 0, err
+    result = json.loads((run_folder(workdir) / "result.json").read_text())
+    assert result["effect"]["distance"] > 0
+    assert (run_folder(workdir) / "adapter.safetensors").is_file()

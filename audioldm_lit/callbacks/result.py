@@ -13,6 +13,7 @@ from rich.console import Console
 from audioldm_lit.adapters.card import About, write_card
 from audioldm_lit.adapters.file import load_weights, save_adapter
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.blending import Part, Share
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.best_check import BestCheck
 from audioldm_lit.callbacks.dials import Dials
@@ -85,7 +86,6 @@ class Result(Callback):
         folder, auditions = rank_zero_folder(trainer), Audition.folder(trainer)
         encoded = {split: module.data.datasets[split] for split in ("train", "val")}
         clips = {split: {"sha256": one.fingerprint(), "clips": one.contents()} for split, one in encoded.items()}
-        effect = self._effect(module)
         result = {
             "held_out_loss_before": module.base_loss,
             **best,
@@ -95,7 +95,6 @@ class Result(Callback):
             "coverage": {split: str(one) for split, one in module.data.coverage.items()},
             "steps": trainer.global_step,
             "trained_weights": sum(weight.numel() for weight in module.weights.values()),
-            "effect": effect.as_dict(),
             "seconds": round(time.monotonic() - self.began, 1),
             "adapter": str(folder / "adapter.safetensors"),
             "auditions": str(auditions) if auditions.is_dir() else None,
@@ -105,20 +104,23 @@ class Result(Callback):
         if readings:
             result["dials"] = {"base": asdict(readings[0]), "best": asdict(readings[best["best_step"]])}
         (folder / "clips.json").write_text(json.dumps(clips, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         about = self._about(module, result)
         made = module.adapter, module.base_fingerprint, module.objective.prediction_type
         save_adapter(folder / "adapter.safetensors", made[0], dict(module.weights), *made[1:], about)
         write_card(folder / "adapter.md", *made, about)
+        effect = self._effect(module, folder / "adapter.safetensors")
+        result["effect"] = effect.as_dict()
+        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         show_effect(effect, Console())
         show(result, Console())
 
-    def _effect(self, module: LitAudioLDM) -> Effect:
-        """What the adapter does to the model on a few of the prompts it was trained on."""
+    def _effect(self, module: LitAudioLDM, file: Path) -> Effect:
+        """What the adapter does to the model on a few of its prompts, taken from its file: the run may hold bfloat16."""
         captions = [clip.caption for clip in module.data.datasets["train"].clips.clips]
         prompts = list(dict.fromkeys(captions))[:HEARD]
         base = Backbone.load(module.backbone_name).to(module.device)
-        return measure_effect(base, module.adapter, module.backbone, module.objective.prediction_type, prompts, module.seed)
+        part = Part.load(Share(file), base)
+        return measure_effect(base, part.adapter, part.backbone, part.prediction_type, prompts, module.seed)
 
     def _about(self, module: LitAudioLDM, result: dict[str, Any]) -> About:
         train = module.data.datasets["train"]
