@@ -21,6 +21,7 @@ from audioldm_lit.callbacks.result import Result
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
+from audioldm_lit.loggers import log_config
 from audioldm_lit.module import LitAudioLDM
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -46,6 +47,7 @@ EXPECTED = (  # warnings about what is done here on purpose
     ".*smaller than the logging interval.*",  # a run of a few steps
     ".*your dataloader is not resumable.*",  # the stream of clips continues by itself, see TrainingStream
     "The dirpath has changed from.*",  # validate, test and predict have a run folder of their own
+    ".*intended to run from within Python.*",  # a grid's settings are tried on the parser
     ".*treespec, LeafSpec.*",  # a deprecation inside Lightning
 )
 
@@ -57,8 +59,22 @@ class SaveConfig(SaveConfigCallback):
         """Wait."""
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """Save."""
+        """Save, and show it to the loggers."""
         super().setup(trainer, pl_module, "fit")
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Show it to the loggers alone, where there was no `fit` before."""
+        if trainer.is_global_zero and not self.already_saved:
+            self.save_config(trainer, pl_module, trainer.state.fn)
+            self.already_saved = True
+
+    on_test_start = on_predict_start = on_validation_start
+
+    def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Show it to every logger; the first process is asked."""
+        config = self.parser.dump(self.config, skip_none=False)
+        for logger in trainer.loggers:
+            log_config(logger, config)
 
 
 class AudioLDMCLI(LightningCLI):
@@ -88,23 +104,31 @@ class AudioLDMCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run, and take away the empty run folder that the logger made if the input turns out to be wrong."""
+        logger = self.trainer.logger
+        if logger and not logger.log_dir and not self.trainer.fast_dev_run:
+            raise InputError(
+                f"trainer.logger is {type(logger).__name__}, under which runs have no folder of their own; "
+                "use one of configs/logger/, or a list of loggers with a CSVLogger first."
+            )
         try:
             super()._run_subcommand(subcommand)
         except InputError:
             folder = rank_zero_folder(self.trainer)
             # The first process made the folder and alone takes it away: two would trip over each other.
-            while self.trainer.is_global_zero and folder.is_dir() and folder != Path() and not any(folder.iterdir()):
+            while self.trainer.is_global_zero and _empty(folder):
                 folder.rmdir()
                 folder = folder.parent
             raise
 
 
-def run(args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None) -> None:
+def run(
+    args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None, cli_class: type[AudioLDMCLI] = AudioLDMCLI
+) -> None:
     """Run one of Lightning's verbs; without `args`, the one on the command line."""
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_Tips())
-    AudioLDMCLI(
+    cli_class(
         model_class or LitAudioLDM,
         AudioDataModule,
         subclass_mode_data=True,
@@ -115,6 +139,11 @@ def run(args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None
         args=None if args is None else list(args),
         parser_kwargs={"prog": "python -m audioldm_lit"},
     )
+
+
+def _empty(folder: Path) -> bool:
+    """Whether it is an empty folder, and not the current one: without a logger that is the run's."""
+    return folder.is_dir() and folder.absolute() != Path.cwd() and not any(folder.iterdir())
 
 
 class _Tips(logging.Filter):

@@ -9,10 +9,12 @@ import yaml
 import layouts
 from runs import EMBEDDED, REPOSITORY, arguments, run_folder
 
-CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+FILES = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+CONFIGS = [path for path in FILES if path.parent.name != "ablation"]  # grids are cases of test_grid.py
 WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment")]
 DATA = [path for path in CONFIGS if path.parent.name == "data"]
-FOLDERS = ("adapter", "augmentation", "conditioning", "objective", "phrasing", "protocol")
+FOLDERS = ("adapter", "augmentation", "conditioning", "logger", "objective", "phrasing", "protocol")
+OF = {"augmentation": "data.init_args", "logger": "trainer", "phrasing": "data.init_args"}  # whose part it is, else the model's
 BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
 NEEDED = {
     "textual_inversion.yaml": ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"],
@@ -66,7 +68,7 @@ def test_a_data_set_takes_the_place_of_an_experiment_s(config, workdir, cli):
 @pytest.mark.parametrize("config", BLOCKS, ids=name)
 def test_block_fits_into_an_experiment(config, workdir, tiny_folder, cli, aisfx_at_hand):
     options = arguments(tiny_folder, {**layouts.esc50(workdir / "data"), "shots": 2})
-    key = f"{'data.init_args' if config.parent.name in ('augmentation', 'phrasing') else 'model'}.{config.parent.name}"
+    key = f"{OF.get(config.parent.name, 'model')}.{config.parent.name}"
     key = "model.time_mask" if config.stem == "time_mask" else key
     options += [f"--{key}", config, "--trainer.fast_dev_run", "true", *NEEDED.get(config.name, [])]
     status, _, err = cli("fit", *options)

@@ -8,13 +8,16 @@ from lightning import Callback, Trainer
 from torch import Tensor
 
 from audioldm_lit.audio import write
+from audioldm_lit.loggers import log_clip
 from audioldm_lit.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.spectrogram import write_spectrogram
 
 
 class Audition(Callback):
     """Writes `audition/<prompt>/step-000000.wav` (the model before training) and one more file at every check.
 
+    Beside each is a picture of its log-mel spectrogram, and every logger that takes sound and pictures gets both.
     Only the weights differ between the files of a prompt. Nothing is drawn from the training's random stream, so a run with
     auditions trains exactly like one without.
 
@@ -40,9 +43,14 @@ class Audition(Callback):
         keys = [(pl_module.seed, prompt, 0) for prompt in prompts]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             waveforms = pl_module.generate(cond, keys)
-        for prompt, waveform in zip(prompts, waveforms, strict=True):
-            path = self.folder(trainer) / file_stem(prompt) / f"step-{trainer.global_step:06d}.wav"
-            write(path, waveform, pl_module.backbone.sample_rate)
+            log_mels = pl_module.backbone.log_mel(waveforms)[:, 0]  # (B, F, M)
+        for prompt, waveform, log_mel in zip(prompts, waveforms, log_mels, strict=True):
+            sound = self.folder(trainer) / file_stem(prompt) / f"step-{trainer.global_step:06d}.wav"
+            picture = sound.with_suffix(".png")
+            write(sound, waveform, pl_module.backbone.sample_rate)
+            write_spectrogram(picture, log_mel)
+            for logger in trainer.loggers:
+                log_clip(logger, prompt, sound, picture, trainer.global_step)
 
     @staticmethod
     def folder(trainer: Trainer) -> Path:

@@ -1,0 +1,163 @@
+"""Where a run can be watched: Weights & Biases and TensorBoard beside the run's own folder.
+
+Under every logger here a run has a folder of its own, `save_dir/name/version_0` and so on, as `CSVLogger` numbers them, with
+`metrics.csv`, `config.yaml`, checkpoints and results in it. What is shown elsewhere is shown besides.
+"""
+
+import os
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import yaml
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+
+
+class Watched(CSVLogger):
+    """The run's folder with its `metrics.csv`, and another logger that shows the same.
+
+    That one is not begun before there is something to show, so a refused run leaves nothing with it.
+
+    Args:
+        viewer: The other logger.
+        save_dir: Folder of all runs.
+        name: Name of the experiment, a folder in it.
+        version: Number or name of the run; by default the next free number.
+    """
+
+    viewer: Logger
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Write to both."""
+        super().log_metrics(metrics, step)
+        self.viewer.log_metrics(metrics, step)
+
+    def finalize(self, status: str) -> None:
+        """End both."""
+        super().finalize(status)
+        self.viewer.finalize(status)
+
+
+class Wandb(Watched):
+    """Weights & Biases; the run's part of it is in `wandb/` in the run's folder.
+
+    Args:
+        save_dir: Folder of all runs.
+        name: Name of the experiment, a folder in it.
+        version: Number or name of the run; by default the next free number.
+        project: Project at Weights & Biases.
+        offline: Whether nothing leaves this machine, not even reports of wandb's own errors; `wandb sync RUN/wandb/offline-run-*`
+            uploads such a run later.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | Path = "runs",
+        name: str = "adapt",
+        version: int | str | None = None,
+        project: str = "audioldm_lit",
+        offline: bool = True,
+    ) -> None:
+        super().__init__(save_dir, name, version)
+        self.project = project
+        self.offline = offline
+        self.viewer = self._viewer(None)
+        if offline:  # wandb reads it when it is first imported
+            os.environ["WANDB_ERROR_REPORTING"] = "false"
+
+    def _viewer(self, run_id: str | None) -> WandbLogger:
+        """A run that is begun, or goes on, at its next value; runs before it in this process stay as they are."""
+        title = str(Path(self.log_dir).relative_to(self.save_dir))
+        mode = "offline" if self.offline else None  # WandbLogger's own `offline` would hold for every later run of the process
+        settings = {"project": self.project, "mode": mode, "reinit": "create_new"}
+        folder = Path(self.log_dir).absolute()  # wandb's own process keeps the current folder it was started in
+        return WandbLogger(name=title, save_dir=folder, version=run_id, **settings)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End both, with the status; the process's end completes an offline run's file."""
+        super().finalize(status)
+        run_id = self.viewer.version
+        if run_id is not None:
+            self.viewer.experiment.finish(exit_code=int(status != "success"))
+            self.viewer = self._viewer(run_id)  # with the same trainer `test` may follow
+
+
+class TensorBoard(Watched):
+    """TensorBoard; its events are in the run's folder, and `tensorboard --logdir runs` shows them.
+
+    Args:
+        save_dir: Folder of all runs.
+        name: Name of the experiment, a folder in it.
+        version: Number or name of the run; by default the next free number.
+    """
+
+    def __init__(self, save_dir: str | Path = "runs", name: str = "adapt", version: int | str | None = None) -> None:
+        super().__init__(save_dir, name, version)
+        self.viewer = TensorBoardLogger(self.log_dir, name="", version="", default_hp_metric=False)
+
+
+@singledispatch
+def log_config(logger: Logger, config: str) -> None:
+    """Show the resolved configuration; a logger of another kind gets it as hyperparameters.
+
+    Args:
+        logger: Where.
+        config: YAML.
+    """
+    logger.log_hyperparams(yaml.safe_load(config))
+
+
+@log_config.register
+def _(logger: CSVLogger, config: str) -> None:
+    """`config.yaml` is in its folder."""
+
+
+@log_config.register
+def _(logger: Watched, config: str) -> None:
+    log_config(logger.viewer, config)
+
+
+@log_config.register
+def _(logger: TensorBoardLogger, config: str) -> None:
+    logger.log_hyperparams(yaml.safe_load(config))
+    logger.experiment.add_text("config", "\n".join(f"    {line}" for line in config.splitlines()))  # indented: Markdown's code
+
+
+@singledispatch
+def log_clip(logger: Logger, prompt: str, sound: Path, picture: Path, step: int) -> None:
+    """Show a generated clip; a logger of another kind takes none, and the files are there in any case.
+
+    Args:
+        logger: Where.
+        prompt: What the clip was generated from.
+        sound: Its WAV file; the name of its folder is that of the prompt.
+        picture: PNG of its log-mel spectrogram.
+        step: Optimizer steps before it.
+    """
+
+
+@log_clip.register
+def _(logger: Watched, prompt: str, sound: Path, picture: Path, step: int) -> None:
+    log_clip(logger.viewer, prompt, sound, picture, step)
+
+
+@log_clip.register
+def _(logger: WandbLogger, prompt: str, sound: Path, picture: Path, step: int) -> None:
+    import wandb
+
+    key = f"audition/{sound.parent.name}"
+    clip, image = wandb.Audio(sound, caption=prompt), wandb.Image(str(picture), caption=prompt)
+    logger.log_metrics({f"{key}/sound": clip, f"{key}/log_mel": image}, step)
+
+
+@log_clip.register
+def _(logger: TensorBoardLogger, prompt: str, sound: Path, picture: Path, step: int) -> None:
+    key = f"audition/{sound.parent.name}"
+    waveform, sample_rate = soundfile.read(sound, dtype="float32")
+    logger.experiment.add_audio(f"{key}/sound", waveform, step, sample_rate)
+    logger.experiment.add_image(f"{key}/log_mel", np.asarray(Image.open(picture)), step, dataformats="HWC")

@@ -1,0 +1,263 @@
+"""Every logger by YAML: a folder a run, the configuration and the sound in it, and nothing sent."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import wandb
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
+
+from audioldm_lit.audio import MEL_FLOOR, write
+from audioldm_lit.cli import main
+from audioldm_lit.loggers import TensorBoard, Wandb, log_clip
+from audioldm_lit.spectrogram import LOUDEST, write_spectrogram
+
+import layouts
+from runs import REPOSITORY, arguments, run_folder
+
+LOGGERS = {path.stem: path for path in (REPOSITORY / "configs" / "logger").glob("*.yaml")}
+BLOCK, HEAD = 32768, 7  # of wandb's file: LevelDB's log format after a head of its own
+
+
+def records(folder: Path) -> list[Record]:
+    """What wandb keeps of an offline run, in order, once its own process has written all of it."""
+    wandb.teardown()
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    content, place, parts, found = file.read_bytes(), HEAD, b"", []
+    while place + HEAD <= len(content):
+        if BLOCK - place % BLOCK < HEAD:  # too little of the block is left for a head
+            place += BLOCK - place % BLOCK
+            continue
+        size, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
+        parts += content[place + HEAD : place + HEAD + size]
+        place += HEAD + size
+        if kind in (1, 4):  # whole, or the last part
+            found.append(Record.FromString(parts))
+            parts = b""
+    return found
+
+
+def logged(folder: Path) -> dict[str, list]:
+    """Values by name of an offline wandb run."""
+    values: dict[str, list] = {}
+    for record in records(folder):
+        for item in record.history.item:
+            values.setdefault(item.key or "/".join(item.nested_key), []).append(json.loads(item.value_json))
+    return values
+
+
+def config_of(folder: Path) -> dict:
+    """Configuration of an offline wandb run."""
+    updates = (item for record in records(folder) for item in record.config.update)
+    return {item.key: json.loads(item.value_json) for item in updates if item.key}
+
+
+def events(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"audio": 0, "images": 0, "tensors": 0}).Reload()
+
+
+def resolved(folder: Path) -> dict:
+    return yaml.safe_load((folder / "config.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("loggers")
+
+
+@pytest.fixture(scope="module")
+def fitted(workplace, tiny_folder):
+    """Runs of the same two steps: one with each logger, and a second one with wandb."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace)
+        patch.setenv("XDG_CACHE_HOME", str(workplace / "cache"))
+        options = arguments(tiny_folder, {**layouts.esc50(workplace / "esc50"), "shots": 2})
+        folders = {}
+        for name, logger in [*LOGGERS.items(), ("wandb again", LOGGERS["wandb"])]:
+            main(["fit", *options, "--trainer.logger", str(logger)])
+            folders[name] = run_folder(workplace).absolute()
+    return SimpleNamespace(folders=folders, options=options)
+
+
+def test_offline_wandb_run_keeps_its_config(fitted):
+    kept, saved = config_of(fitted.folders["wandb"]), resolved(fitted.folders["wandb"])
+    assert saved["model"]["adapter"]["init_args"]["options"] == {"r": 8, "lora_alpha": 8}
+    assert {name: kept[name] for name in saved} == saved
+
+
+def test_tensorboard_run_keeps_its_config(fitted):
+    folder = fitted.folders["tensorboard"]
+    (text,) = events(folder).Tensors("config/text_summary")[0].tensor_proto.string_val
+    assert yaml.safe_load(text.decode()) == resolved(folder)
+
+
+ONE_VALUE = """
+import sys, yaml
+from audioldm_lit.loggers import Wandb
+logger = Wandb(**{**yaml.safe_load(open(sys.argv[1]))["init_args"], **yaml.safe_load(sys.argv[2])})
+logger.log_metrics({"val/loss": 1.0}, 0)
+logger.finalize("success")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ["{}", "{offline: false}"])
+def test_a_connection_is_made_only_where_the_user_asks_for_one(settings, workdir, monkeypatch):
+    """A process of its own, for wandb reads its server's address once; the server takes what comes and gives no answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.delenv("WANDB_MODE")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_INIT_TIMEOUT", "5")
+        monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+        done = subprocess.run([sys.executable, "-c", ONE_VALUE, LOGGERS["wandb"], settings], capture_output=True, timeout=120)
+        server.setblocking(False)
+        if settings == "{}":
+            assert done.returncode == 0, done.stderr
+            with pytest.raises(BlockingIOError):
+                server.accept()
+        else:
+            server.accept()[0].close()
+
+
+def test_two_runs_share_no_folder(fitted):
+    """Everything a run leaves is in its own folder, wandb's part too; the experiment's name is that of its YAML."""
+    folders = list(fitted.folders.values())
+    assert len(set(folders)) == len(LOGGERS) + 1
+    assert {folder.parent for folder in folders} == {folders[0].parents[1] / "esc50_lora_8shot"}
+    assert [path.name for path in folders[0].parents[1].iterdir()] == ["esc50_lora_8shot"]
+    whole = {path.name for path in fitted.folders["csv"].iterdir()}
+    assert {"config.yaml", "adapter.safetensors", "result.json", "metrics.csv", "checkpoints", "audition"} <= whole
+    assert all(whole <= {path.name for path in folder.iterdir()} for folder in folders)
+    for folder in folders:
+        assert str(folder).endswith(str(Path(json.loads((folder / "result.json").read_text())["adapter"]).parent))
+
+
+def test_loggers_do_not_change_the_training(fitted):
+    plain, *others = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in fitted.folders.values()
+    )
+    assert all(torch.equal(weight, other[name]) for other in others for name, weight in plain.items())
+
+
+def test_clips_and_spectrograms_reach_wandb(fitted):
+    folder = fitted.folders["wandb"]
+    (prompt,) = (folder / "audition").iterdir()
+    values = logged(folder)
+    for name, suffix in {"sound": "wav", "log_mel": "png"}.items():
+        media = [folder.glob(f"wandb/offline-run-*/files/{path}") for path in _paths(values, f"audition/{prompt.name}/{name}")]
+        heard = [next(found).read_bytes() for found in media]
+        assert heard == [path.read_bytes() for path in sorted(prompt.glob(f"*.{suffix}"))]
+        assert len(heard) == 3
+
+
+def _paths(values: dict[str, list], name: str) -> list[str]:
+    """Files of a medium; wandb keeps it as one object or as one value a field."""
+    return [one["path"] for one in values[name]] if name in values else values[f"{name}/path"]
+
+
+def test_clips_and_spectrograms_reach_tensorboard(fitted):
+    folder = fitted.folders["tensorboard"]
+    (prompt,) = (folder / "audition").iterdir()
+    shown = events(folder)
+    heard, seen = shown.Audio(f"audition/{prompt.name}/sound"), shown.Images(f"audition/{prompt.name}/log_mel")
+    assert [one.step for one in heard] == [one.step for one in seen] == [0, 1, 2]
+    picture = Image.open(prompt / "step-000000.png")
+    assert {(one.width, one.height) for one in seen} == {picture.size}
+    assert {(one.sample_rate, one.length_frames) for one in heard} == {(16_000, 10_240)}
+
+
+def test_curves_are_those_of_the_table(fitted):
+    losses = {}
+    for name, folder in fitted.folders.items():
+        head, *rows = (line.split(",") for line in (folder / "metrics.csv").read_text().splitlines())
+        losses[name] = [float(row[head.index("val/loss")]) for row in rows if row[head.index("val/loss")]]
+    assert len(losses["csv"]) == 2
+    assert all(one == losses["csv"] for one in losses.values())
+    assert logged(fitted.folders["wandb"])["val/loss"] == pytest.approx(losses["csv"])
+    assert [one.value for one in events(fitted.folders["tensorboard"]).Scalars("val/loss")] == pytest.approx(losses["csv"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", LOGGERS)
+def test_every_verb_takes_an_experiment_that_names_the_logger(logger, fitted, workplace, monkeypatch):
+    """As a relative path; `test` keeps its configuration as well, and a resumed run has a folder of its own."""
+    monkeypatch.chdir(workplace)
+    experiment = workplace / f"{logger}.yaml"
+    path = Path("configs") / "logger" / f"{logger}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(LOGGERS[logger].read_text())
+    experiment.write_text(f"trainer: {{logger: {path}}}\n")
+    options = [*fitted.options, "--config", str(experiment), "--trainer.logger.init_args.name", f"all_{logger}"]
+    options += ["--trainer.max_steps", "3", "--ckpt_path", str(fitted.folders[logger] / "checkpoints" / "last.ckpt")]
+    left = {"fit": "result.json", "validate": "metrics.csv", "test": "test.json", "predict": "predictions/manifest.json"}
+    for number, (verb, file) in enumerate(left.items()):
+        main([verb, *options])
+        folder = workplace / "runs" / f"all_{logger}" / f"version_{number}"
+        assert (folder / file).is_file()
+        if logger == "wandb":
+            assert config_of(folder)["trainer"]["max_steps"] == 3
+
+
+def test_a_logger_that_gives_runs_no_folder_is_refused(workdir, tiny_folder, cli):
+    options = arguments(tiny_folder, {**layouts.esc50(workdir / "esc50"), "shots": 2})
+    status, _, err = cli("fit", *options, "--trainer.logger", "lightning.pytorch.loggers.WandbLogger")
+    assert status == 2
+    assert "configs/logger/" in err.splitlines()[-1]
+    assert not (workdir / "wandb").exists()
+
+
+def test_a_refused_run_leaves_nothing_with_any_logger(workdir, tiny_folder, cli):
+    data = layouts.esc50(workdir / "esc50")
+    for logger in LOGGERS.values():
+        options = arguments(tiny_folder, {**data, "shots": 2})
+        assert cli("fit", *options, "--trainer.logger", logger, "--data.init_args.duration", "0.7")[0] == 2
+        assert not (workdir / "runs").exists()
+
+
+def test_a_trainer_s_second_verb_goes_on_in_the_same_wandb_run(workdir):
+    logger = Wandb()
+    logger.log_metrics({"val/loss": 1.0}, 0)
+    logger.finalize("success")
+    logger.log_metrics({"test/loss": 2.0}, 1)
+    logger.finalize("success")
+    files = list(Path(logger.log_dir).glob("wandb/offline-run-*/run-*.wandb"))
+    assert len({file.name for file in files}) == 1
+
+
+def test_a_clip_reaches_each_logger_of_a_list_that_takes_sound(workdir):
+    sound, picture = workdir / "bell" / "step-000000.wav", workdir / "bell" / "step-000000.png"
+    write(sound, torch.linspace(-1, 1, 1600), 16_000)
+    write_spectrogram(picture, torch.zeros(10, 64))
+    loggers = [CSVLogger("runs"), TensorBoardLogger("runs", name="plain"), TensorBoard(name="ours")]
+    for logger in Trainer(logger=loggers, accelerator="cpu").loggers:
+        log_clip(logger, "a bell", sound, picture, 7)
+        logger.finalize("success")
+    for logger in loggers[1:]:
+        assert [one.step for one in events(logger.log_dir).Audio("audition/bell/sound")] == [7]
+
+
+@given(st.floats(-20, 5), st.floats(0.1, 5))
+def test_louder_is_lighter_and_silence_is_black(tmp_path_factory, level, more):
+    path = tmp_path_factory.getbasetemp() / "mel.png"
+    log_mel = torch.full((3, 2), float(np.log(MEL_FLOOR)))
+    log_mel[1, 0], log_mel[2, 0] = level, level + more  # the lowest bin: the picture's last rows
+    write_spectrogram(path, log_mel)
+    pixels = np.asarray(Image.open(path)).astype(int).sum(axis=-1)
+    assert (pixels[0] == 0).all()
+    assert pixels[-1, 0] == 0
+    assert pixels[-1, 1] <= pixels[-1, 2]
+    assert pixels[-1, 1] < pixels[-1, 2] or level > LOUDEST - 0.1 or level + more < np.log(MEL_FLOOR) + 0.1
