@@ -29,6 +29,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.folders import cache_folder
 from audioldm_lit.held_out import grid, held_out_losses
 from audioldm_lit.latent_mask import TimeMask
+from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.held_out import HeldOutLoss
@@ -95,6 +96,7 @@ class LitAudioLDM(LightningModule):
         self.sampler = sampler or Sampler()
         self.protocol = protocol
         self.evaluation: Evaluation | None = None
+        self.test_loss: Estimate | None = None
         self.optimizer = optimizer
         self.warmup_steps = warmup_steps
         self.ema = None if ema_decay is None else EMA(ema_decay)
@@ -291,7 +293,8 @@ class LitAudioLDM(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log every value; the first process writes the intervals in the end."""
-        self.log("test/loss", self.held_out_loss.compute(), sync_dist=False)
+        self.test_loss = self.held_out_loss.measure(*self.held_out_loss.gathered())
+        self.log("test/loss", self.test_loss.value, sync_dist=False)
         self.held_out_loss.reset()
         if self.protocol is not None:
             evaluation = self.protocol.evaluation(self.seed, self.data.ids_by_class("test"))

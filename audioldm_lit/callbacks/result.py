@@ -1,5 +1,6 @@
 """The end of a run: the adapter as one file, and a table that says whether it helped."""
 
+import hashlib
 import json
 import time
 from dataclasses import asdict
@@ -36,7 +37,8 @@ class Result(Callback):
     Args:
         licence: Licence of the base's weights, for the card: `CC BY-NC-SA 4.0` for the published AudioLDM.
         scores: Whether `fit` ends with scores of base, adapted model and real recordings, for which both models generate a clip for
-            every held-out clip; needs `model.protocol`. `test` writes its scores in any case.
+            every held-out clip; needs `model.protocol`. `test` writes its scores in any case, and `test.json` with the loss
+            beside them.
     """
 
     def __init__(self, scores: bool = False, licence: str = "unknown") -> None:
@@ -79,8 +81,14 @@ class Result(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Write what `test` found."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
-        if pl_module.evaluation is not None and trainer.is_global_zero:
+        if not trainer.is_global_zero:
+            return
+        figures = {"loss": _held_out_loss(pl_module), "metrics": {}, "not_computed": {}, "passport": {}}
+        if pl_module.evaluation is not None:
+            figures |= pl_module.evaluation.as_dict()
             report({"generated": pl_module.evaluation}, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "test.json").write_text(json.dumps(figures, indent=2) + "\n")
 
     def _export(self, trainer: Trainer, module: LitAudioLDM, best: dict[str, Any]) -> None:
         folder, auditions = rank_zero_folder(trainer), Audition.folder(trainer)
@@ -96,6 +104,7 @@ class Result(Callback):
             "steps": trainer.global_step,
             "trained_weights": sum(weight.numel() for weight in module.weights.values()),
             "seconds": round(time.monotonic() - self.began, 1),
+            "peak_device_memory_gb": _device_memory(module.device),
             "adapter": str(folder / "adapter.safetensors"),
             "auditions": str(auditions) if auditions.is_dir() else None,
             "checkpoint": trainer.checkpoint_callback.best_model_path,
@@ -130,6 +139,24 @@ class Result(Callback):
             scores[name] = result["dials"]["base"][name], result["dials"]["best"][name]
         run = len(captions), train.fingerprint(), result["best_step"], module.seed
         return About.of_run(module.backbone_name, captions, *run, self.licence, scores)
+
+
+def _held_out_loss(module: LitAudioLDM) -> dict[str, Any]:
+    """Loss of the test clips with its interval, and the hash of what it may be compared under."""
+    loss, clips = module.test_loss, module.data.datasets["test"]
+    under = json.dumps([module.base_fingerprint, module.val_timesteps, clips.fingerprint()], sort_keys=True)
+    return {
+        "value": loss.value,
+        "interval": loss.interval(module.seed),
+        "n_clips": len(clips),
+        "higher_is_better": False,
+        "passport": hashlib.sha256(under.encode()).hexdigest(),
+    }
+
+
+def _device_memory(device: torch.device) -> float | None:
+    """The most that tensors took of a GPU, in GB; None elsewhere."""
+    return round(torch.cuda.max_memory_allocated(device) / 1e9, 3) if device.type == "cuda" else None
 
 
 def _none_good_enough(policy: BestCheck, folder: Path) -> InputError:

@@ -79,6 +79,7 @@ class Score:
             "n_clips": self.sides[0].num_clips,
             "n_rows": len(self.sides[0].values),
             "extractor": self.extractor,
+            "higher_is_better": self.higher_is_better,
         }
         if "target" in self.side_names:
             figures["n_reference"] = self.sides[self.side_names.index("target")].num_clips
