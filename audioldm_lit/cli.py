@@ -24,6 +24,7 @@ COMMANDS = {
     "prepare": "find what is wrong with a data set before training; fill the cache",
     "generate": "prompts to WAV files, with the base model or an adapter",
     "evaluate": "scores of any system's clips against recordings, with intervals",
+    "ablate": "a grid of trainings, here or on Slurm, resumable, one table of results",
     "convert": "an adapter to or from PEFT and diffusers, or folded into its model",
 }
 
@@ -88,14 +89,22 @@ def _help() -> str:
 
 
 def _command(verb: str, args: list[str]) -> Any:
-    from jsonargparse import auto_cli
+    from jsonargparse import ArgumentParser
 
     function = getattr(import_module(f"audioldm_lit.commands.{verb}"), verb)
-    return auto_cli(function, args=_spelt_out(function, args), prog=f"python -m audioldm_lit {verb}", as_positional=False)
+    parser = ArgumentParser(prog=f"python -m audioldm_lit {verb}", description=(function.__doc__ or "").split("Args:")[0])
+    parser.add_function_arguments(function, as_group=False)
+    return function(**vars(parser.instantiate_classes(parser.parse_args(_spelt_out(function, args)))))
 
 
 def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
-    """Arguments with `--strict` as `--strict=true`: the parser wants a value for every option."""
+    """Arguments as the parser wants them: `--strict` as `--strict=true`, and each of several `--set a=1 --set b=2` to be kept."""
     switches = {f"--{name}" for name, one in signature(function).parameters.items() if one.annotation is bool}
-    pairs = pairwise([*args, ""])
-    return [f"{word}=true" if word in switches and following not in ("true", "false") else word for word, following in pairs]
+    lists = {f"--{name}" for name, one in signature(function).parameters.items() if one.annotation == Sequence[str]}
+    words = []
+    for word, following in pairwise([*args, ""]):
+        if word in switches and following not in ("true", "false"):
+            words.append(f"{word}=true")
+        else:
+            words.append(f"{word}+" if word in lists and not following.startswith("[") else word)
+    return words

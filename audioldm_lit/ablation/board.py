@@ -1,0 +1,49 @@
+"""The state of a grid on the terminal."""
+
+import time
+from collections import Counter
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from audioldm_lit.ablation.runner import Runner
+from audioldm_lit.ablation.trial_folder import State
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def board(runner: Runner) -> RenderableType:
+    """How far the grid is, what runs now, and what failed."""
+    given_up = runner.given_up
+    counts = Counter(State.FAILED if name in given_up else state for name, state in runner.states.items())
+    done, total = counts[State.DONE], len(runner.states)
+    head = Table.grid(padding=(0, 2))
+    flying = len(runner.flights) + len(runner.elsewhere)
+    words = f"{done} of {total} done, {flying} running, {counts[State.FAILED]} failed"
+    head.add_row(f"[bold]{escape(runner.grid.name)}[/]", ProgressBar(total, done, width=30), words, remaining(runner))
+    rows = Table.grid(padding=(0, 2))
+    for name, flight in runner.flights.items():
+        rows.add_row("", escape(name), runner.folders[name].stage or "starting", duration(flight.seconds))
+    for name, began in runner.elsewhere.items():
+        rows.add_row("", escape(name), "in another process", duration(time.monotonic() - began))
+    faults = Table.grid(padding=(0, 2))
+    for name, reason in given_up.items():
+        faults.add_row("", f"[red]{escape(name)}[/]", escape(reason))
+    return Group(head, rows, faults)
+
+
+def remaining(runner: Runner) -> str:
+    """Time left at the mean pace so far; nothing before the first run is done."""
+    if not runner.seconds:
+        return ""
+    mean = sum(runner.seconds) / len(runner.seconds)
+    waiting = sum(state == State.WAITING for state in runner.states.values()) - len(runner.flights)
+    started = sum(max(0.0, mean - flight.seconds) for flight in runner.flights.values())
+    return f"about {duration((max(0, waiting) * mean + started) / runner.cluster.slots)} left"

@@ -1,0 +1,56 @@
+"""Tries a grid's settings on Lightning's own parser, before the first run instead of in the last one."""
+
+from typing import Any
+
+from jsonargparse import ArgumentError, Namespace
+from rich.console import Console
+from rich.progress import track
+
+from audioldm_lit.ablation.grid import PROGRAM, Grid, Trial
+from audioldm_lit.errors import InputError
+from audioldm_lit.lightning_cli import AudioLDMCLI, run
+
+
+class _UnderstoodError(Exception):
+    """The command line is right; its only argument is what it says."""
+
+
+class _Reader(AudioLDMCLI):
+    """Reads a command line and stops before it makes anything of it."""
+
+    def init_parser(self, **kwargs: Any) -> Any:
+        """Raise instead of exit."""
+        return super().init_parser(**kwargs, exit_on_error=False)
+
+    def _set_seed(self) -> None:
+        """Leave the random state alone."""
+
+    def before_instantiate_classes(self) -> None:
+        """Stop."""
+        raise _UnderstoodError(self.config[self.subcommand])
+
+
+def read(trial: Trial) -> Namespace:
+    """The whole configuration of a trial.
+
+    Raises:
+        InputError: If its command line is refused.
+    """
+    try:
+        run(["fit" if trial.fit else "test", *trial.arguments()], cli_class=_Reader)
+    except _UnderstoodError as understood:
+        return understood.args[0]
+    except ArgumentError as error:
+        raise InputError(f"{trial.id} is refused ({' '.join(str(error).split())}); correct the grid.") from error
+    raise AssertionError("the parser neither understood nor refused")
+
+
+def check_settings(grid: Grid) -> None:
+    """Try every level of every axis; settings of another program only that program knows.
+
+    Raises:
+        InputError: Names a trial whose command line is refused, and why.
+    """
+    console, own = Console(stderr=True), [trial for trial in grid.representatives() if trial.program == PROGRAM]
+    for trial in track(own, "checking settings", console=console, transient=True, disable=not console.is_terminal):
+        read(trial)

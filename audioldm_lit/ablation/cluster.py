@@ -1,0 +1,157 @@
+"""Where trials run: this machine or Slurm, both through submitit, which writes a job's function to disk and its logs beside it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from audioldm_lit.errors import InputError
+
+JOBS = "jobs"  # folder of submitit's files
+
+
+class Cluster(ABC):
+    """Starts jobs and knows which of them still live.
+
+    Attributes:
+        slots: Jobs that run or wait at once.
+        pause: Seconds between two looks at them.
+    """
+
+    slots: int
+    pause: float
+
+    @abstractmethod
+    def open(self, out: Path) -> None:
+        """Get ready to run the trials of a results folder."""
+
+    @abstractmethod
+    def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
+        """Start `function(*args, environment)` as a job; `slot` is its place among those at once."""
+
+    @abstractmethod
+    def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
+        """Names of those jobs that neither wait nor run any more."""
+
+    def queued(self) -> set[str]:
+        """Names of this results folder's jobs that wait or run, whoever submitted them, where that can be known."""
+        return set()
+
+
+class Local(Cluster):
+    """This machine: every slot has its share of the cores and, where there are GPUs, its own.
+
+    Args:
+        slots: Runs at once; by default as many as there are GPUs for them, or 1.
+        devices: GPUs of a run, for Lightning to use; 0 trains on the CPU.
+        hours: After which a run is stopped.
+    """
+
+    pause = 0.5
+
+    def __init__(self, slots: int | None = None, devices: int | None = None, hours: float = 168.0) -> None:
+        gpus = _gpus() if devices != 0 else 0
+        self.devices = min(1, gpus) if devices is None else devices
+        if self.devices > gpus:
+            raise InputError(f"--cluster.devices is {devices}, and this machine has {gpus} GPUs; give at most that.")
+        fitting = gpus // self.devices if self.devices else None
+        self.slots = slots if slots is not None else fitting or 1
+        if self.slots < 1 or (fitting is not None and self.slots > fitting):
+            raise InputError(f"--cluster.slots is {slots}; give 1 to {fitting or 'as many as memory allows'}.")
+        self.hours = hours
+
+    def open(self, out: Path) -> None:
+        """Make the folder of the jobs' files."""
+        self.executor = submitit.LocalExecutor(out / JOBS)
+        self.executor.update_parameters(timeout_min=60 * self.hours)
+
+    def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
+        """Start it now, with its share of the cores: more threads than cores cost many times what they bring."""
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.slots)))}
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(slot * self.devices, (slot + 1) * self.devices)))
+        return self.executor.submit(function, *args, environment)
+
+    def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
+        """Those without a process."""
+        return [name for name, job in jobs.items() if job.get_info()["jobState"] != "RUNNING"]
+
+
+class Slurm(Cluster):
+    """Slurm: each trial is one job of one task, in which Lightning starts a process a GPU.
+
+    The results folder must be on a file system that all nodes share, and whose locks they share: NFS from version 4, GPFS, Lustre
+    mounted with `flock`.
+
+    Args:
+        slots: Jobs in the queue at once.
+        devices: GPUs of a job; 0 trains on the CPU.
+        hours: After which Slurm stops a job.
+        partition: Where to queue; by default the cluster's own choice.
+        cpus: Cores of a job.
+        memory_gb: Main memory of a job; by default the cluster's own choice.
+    """
+
+    pause = 10.0  # a controller serves everybody
+
+    def __init__(
+        self,
+        slots: int = 50,
+        devices: int = 1,
+        hours: float = 24.0,
+        partition: str | None = None,
+        cpus: int = 4,
+        memory_gb: float | None = None,
+    ) -> None:
+        missing = next((program for program in ("sbatch", "squeue") if shutil.which(program) is None), None)
+        if missing:
+            raise InputError(
+                f"--cluster is Slurm, and there is no {missing} on this machine; run it on a login node, or use Local."
+            )
+        self.slots = slots
+        asked = {"partition": partition, "mem": memory_gb and f"{memory_gb:g}GB", "gpus_per_node": devices or None}
+        self.asked = {name: value for name, value in asked.items() if value is not None}
+        self.asked |= {"time": round(60 * hours), "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": cpus, "stderr_to_stdout": True}
+
+    def open(self, out: Path) -> None:
+        """Make the folder of the jobs' files."""
+        self.executor = submitit.SlurmExecutor(out / JOBS, max_num_timeout=0)
+        # Jobs are known by name: a runner finds those of an earlier one, and of this folder alone.
+        self.prefix = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:6] + "-"
+
+    def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
+        """Queue it."""
+        self.executor.update_parameters(**self.asked, job_name=f"{self.prefix}{name}")
+        return self.executor.submit(function, *args, {})
+
+    def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
+        """Those that left the queue; asked of squeue, as not every cluster keeps accounts."""
+        known = _squeue("%A") if jobs else set()
+        return [name for name, job in jobs.items() if job.job_id not in known]
+
+    def queued(self) -> set[str]:
+        """Names in the queue."""
+        return {name.removeprefix(self.prefix) for name in _squeue("%j") if name.startswith(self.prefix)}
+
+
+def _gpus() -> int:
+    import torch  # slow to import, and Slurm's side has no need of it
+
+    return torch.cuda.device_count()
+
+
+def _squeue(column: str) -> set[str]:
+    """A column of the user's jobs that wait or run."""
+    command = ["squeue", "--me", "--noheader", "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING", f"--format={column}"]
+    try:
+        listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = " ".join(str(getattr(error, "stderr", "") or error).split())
+        raise InputError(f"squeue does not answer ({said}); the same command goes on once Slurm does.") from error
+    return {line.strip() for line in listed.stdout.splitlines()}

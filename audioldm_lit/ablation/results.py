@@ -1,0 +1,57 @@
+"""The results of a grid as one long table: a row for every run and metric."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from audioldm_lit.ablation.grid import Grid
+from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.folders import whole
+
+FIGURES = ("value", "low", "high", "debiased", "floor", "n_clips", "higher_is_better", "passport", "caution")
+COSTS = (
+    "training_clips", "steps", "best_step", "trained_weights", "seconds", "fit_seconds", "peak_memory_gb", "peak_device_memory_gb",
+)  # fmt: skip
+NAMES = ("run", "metric", *FIGURES, *COSTS)  # every other column is an axis
+OF_A_SEED = ("seed", "sha256", "preds", "train", "rules", "coverage")  # what a passport says of one run, not of how it was scored
+
+
+def collect(grid: Grid, out: Path) -> pd.DataFrame:
+    """Every metric of every trial that is done, with the columns `run`, one an axis, and `NAMES`.
+
+    `passport` is the hash of what values must share to stand in one column: protocol, extractors, number of clips, reference. The
+    seed is not in it: runs that differ in it are repetitions.
+    """
+    folders = {name: TrialFolder(out / "runs" / name) for name in grid.trials}
+    rows = [
+        {"run": name, **grid.trials[name].levels, **row}
+        for name, folder in folders.items()
+        if folder.settled == State.DONE
+        for row in _rows(folder.result)
+    ]
+    return pd.DataFrame(rows, columns=["run", *grid.axes, *NAMES[1:]])
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write it whole."""
+    with whole(path) as unfinished:
+        table.to_csv(unfinished, index=False)
+
+
+def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    fitted, test, cost = result["result"], result["test"], result["cost"]
+    costs = {name: cost.get(name, fitted.get(name, 0)) for name in COSTS}
+    yield {"metric": "loss", **_figures(test["loss"]), **costs}
+    passport = {name: one for name, one in test["passport"].items() if name not in OF_A_SEED}
+    digest = hashlib.sha256(json.dumps(passport, sort_keys=True).encode()).hexdigest()
+    for name, score in test["metrics"].items():
+        yield {"metric": name, **_figures({**score, "passport": digest}), **costs}
+
+
+def _figures(score: dict[str, Any]) -> dict[str, Any]:
+    low, high = score["interval"] or (None, None)
+    return {name: one for name, one in {**score, "low": low, "high": high}.items() if name in FIGURES}

@@ -1,0 +1,118 @@
+"""Works off a grid: keeps the slots filled, tries failed trials again once, and goes on wherever an earlier runner stopped."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from audioldm_lit.ablation.cluster import Cluster
+from audioldm_lit.ablation.grid import Grid, Trial
+from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.ablation.worker import run_trial
+
+PATIENCE = 2  # vanished attempts of a trial, neither result nor error, before this runner gives it up
+
+
+@dataclass
+class Flight:
+    """A job of this runner."""
+
+    trial: Trial
+    job: submitit.Job
+    slot: int
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Since it was submitted."""
+        return time.monotonic() - self.began
+
+
+class Runner:
+    """Runs what is left of a grid.
+
+    Attributes:
+        flights: Jobs that wait or run.
+        elsewhere: Trials that another runner, or a job that outlived its runner, has in hand.
+        vanished: How often a trial's job ended without a word, and where its last words may be.
+        seconds: What each trial of this runner that is done took.
+    """
+
+    def __init__(self, grid: Grid, out: Path, cluster: Cluster, provenance: Mapping[str, Any]) -> None:
+        self.grid, self.cluster, self.provenance = grid, cluster, provenance
+        self.folders = {name: TrialFolder(out / "runs" / name) for name in grid.trials}
+        self.states = {name: folder.state for name, folder in self.folders.items()}
+        self.free = list(range(cluster.slots))
+        self.flights: dict[str, Flight] = {}
+        self.elsewhere: dict[str, float] = {}
+        self.vanished: dict[str, list[str]] = {}
+        self.seconds: list[float] = []
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Why, by trial: errors, or that it vanished."""
+        failed = {name: folder.errors[-1] for name, folder in self.folders.items() if self.states[name] == State.FAILED}
+        gone = {name: places[-1] for name, places in self.vanished.items() if len(places) >= PATIENCE}
+        return failed | {name: f"ended without result or error, killed or out of memory; {place}" for name, place in gone.items()}
+
+    def run(self) -> Iterator[None]:
+        """Work; yields after every look at the jobs until nothing is left to do or to wait for."""
+        waiting = deque(name for name, state in self.states.items() if state in (State.WAITING, State.RUNNING))
+        while waiting or self.flights or self.elsewhere:
+            self._land(waiting)
+            self._look_elsewhere(waiting)
+            self._launch(waiting)
+            yield
+            if waiting or self.flights or self.elsewhere:
+                time.sleep(self.cluster.pause)
+
+    def _launch(self, waiting: deque[str]) -> None:
+        """Fill the free slots."""
+        if not self.free or not waiting:
+            return
+        queued = self.cluster.queued()
+        while self.free and waiting:
+            name = waiting.popleft()
+            state = self.states[name] = self.folders[name].state
+            if state == State.RUNNING or name in queued:
+                self.elsewhere[name] = time.monotonic()
+            elif state == State.WAITING:
+                slot, trial = self.free.pop(0), self.grid.trials[name]
+                job = self.cluster.submit(name, slot, run_trial, trial, self.folders[name].path, self.provenance)
+                self.flights[name] = Flight(trial, job, slot)
+
+    def _land(self, waiting: deque[str]) -> None:
+        """Take in the jobs that ended."""
+        for name in self.cluster.ended({name: flight.job for name, flight in self.flights.items()}):
+            flight = self.flights.pop(name)
+            state = self.states[name] = self.folders[name].state
+            self.free = sorted([*self.free, flight.slot])
+            if state == State.DONE:
+                self.seconds.append(flight.seconds)
+            elif state == State.RUNNING:  # another runner was faster, or the job's processes outlive it
+                self.elsewhere[name] = time.monotonic()
+            elif state == State.WAITING:
+                self._again(name, flight, waiting)
+
+    def _again(self, name: str, flight: Flight, waiting: deque[str]) -> None:
+        """Try a trial again whose job left no result; one that reported an error has its second attempt anyway."""
+        attempts = self.folders[name].attempts
+        if not attempts or not (attempts[-1] / "error.txt").is_file():
+            self.vanished.setdefault(name, []).append(f"see {flight.job.paths.stderr}")
+        if len(self.vanished.get(name, ())) < PATIENCE:
+            waiting.appendleft(name)
+
+    def _look_elsewhere(self, waiting: deque[str]) -> None:
+        """Take over what another process let go of."""
+        queued = self.cluster.queued() if self.elsewhere else set()
+        for name in list(self.elsewhere):
+            state = self.states[name] = self.folders[name].state
+            if state == State.RUNNING or (state == State.WAITING and name in queued):
+                continue
+            del self.elsewhere[name]
+            if state == State.WAITING:
+                waiting.append(name)

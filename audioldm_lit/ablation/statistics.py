@@ -1,0 +1,120 @@
+"""What seeds say of arms: means with intervals, paired tests, and how much of the spread each axis explains."""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.multitest import multipletests
+
+from audioldm_lit.ablation.grid import REPETITION
+from audioldm_lit.ablation.results import NAMES
+from audioldm_lit.errors import InputError
+
+LEVEL = 0.95
+
+
+def axes_of(results: pd.DataFrame) -> list[str]:
+    """Axes other than the seed."""
+    return [name for name in results.columns if name not in (*NAMES, REPETITION)]
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    """The 95 % interval of a mean over seeds, Student's t; not a number for one value."""
+    half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * values.sem() if len(values) > 1 else float("nan")
+    return values.mean() - half, values.mean() + half
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """A row for every arm, metric and passport: `seeds`, `mean`, `low`, `high`, and mean costs."""
+    rows = []
+    for key, group in results.groupby([*axes_of(results), "metric", "passport"], sort=False):
+        low, high = interval(group["value"])
+        costs = {name: group[name].mean() for name in ("seconds", "trained_weights", "training_clips", "peak_memory_gb")}
+        named = dict(zip([*axes_of(results), "metric", "passport"], key, strict=True))
+        rows.append({**named, "seeds": len(group), "mean": group["value"].mean(), "low": low, "high": high, **costs})
+    return pd.DataFrame(rows)
+
+
+def comparisons(results: pd.DataFrame, metric: str, axis: str) -> pd.DataFrame:
+    """Every pair of an axis' levels, at equal levels of the other axes, paired by seed.
+
+    An arm that was not trained does not depend on the other axes and is compared in all of them. `p` is that of the paired t test,
+    `p_holm` of the same after Holm's correction (1979, Scandinavian Journal of Statistics 6:65) over all pairs of the table.
+
+    Args:
+        results: Of `collect`.
+        metric: Whose values to compare.
+        axis: Whose levels to compare.
+
+    Returns:
+        Columns: the other axes, `first`, `second`, `seeds`, `difference` (second minus first), `low`, `high`, `p`, `p_holm`,
+        `verdict` on the second.
+    """
+    rows = results[results["metric"] == metric]
+    if rows["passport"].nunique() > 1:
+        raise InputError(f"{metric} was measured under {rows['passport'].nunique()} passports; compare one test set at a time.")
+    higher = bool(rows["higher_is_better"].iloc[0]) if len(rows) else False
+    found = pd.DataFrame([_paired(*pair) for pair in _pairs(rows, axis)])
+    if found.empty:
+        return found
+    tested = found["p"].notna()
+    found["p_holm"] = float("nan")
+    if tested.any():
+        found.loc[tested, "p_holm"] = multipletests(found.loc[tested, "p"], method="holm")[1]
+    apart = found["p_holm"] < 1 - LEVEL
+    better = (found["difference"] > 0) == higher
+    found["verdict"] = "cannot tell"
+    found.loc[apart & better, "verdict"] = "better"
+    found.loc[apart & ~better, "verdict"] = "worse"
+    return found
+
+
+def _pairs(rows: pd.DataFrame, axis: str) -> Iterator[tuple[dict[str, Any], pd.Series, pd.Series]]:
+    """Where, first and second arm, each a series of values by seed whose name is its level."""
+    others = [name for name in axes_of(rows) if name != axis]
+    untrained = {level: group for level, group in rows.groupby(axis, sort=False) if (group["steps"] == 0).all()}
+    trained = rows[rows["steps"] > 0]
+    for key, cell in trained.groupby(others, sort=False) if others else [((), trained)]:
+        arms = {level: _by_seed(group) for level, group in {**untrained, **dict(list(cell.groupby(axis, sort=False)))}.items()}
+        for first, second in combinations(arms, 2):
+            where = dict(zip(others, key, strict=True))
+            yield where, arms[first].rename(first), arms[second].rename(second)
+
+
+def _by_seed(group: pd.DataFrame) -> pd.Series:
+    return group.groupby(REPETITION if REPETITION in group else group.index)["value"].mean()
+
+
+def _paired(where: Mapping[str, Any], first: pd.Series, second: pd.Series) -> dict[str, Any]:
+    difference = (second - first).dropna()  # on the seeds that both have
+    low, high = interval(difference)
+    p = stats.ttest_1samp(difference, 0).pvalue if len(difference) > 1 and difference.std() > 0 else float("nan")
+    figures = {"seeds": len(difference), "difference": difference.mean(), "low": low, "high": high, "p": p}
+    return {**where, "first": first.name, "second": second.name, **figures}
+
+
+def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """How much of a metric's variance over trained runs each axis and each pair of axes explains.
+
+    Functional ANOVA of a full factorial grid is its analysis of variance, here with sums of squares of type II (statsmodels).
+
+    Returns:
+        Index: axes, `axis × axis`, `seed` and `rest`. Columns: `share` in [0, 1] of the total, and `p` of the F test.
+    """
+    rows = results[(results["metric"] == metric) & (results["steps"] > 0)]
+    axes = [axis for axis in axes_of(rows) if rows[axis].nunique() > 1]
+    if not axes or len(rows) < 3:
+        raise InputError(f"importance of {metric}: needs trained runs at two levels of an axis and more; let the grid go on.")
+    factors = {axis: f"C(Q('{axis}'))" for axis in axes}
+    terms = dict(factors)
+    terms |= {f"{one} × {other}": f"{factors[one]}:{factors[other]}" for one, other in combinations(axes, 2)}
+    if REPETITION in rows and rows[REPETITION].nunique() > 1:
+        terms[REPETITION] = f"C(Q('{REPETITION}'))"
+    table = anova_lm(ols(f"value ~ {' + '.join(terms.values())}", rows).fit(), typ=2)
+    names = {term: name for name, term in terms.items()} | {"Residual": "rest"}
+    table.index = [names[term] for term in table.index]
+    return pd.DataFrame({"share": table["sum_sq"] / table["sum_sq"].sum(), "p": table["PR(>F)"]})

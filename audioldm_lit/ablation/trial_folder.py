@@ -1,0 +1,121 @@
+"""What is known of a trial, all of it on disk: any process may die at any time and another goes on.
+
+Whoever runs a trial holds the lock on its folder, and so do the processes it starts; the operating system lets go of it when the
+last of them ends, however it ends. What was not locked, has no result and no second error is still to be done.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from audioldm_lit.folders import whole
+
+ATTEMPTS = 2  # a failed run is tried again once
+
+
+class State(StrEnum):
+    """Of a trial."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class TrialFolder:
+    """The folder of one trial.
+
+    Attributes:
+        path: Holds `run.json`, `attempt-1/` with logs, and in the end `result.json`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def claimed(self) -> Iterator[int | None]:
+        """Hold the lock: gives its file descriptor, for child processes to hold it too, or None where another process has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR)
+        try:
+            yield descriptor if _lock(descriptor) else None
+        finally:
+            os.close(descriptor)
+
+    @property
+    def state(self) -> State:
+        """As the disk tells it now."""
+        # Looked up again after the lock: it may have ended between the two looks.
+        return self.settled or (State.RUNNING if self._locked() else self.settled or State.WAITING)
+
+    @property
+    def settled(self) -> State | None:
+        """Done or failed; None while there is something left to do. To try a failed one again, delete its folder."""
+        if self.result_file.is_file():
+            return State.DONE
+        return State.FAILED if len(self.errors) >= ATTEMPTS else None
+
+    def _locked(self) -> bool:
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _lock(descriptor, shared=True)
+        finally:
+            os.close(descriptor)
+
+    @property
+    def result_file(self) -> Path:
+        """Written last and whole: where it is, the trial is done."""
+        return self.path / "result.json"
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Of a trial that is done."""
+        return json.loads(self.result_file.read_text(encoding="utf-8"))
+
+    @property
+    def attempts(self) -> list[Path]:
+        """Folders of the attempts, the first first."""
+        return sorted(self.path.glob("attempt-*"), key=lambda folder: int(folder.name.partition("-")[2]))
+
+    @property
+    def errors(self) -> list[str]:
+        """One sentence for every attempt that failed; one that vanished leaves none."""
+        files = [folder / "error.txt" for folder in self.attempts]
+        return [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+
+    @property
+    def stage(self) -> str:
+        """What the last attempt does, by its newest log: fit or test."""
+        logs = [log for folder in self.attempts[-1:] for log in folder.glob("*.log")]
+        return max(logs, key=lambda log: log.stat().st_mtime).stem if logs else ""
+
+    def next_attempt(self) -> Path:
+        """Make the folder of another attempt."""
+        folder = self.path / f"attempt-{len(self.attempts) + 1}"
+        folder.mkdir()
+        return folder
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file whole."""
+        with whole(self.path / name) as unfinished:
+            unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _lock(descriptor: int, shared: bool = False) -> bool:
+    """Whether the lock could be had. To look, a shared one is enough: two that look do not take each other for a run."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True

@@ -1,0 +1,26 @@
+"""Runs of one folder come from the same files, or they would stand side by side as if they did."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from audioldm_lit.ablation.grid import Grid
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
+
+
+def check_unchanged(grid: Grid, out: Path) -> None:
+    """Compare the files that a grid's runs are made from with those of the runs before, and note new ones in `files.json`.
+
+    Raises:
+        InputError: Names a file that has changed.
+    """
+    file = out / "files.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    now = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in grid.files}
+    changed = next((path for path, digest in now.items() if known.get(path, digest) != digest), None)
+    if changed:
+        raise InputError(f"{changed}: has changed since the first runs of {out}; restore it, or give another --out.")
+    if now.items() - known.items():
+        with whole(file) as unfinished:
+            unfinished.write_text(json.dumps(known | now, indent=2) + "\n", encoding="utf-8")

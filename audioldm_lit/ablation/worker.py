@@ -1,0 +1,123 @@
+"""What one job of a grid does: it runs a trial's verbs as its users do, and writes what came out."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audioldm_lit.ablation.grid import Trial
+from audioldm_lit.ablation.trial_folder import State, TrialFolder
+
+
+class TrialError(Exception):
+    """Why an attempt failed, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a verb took: `seconds`, and `memory_gb`, the most that one of its processes held in main memory."""
+
+    seconds: float
+    memory_gb: float
+
+
+def run_trial(trial: Trial, path: Path, provenance: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Run a trial unless it is done or somebody else has it.
+
+    Args:
+        trial: What to run.
+        path: Its folder.
+        provenance: Kept beside the results: commit, versions ...
+        environment: Variables for its processes, such as the devices they see.
+
+    Returns:
+        State of the trial as this process leaves it.
+    """
+    folder = TrialFolder(path)
+    with folder.claimed() as lock:
+        if lock is None:
+            return State.RUNNING
+        if folder.settled:
+            return folder.settled
+        earlier, attempt = folder.attempts, folder.next_attempt()
+        about = {"id": trial.id, "levels": dict(trial.levels), "settings": dict(trial.settings), "fit": trial.fit}
+        folder.write("run.json", {**about, "base": list(trial.base), "seed": _seed(trial), **provenance})
+        try:
+            result = _run(trial, attempt, earlier, lock, environment)
+        except TrialError as error:
+            (attempt / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+            return State.FAILED
+        folder.write("result.json", {**about, **provenance, **result})
+        return State.DONE
+
+
+def _run(trial: Trial, attempt: Path, earlier: list[Path], lock: int, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Fit, from the last checkpoint of an earlier attempt where there is one, then test the best check."""
+    words = [f"--trainer.logger.init_args.save_dir={attempt}"]
+    costs, fitted, checkpoint = [], {}, []
+    if trial.fit:
+        last = _newest(earlier, "last.ckpt")
+        resume = [f"--ckpt_path={last}"] if last else []
+        costs.append(_verb("fit", trial, [*words, *resume], attempt, lock, environment))
+        fitted = json.loads(_found(attempt, "result.json").read_text(encoding="utf-8"))
+        checkpoint = [f"--ckpt_path={fitted['checkpoint']}"]
+    costs.append(_verb("test", trial, [*words, *checkpoint], attempt, lock, environment))
+    return {
+        "result": fitted,
+        "test": json.loads(_found(attempt, "test.json").read_text(encoding="utf-8")),
+        "cost": {
+            "seconds": round(sum(cost.seconds for cost in costs), 2),
+            "fit_seconds": costs[0].seconds if trial.fit else 0.0,
+            "peak_memory_gb": max(cost.memory_gb for cost in costs),
+        },
+    }
+
+
+def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, environment: Mapping[str, str]) -> Cost:
+    """Run a verb to its end; its output goes to a log file.
+
+    It inherits the lock: if this process is killed, nobody takes up the trial while the verb still runs. It does not inherit
+    what tells Lightning of Slurm: Lightning starts the processes of a run itself, on the devices of the job.
+    """
+    command = [*trial.command(verb), *words]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | dict(environment)
+    log, began = attempt / f"{verb}.log", time.monotonic()
+    with log.open("w", encoding="utf-8") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=variables, pass_fds=(lock,)
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
+    if process.returncode:
+        raise TrialError(f"{verb}: {_reason(log, process.returncode)}")
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return Cost(round(time.monotonic() - began, 2), round(usage.ru_maxrss * unit / 1e9, 3))
+
+
+def _reason(log: Path, status: int) -> str:
+    """The last line of the log, which is the error's sentence; the signal where one ended the process."""
+    if status < 0:
+        return f"ended by signal {-status}{', as when memory runs out' if status == -9 else ''}; see {log}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return (lines[-1] if lines else f"exit status {status} and no word").removeprefix("error: ")
+
+
+def _newest(folders: list[Path], name: str) -> Path | None:
+    """The newest file of a name below some folders."""
+    return max((path for folder in folders for path in folder.rglob(name)), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _found(attempt: Path, name: str) -> Path:
+    path = _newest([attempt], name)
+    if path is None:
+        raise TrialError(f"{name} is missing below {attempt}; the verb ended without writing it")
+    return path
+
+
+def _seed(trial: Trial) -> Any:
+    return trial.settings.get("model.seed", trial.settings.get("seed_everything"))

@@ -1,0 +1,104 @@
+"""The verb `ablate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import lazy_instance
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+
+from audioldm_lit.ablation.board import board
+from audioldm_lit.ablation.check import check_settings
+from audioldm_lit.ablation.cluster import Cluster, Local
+from audioldm_lit.ablation.estimate import show_plan, time_base
+from audioldm_lit.ablation.grid import Grid, load_grid
+from audioldm_lit.ablation.provenance import provenance
+from audioldm_lit.ablation.results import collect, write_csv
+from audioldm_lit.ablation.runner import Runner
+from audioldm_lit.ablation.tables import latex, markdown, sheets, terminal
+from audioldm_lit.ablation.trial_folder import State
+from audioldm_lit.ablation.unchanged import check_unchanged
+from audioldm_lit.errors import InputError
+
+
+def ablate(
+    config: Path,
+    out: Path | None = None,
+    set: Sequence[str] = (),
+    cluster: Cluster = lazy_instance(Local),  # noqa: B008
+    dry_run: bool = False,
+    allow_dirty: bool = False,
+    table: Literal["terminal", "markdown", "latex"] | None = None,
+    metric: str = "loss",
+) -> None:
+    """Run a grid of trainings, here or on Slurm, and put the results in one table with intervals.
+
+    Kill it at any time: the same command goes on. A run that is done is never repeated, one that fails is tried again once, and
+    several of these commands may work on one folder at once. To try a failed run again, delete its folder under OUT/runs.
+
+    Args:
+        config: Grid, see the files in configs/ablation/.
+        out: Results folder; `runs/ablation/` and the grid's name by default.
+        set: `key=value` settings of every run on top of the grid's, such as `data.init_args.root=DIR`.
+        cluster: `Local` (the default) or `Slurm`, with settings such as `--cluster.slots 2`; any subclass of
+            `audioldm_lit.ablation.cluster.Cluster` by its class path.
+        dry_run: Print the runs and, after timing the first of them for a few steps, the hours they will take.
+        allow_dirty: Run although tracked files have changes that no commit holds.
+        table: Print the table of what is done so far in this form, and run nothing.
+        metric: What the terminal shows, and what the comparisons and the axes' importance are about.
+    """
+    grid = load_grid(config, set)
+    folder, console = out or Path("runs/ablation") / grid.name, Console()
+    if table is not None:
+        _show(grid, folder, table, metric, console)
+        return
+    about = provenance(allow_dirty or dry_run)
+    check_settings(grid)
+    if dry_run:
+        show_plan(grid, folder, time_base(grid), cluster.slots, console)
+        return
+    check_unchanged(grid, folder)
+    cluster.open(folder)
+    runner = Runner(grid, folder, cluster, about)
+    _work(runner, Console(stderr=True))
+    write_csv(collect(grid, folder), folder / "results.csv")
+    _show(grid, folder, "terminal", metric, console)
+    if runner.given_up:
+        raise InputError(
+            f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; {folder / 'results.csv'} has the others."
+        )
+
+
+def _work(runner: Runner, console: Console) -> None:
+    """Run with a live board on a terminal, a line a run elsewhere."""
+    settled: dict[str, str] = {}
+    with Live(console=console, refresh_per_second=2, transient=True) as live:
+        for _ in runner.run():
+            live.update(board(runner))
+            for name, state in runner.states.items():
+                if state in (State.DONE, State.FAILED) and name not in settled:
+                    settled[name] = state
+                    if not console.is_terminal:
+                        console.print(f"{name}: {state}", soft_wrap=True, highlight=False)
+    for name, reason in runner.given_up.items():
+        console.print(f"[red]{escape(name)}[/]: {escape(reason)}", soft_wrap=True, highlight=False)
+
+
+def _show(grid: Grid, folder: Path, form: str, metric: str, console: Console) -> None:
+    """Print the table of what is done."""
+    results = collect(grid, folder)
+    if results.empty:
+        raise InputError(f"{folder}: no run of {grid.name} is done; leave --table out to run it.")
+    if metric not in results["metric"].unique():
+        raise InputError(f"--metric is '{metric}'; the runs have {', '.join(results['metric'].unique())}.")
+    for page in sheets(results, metric, narrow=form == "terminal"):
+        if form == "terminal":
+            terminal(page, console)
+        else:
+            text = {"markdown": markdown, "latex": latex}[form](page)
+            console.print(f"{text}\n", soft_wrap=True, markup=False, highlight=False)
+    others = [name for name in results["metric"].unique() if name != metric]
+    if form == "terminal" and others:
+        console.print(f"--table terminal --metric NAME shows another: {', '.join(others)}", soft_wrap=True, highlight=False)

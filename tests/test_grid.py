@@ -1,0 +1,138 @@
+"""From a YAML to trials."""
+
+import itertools
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audioldm_lit.ablation.check import check_settings
+from audioldm_lit.ablation.grid import PROGRAM, Trial, load_grid
+from audioldm_lit.errors import InputError
+
+from runs import ESC50, REPOSITORY
+
+GRIDS = sorted((REPOSITORY / "configs" / "ablation").glob("*.yaml"))
+LORA = REPOSITORY / "configs" / "adapter" / "lora.yaml"
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Writes a grid and reads it."""
+
+    def read(changes=(), **content):
+        path = tmp_path / "grid.yaml"
+        path.write_text(yaml.safe_dump({"base": str(ESC50), "axes": {"seed": {"model.seed": [1, 2]}}, **content}, sort_keys=False))
+        return load_grid(path, changes)
+
+    return read
+
+
+def test_axes_multiply(grid):
+    axes = {"seed": {"model.seed": [1, 2, 3]}, "lr": {"model.optimizer.init_args.lr": [1e-3, 1e-4]}}
+    trials = grid(axes=axes).trials
+    assert len(trials) == 6
+    found = {(one.settings["model.seed"], one.settings["model.optimizer.init_args.lr"]) for one in trials.values()}
+    assert found == set(itertools.product([1, 2, 3], [1e-3, 1e-4]))
+
+
+def test_keys_of_one_axis_move_together(grid):
+    trials = grid(axes={"seed": {"model.seed": [1, 2], "data.init_args.seed": [7, 8]}}).trials.values()
+    assert [(one.settings["model.seed"], one.settings["data.init_args.seed"]) for one in trials] == [(1, 7), (2, 8)]
+
+
+def test_excluded_combinations_are_left_out(grid):
+    axes = {"strategy": {"base": {"fit": False}, "lora": {"model.adapter": str(LORA)}}, "seed": {"model.seed": [1, 2, 3]}}
+    trials = grid(axes=axes, exclude=[{"strategy": "base", "seed": [2, 3]}]).trials.values()
+    assert [tuple(one.levels.values()) for one in trials] == [("base", "1"), ("lora", "1"), ("lora", "2"), ("lora", "3")]
+    assert [one.fit for one in trials] == [False, True, True, True]
+
+
+def test_a_level_overrides_what_is_set_for_all_and_the_command_line_what_the_file_sets(grid):
+    content = {"set": {"trainer.max_steps": 5, "model.warmup_steps": 1}, "axes": {"steps": {"trainer.max_steps": [10]}}}
+    (trial,) = grid(["model.warmup_steps=9"], **content).trials.values()
+    assert trial.settings == {"trainer.max_steps": 10, "model.warmup_steps": 9}
+
+
+def test_an_environment_variable_gives_a_value(grid, monkeypatch):
+    monkeypatch.setenv("RECORDINGS", "/sounds")
+    trial = next(iter(grid(set={"data.init_args.root": "${oc.env:RECORDINGS}"}).trials.values()))
+    assert trial.settings["data.init_args.root"] == "/sounds"
+
+
+@given(
+    st.dictionaries(st.text("abc.", min_size=1), st.integers() | st.floats(allow_nan=False) | st.text() | st.booleans(), max_size=4)
+)
+def test_the_id_depends_on_the_settings_alone(settings):
+    one = Trial({"seed": "1"}, settings)
+    assert one.id == Trial({"seed": "1"}, dict(reversed(settings.items()))).id
+    assert one.id != Trial({"seed": "1"}, {**settings, "another": 1}).id
+    assert "/" not in Trial({"lr": "a/b c"}, settings).id
+
+
+def test_few_representatives_show_every_setting(grid):
+    axes = {
+        "seed": {"model.seed": list(range(50))},
+        "steps": {"trainer.max_steps": list(range(1, 6))},
+        "precision": {"trainer.precision": ["32-true", "bf16-mixed"]},
+        "strategy": {"base": {"fit": False}, "lora": {"model.adapter": str(LORA)}},
+    }
+    shown = grid(axes=axes).representatives()
+    assert {one.settings["trainer.precision"] for one in shown} == {"32-true", "bf16-mixed"}
+    assert {one.fit for one in shown} == {True, False}
+    assert any("model.adapter" in one.settings for one in shown)
+    assert len(shown) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"axis": {}}, "unknown key 'axis'"),
+        ({"axes": {}}, "has no `axes`"),
+        ({"axes": {"seed": {}}}, "axes.seed: is empty"),
+        ({"axes": {"seed": {"model.seed": []}}}, "a list is empty"),
+        ({"axes": {"seed": {"model.seed": [1, 1]}}}, "the level '1' twice"),
+        ({"axes": {"seed": {"model.seed": [1, 2], "data.init_args.seed": [1]}}}, "must be as many, here model.seed 2"),
+        ({"axes": {"a": {"model.seed": [1]}, "b": {"model.seed": [2]}}}, "'a' and 'b' both change model.seed"),
+        (
+            {"axes": {"a": {"x": {"model.seed": 1}, "y": {"model.seed": 1}}, "b": {"z": {}}}, "exclude": [{"c": 1}]},
+            "'c' is no axis",
+        ),
+        ({"exclude": [{"seed": 3}]}, "'3' is no level of seed"),
+        ({"exclude": [{"seed": [1, 2]}]}, "leaves no run"),
+        ({"base": "nowhere.yaml"}, "'nowhere.yaml'"),
+        ({"base": []}, "names no config"),
+        ({"set": {"model.adapter": "nowhere.yaml"}}, "set: model.adapter: names 'nowhere.yaml'"),
+        ({"set": {"data.init_args.root": "${oc.env:NOT_SET_ANYWHERE}"}}, "NOT_SET_ANYWHERE"),
+    ],
+)
+def test_what_is_wrong_is_named(grid, content, reason):
+    with pytest.raises(InputError, match=r"grid\.yaml") as caught:
+        grid(**content)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_change_without_a_value_is_refused(grid):
+    with pytest.raises(InputError, match=r"'model\.seed' is no key=value"):
+        grid(["model.seed"])
+
+
+def test_an_unknown_setting_is_refused_before_anything_runs(grid):
+    with pytest.raises(InputError, match=r"is refused .*model\.adaptr"):
+        check_settings(grid(axes={"strategy": {"lora": {"model.adaptr": str(LORA)}}}))
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+def test_every_shipped_grid_is_understood(path):
+    grid = load_grid(path)
+    assert path.read_text().startswith("# Claim: ")
+    assert all(trial.program == PROGRAM for trial in grid.trials.values())
+    check_settings(grid)
+
+
+def test_a_thousand_runs_are_planned_one_by_one(grid):
+    trials = grid(axes={"seed": {"model.seed": list(range(50))}, "steps": {"trainer.max_steps": list(range(1, 21))}}).trials
+    assert len(trials) == 1000
+    assert all(name == trial.id for name, trial in trials.items())

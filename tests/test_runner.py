@@ -1,0 +1,145 @@
+"""Running grids: exactly once, whatever dies, with failures named and contained."""
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from audioldm_lit.ablation.grid import load_grid
+from audioldm_lit.ablation.trial_folder import State, TrialFolder
+
+from grids import ledger, results, run, runner, seeds, start, starts, write_grid
+
+
+def test_every_trial_is_fitted_tested_and_kept_with_its_origin(tmp_path):
+    path = write_grid(tmp_path, seeds(3))
+    run(path, tmp_path / "out")
+    grid = load_grid(path)
+    assert results(grid, tmp_path / "out").keys() == grid.trials.keys()
+    for name, text in results(grid, tmp_path / "out").items():
+        result = json.loads(text)
+        assert result["settings"]["seed_everything"] == int(grid.trials[name].levels["seed"])
+        assert result["code"] == "of a test"
+        assert result["cost"]["seconds"] > 0
+    assert Counter(ledger(tmp_path, "end")) == Counter(f"{verb} {name}" for name in grid.trials for verb in ("fit", "test"))
+
+
+def test_the_same_command_repeats_nothing(tmp_path):
+    path = write_grid(tmp_path, seeds(3))
+    run(path, tmp_path / "out")
+    before = results(load_grid(path), tmp_path / "out")
+    run(path, tmp_path / "out")
+    assert results(load_grid(path), tmp_path / "out") == before
+    assert len(ledger(tmp_path, "start")) == 6
+
+
+def test_a_level_without_training_is_only_tested(tmp_path):
+    path = write_grid(tmp_path, {"strategy": {"base": {"fit": False}, "lora": {"seconds": 0}}})
+    run(path, tmp_path / "out")
+    assert sorted(word.split()[0] for word in ledger(tmp_path, "end")) == ["fit", "test", "test"]
+
+
+def test_a_failed_run_is_tried_again_once_then_shown_and_the_others_go_on(tmp_path):
+    path = write_grid(tmp_path, {"kind": {name: {"behaviour": name} for name in ("fail", "fail_once", "well")}})
+    done = run(path, tmp_path / "out")
+    states = {name.split("-")[0]: state for name, state in done.states.items()}
+    assert states == {"fail": State.FAILED, "fail_once": State.DONE, "well": State.DONE}
+    assert [reason for reason in done.given_up.values()] == ["fit: the moon is full; wait."]
+    assert sum("fit fail-" in word for word in ledger(tmp_path, "start")) == 2
+    run(path, tmp_path / "out")
+    assert sum("fit fail-" in word for word in ledger(tmp_path, "start")) == 2
+
+
+def test_a_killed_verb_is_named_with_its_signal(tmp_path):
+    done = run(write_grid(tmp_path, {"kind": {"killed": {"behaviour": "killed"}}}), tmp_path / "out")
+    (reason,) = done.given_up.values()
+    assert "signal 9, as when memory runs out" in reason
+
+
+@pytest.mark.parametrize(("behaviour", "state"), [("worker_vanishes", State.WAITING), ("worker_vanishes_once", State.DONE)])
+def test_a_vanished_worker_is_replaced_once(tmp_path, behaviour, state):
+    done = run(write_grid(tmp_path, {"kind": {"one": {"behaviour": behaviour}}}), tmp_path / "out")
+    assert list(done.states.values()) == [state]
+    assert all("killed or out of memory" in reason for reason in done.given_up.values())
+    assert len(done.given_up) == (state == State.WAITING)
+
+
+def test_an_attempt_goes_on_from_the_last_checkpoint(tmp_path):
+    path = write_grid(tmp_path, {"kind": {"one": {"behaviour": "well"}}})
+    (name,) = load_grid(path).trials
+    earlier = tmp_path / "out" / "runs" / name / "attempt-1" / "version_0"
+    earlier.mkdir(parents=True)
+    (earlier / "last.ckpt").write_text("weights")
+    program = tmp_path / "program.py"
+    program.write_text(program.read_text() + "\nnote(options.get('ckpt_path', 'none'))\n")
+    run(path, tmp_path / "out")
+    assert f"{earlier / 'last.ckpt'} fit {name}" in (tmp_path / "ledger").read_text()
+
+
+def test_two_runners_on_one_folder_run_nothing_twice(tmp_path):
+    path = write_grid(tmp_path, seeds(10), {"seconds": 0.2})
+    both = [start(path, tmp_path / "out") for _ in range(2)]
+    assert [one.wait(timeout=120) for one in both] == [0, 0]
+    assert len(results(load_grid(path), tmp_path / "out")) == 10
+    assert max(Counter(ledger(tmp_path, "start")).values()) == 1
+    assert not ledger(tmp_path, "overlap")
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_no_result_and_repeat_none(tmp_path):
+    path, out, rng = write_grid(tmp_path, seeds(40), {"seconds": 0.3}), tmp_path / "out", random.Random(0)
+    grid, known = load_grid(path), {}
+    process = start(path, out)
+    for kill in range(20):
+        time.sleep(rng.uniform(1.5, 3.5))
+        _kill(process, whole=kill % 2 == 0, rng=rng)
+        if process.poll() is not None:
+            process = start(path, out)
+        now = results(grid, out)
+        assert now.items() >= known.items()  # none lost, none written again
+        known = now
+    assert process.wait(timeout=300) == 0
+    assert results(grid, out).keys() == grid.trials.keys()
+    assert results(grid, out).items() >= known.items()
+    assert not ledger(tmp_path, "overlap")
+    for _, name, began in starts(tmp_path):
+        assert began < (out / "runs" / name / "result.json").stat().st_mtime  # nothing is begun of what is done
+
+
+def _kill(process, whole, rng):
+    """Kill the runner, or one of the processes that it started."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+        victim = psutil.Process(process.pid) if whole or not family else rng.choice(family)
+        victim.send_signal(signal.SIGKILL)
+        if whole:
+            process.wait()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def test_while_a_verb_lives_nobody_else_takes_its_trial(tmp_path):
+    path = write_grid(tmp_path, seeds(1), {"seconds": 2})
+    (name,) = load_grid(path).trials
+    process = start(path, tmp_path / "out")
+    while not ledger(tmp_path, "start"):
+        time.sleep(0.05)
+    for one in psutil.Process(process.pid).children(recursive=True):
+        if "program.py" not in " ".join(one.cmdline()):
+            one.kill()
+    process.kill()
+    assert TrialFolder(tmp_path / "out" / "runs" / name).state == State.RUNNING
+    run(path, tmp_path / "out")
+    assert not ledger(tmp_path, "overlap")
+    assert len(results(load_grid(path), tmp_path / "out")) == 1
+
+
+def test_a_finished_trial_does_not_leave_its_slot_taken(tmp_path):
+    one = runner(load_grid(write_grid(tmp_path, seeds(4))), tmp_path / "out", slots=1)
+    for _ in one.run():
+        assert len(one.flights) <= 1
+    assert one.free == [0]
