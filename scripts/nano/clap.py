@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from audioldm_lit.backbone import Backbone
 
 from architecture import WINDOW
-from loop import adamw, train
+from loop import adamw, autocast, train
 from recordings import Clip, Mixer
 
 BATCH = 24  # labels
@@ -31,7 +31,7 @@ def draw(mixer: Mixer, backbone: Backbone, labels: list[str]) -> tuple[Tensor, d
 
 def embed(backbone: Backbone, features: Tensor, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Normalised audio and text embeddings, each (B, D)."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         sound = backbone.audio_encoder(features).audio_embeds
         text = backbone.text_encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"]).text_embeds
     return F.normalize(sound.float(), dim=-1), F.normalize(text.float(), dim=-1)

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from audioldm_lit.device import fast_precision
+
 WARM_UP = 50  # steps
 SAVE_EVERY = 120  # seconds between state files, the most that an interruption loses
 
@@ -77,6 +79,11 @@ def train(
                 save()
     save()
     return count
+
+
+def autocast() -> torch.autocast:
+    """bfloat16 on a CPU that computes in it, float32 elsewhere."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast_precision() == "bf16-mixed")
 
 
 def adamw(module: nn.Module, rate: float, betas: tuple[float, float] = (0.9, 0.99)) -> torch.optim.AdamW:

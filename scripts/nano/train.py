@@ -17,19 +17,16 @@ from audioldm_lit.backbone import Backbone
 from architecture import CONFIGS, train_tokenizer
 from clap import retrieval, train_clap
 from recordings import SYNONYMS, Clip, read_clips
-from unet import train_unet, validation_loss
+from unet import scale_condition, train_unet, validation_loss
 from vae import fold_normalisation, held_out_l1, set_scaling_factor, train_vae
 from vocoder import spectral_distance, train_vocoder
 
 MINUTES = {"vae": 11.0, "clap": 12.5, "vocoder": 25.0, "unet": 45.0}
 
 
-def build(clips: list[Clip], state: Path) -> Backbone:
-    """Build the model with the weights of every stage that has a state file, and random ones elsewhere."""
-    texts = [clip.caption for clip in clips] + [clip.label.replace("_", " ") for clip in clips]
-    texts += [text for group in SYNONYMS.values() for text in group] + ["the sound of", "a sound of"]
-    backbone = Backbone.build(CONFIGS, train_tokenizer(texts))
-    fold_normalisation(backbone.vae)
+def build(clips: list[Clip], state: Path, start: Path | None) -> Backbone:
+    """Build the model with the weights of every stage that has a state file, and elsewhere those of `start`, or random ones."""
+    backbone = Backbone.load(start) if start else untrained(clips)
     towers = nn.ModuleDict({"text": backbone.text_encoder, "audio": backbone.audio_encoder})
     for stage, key, module in (
         ("vae", "vae", backbone.vae),
@@ -39,8 +36,19 @@ def build(clips: list[Clip], state: Path) -> Backbone:
     ):
         if (state / f"{stage}.pt").is_file():
             module.load_state_dict(torch.load(state / f"{stage}.pt", weights_only=True)[key])
-    set_scaling_factor(backbone.vae, clips)
+    if (state / "vae.pt").is_file():
+        set_scaling_factor(backbone.vae, clips)
     return backbone.eval()
+
+
+def untrained(clips: list[Clip]) -> Backbone:
+    """The model with random weights and a tokenizer of the clips' captions."""
+    texts = [clip.caption for clip in clips] + [clip.label.replace("_", " ") for clip in clips]
+    texts += [text for group in SYNONYMS.values() for text in group] + ["the sound of", "a sound of"]
+    backbone = Backbone.build(CONFIGS, train_tokenizer(texts))
+    fold_normalisation(backbone.vae)
+    scale_condition(backbone.unet)
+    return backbone
 
 
 def publish(backbone: Backbone, out: Path) -> None:
@@ -56,9 +64,9 @@ def publish(backbone: Backbone, out: Path) -> None:
     shutil.rmtree(unfinished)
 
 
-def run(stage: str, clips: list[Clip], held_out: list[Clip], state: Path, minutes: float) -> None:
+def run(stage: str, clips: list[Clip], held_out: list[Clip], state: Path, start: Path | None, minutes: float) -> None:
     """Train one stage and print what it reaches on held-out recordings."""
-    backbone, file = build(clips, state), state / f"{stage}.pt"
+    backbone, file = build(clips, state, start), state / f"{stage}.pt"
     if stage == "vae":
         steps = train_vae(backbone.vae, clips, file, minutes)
         figure = f"held-out L1 {held_out_l1(backbone.vae, held_out):.3f} nats"
@@ -81,6 +89,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with metadata.csv and the recordings it names")
     parser.add_argument("--out", type=Path, default=Path("checkpoints/audioldm-nano"), help="model folder to write")
     parser.add_argument("--state", type=Path, default=Path("runs/nano"), help="folder of the resumable training states")
+    parser.add_argument("--start", type=Path, help="model folder to train on from, instead of from random weights")
     parser.add_argument("--minutes", type=float, help="training time of the stage, default by stage")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     options = parser.parse_args()
@@ -88,9 +97,9 @@ def main() -> None:
     clips, held_out = read_clips(options.data)
     for stage in MINUTES if options.stage == "all" else (options.stage,):
         if stage != "publish":
-            run(stage, clips, held_out, options.state, options.minutes or MINUTES[stage])
+            run(stage, clips, held_out, options.state, options.start, options.minutes or MINUTES[stage])
     if options.stage in ("all", "publish"):
-        publish(build(clips, options.state), options.out)
+        publish(build(clips, options.state, options.start), options.out)
 
 
 if __name__ == "__main__":

@@ -16,14 +16,21 @@ from tqdm import tqdm
 from audioldm_lit.backbone import Backbone
 
 from architecture import WINDOW
-from loop import adamw, train
+from loop import adamw, autocast, train
 from recordings import Clip, Mixer
 
-WINDOWS = 960  # in the bank; each is also cropped at random, so one is hardly ever seen twice alike
+WINDOWS = 1600  # in the bank; each is also cropped at random, so one is hardly ever seen twice alike
 BATCH = 16
 CROP = 64  # latent steps of most examples, half the native length
 UNCONDITIONAL = 0.1  # probability in [0, 1] of the empty prompt's embedding, AudioLDM's own
-DECAY = 0.995  # of the average of weights that is released
+DECAY = 0.999  # of the average of weights that is released
+RATE = 5e-4  # peak learning rate
+
+
+@torch.no_grad()
+def scale_condition(unet: nn.Module) -> None:
+    """Let an untrained UNet hear its condition: a unit vector of D numbers is small beside the time embedding, D ** 0.5 is not."""
+    unet.class_embedding.weight *= unet.class_embedding.in_features**0.5
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ def encode(backbone: Backbone, mixer: Mixer, number: int) -> Bank:
     for _ in tqdm(range(number // 8), desc="encoding", mininterval=20):
         drawn = [mixer.clip() for _ in range(8)]
         waveform = torch.stack([mixer.window(clip, WINDOW) for clip in drawn])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             mean, std = backbone.encode_posterior(waveform)
             sounds.append(backbone.encode_audio(waveform))
         means.append(mean.half())
@@ -64,7 +71,7 @@ def conditions(backbone: Backbone, bank: Bank, rows: np.ndarray, mixer: Mixer, a
 def noise_loss(backbone: Backbone, unet: nn.Module, latents: Tensor, cond: Tensor, times: Tensor, noise: Tensor) -> Tensor:
     """Mean squared error of the predicted noise; latents (B, C, F/4, M/4)."""
     noisy = backbone.scheduler.add_noise(latents, noise, times)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         predicted = unet(noisy, times, encoder_hidden_states=None, class_labels=cond, return_dict=False)[0]
     return F.mse_loss(predicted.float(), noise)
 
@@ -80,11 +87,8 @@ def train_unet(backbone: Backbone, clips: list[Clip], state_file: Path, minutes:
         audio: Share of examples conditioned on the sound's own embedding, in [0, 1].
     """
     unet, mixer = backbone.unet.requires_grad_(True).train(), Mixer(clips, seed=torch.seed() % 2**32)
-    with torch.no_grad():
-        # A unit vector of D numbers is small beside the time embedding; D ** 0.5 gives it the same scale from the start.
-        unet.class_embedding.weight *= unet.class_embedding.in_features**0.5
     average = copy.deepcopy(unet).requires_grad_(False)
-    optimizer = adamw(unet, 1e-3)
+    optimizer = adamw(unet, RATE)
     bank, empty = encode(backbone, mixer, WINDOWS), backbone.encode_text([""])
 
     def step(count: int, fraction: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from audioldm_lit.audio import LogMel
 
 from architecture import SAMPLE_RATE
-from loop import adamw, train
+from loop import adamw, autocast, train
 from recordings import Clip, Mixer
 
 MEAN, STD = -5.0, 3.5  # nats, of the log-mels of the recordings, roughly
@@ -56,7 +56,7 @@ def train_vae(vae: AutoencoderKL, clips: list[Clip], state_file: Path, minutes: 
         mel = log_mels(mixer, front_end, BATCH, 2 * CROP)
         start = int(mixer.rng.integers(CROP + 1))
         mel = mel[:, :, start : start + CROP]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             posterior = vae.encode(mel).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
             latents = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)

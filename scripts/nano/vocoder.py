@@ -1,24 +1,28 @@
 """Train the vocoder: log-mel -> waveform, first on recordings, then also on what the VAE makes of them.
 
 The loss compares magnitude spectra at several resolutions, as in Parallel WaveGAN (Yamamoto et al. 2020), and log-mels, as in
-HiFi-GAN (Kong et al. 2020); there is no discriminator, which toy width would not repay in minutes.
+HiFi-GAN (Kong et al. 2020); once it has something to hear, an adversary joins in.
 """
 
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from audioldm_lit.backbone import Backbone
 
-from loop import adamw, train
+from adversary import Adversary
+from loop import adamw, autocast, train
 from recordings import Clip, Mixer
 
 FRAMES = 96  # frames heard by the vocoder in one training example
 MARGIN = 16  # frames left out of the loss at either end, where the VAE sees a cut
 BATCH = 8
 RESOLUTIONS = (128, 512, 2048)  # samples a Fourier window
+RATE = 3e-4  # peak learning rate of vocoder and adversary
+SOLO = 0.05  # share of the budget in which the adversary only learns
+MEL_WEIGHT, MATCHING_WEIGHT = 10.0, 2.0  # HiFi-GAN's are 45 and 2; spectra share the mels' part here
 
 
 def spectra(waveform: Tensor, size: int) -> Tensor:
@@ -46,7 +50,7 @@ def draw(backbone: Backbone, mixer: Mixer, batch: int, reconstructed: float) -> 
     with torch.no_grad():
         mel = backbone.log_mel(waveform)
         if mixer.rng.random() < reconstructed:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with autocast():
                 mel = backbone.vae.decode(backbone.vae.encode(mel).latent_dist.sample()).sample
     return mel[:, 0].float(), waveform
 
@@ -61,23 +65,33 @@ def train_vocoder(backbone: Backbone, clips: list[Clip], state_file: Path, minut
         minutes: Budget of training time.
     """
     vocoder, hop = backbone.vocoder.requires_grad_(True).train(), backbone.log_mel.hop_length
-    mixer, optimizer = Mixer(clips, seed=torch.seed() % 2**32), adamw(vocoder, 1e-3, (0.8, 0.99))
+    mixer, adversary = Mixer(clips, seed=torch.seed() % 2**32), Adversary()
+    optimizer, opposed = adamw(vocoder, RATE, (0.8, 0.99)), adamw(adversary, RATE, (0.8, 0.99))
     heard = slice(MARGIN * hop, (FRAMES - MARGIN) * hop)
 
-    def step(_: int, fraction: float) -> dict[str, float]:
-        # In the last part most examples are what generation will bring: mels that went through the VAE.
-        mel, waveform = draw(backbone, mixer, BATCH, reconstructed=0.0 if fraction < 0.3 else 0.6)
-        made = vocoder(mel)
-        made_mel = backbone.log_mel(made[:, heard])
-        real_mel = backbone.log_mel(waveform[:, heard])
-        spectral, mel_error = distance(made[:, heard], waveform[:, heard]), F.l1_loss(made_mel, real_mel)
-        optimizer.zero_grad()
-        (spectral + mel_error).backward()
-        torch.nn.utils.clip_grad_norm_(vocoder.parameters(), 5.0)
-        optimizer.step()
-        return {"spectral": spectral.item(), "mel_nats": mel_error.item()}
+    def update(module: nn.Module, owner: torch.optim.Optimizer, loss: Tensor) -> None:
+        owner.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+        owner.step()
 
-    count = train(state_file, {"vocoder": vocoder}, step, {"optimizer": optimizer}, minutes)
+    def step(_: int, fraction: float) -> dict[str, float]:
+        # Later on most examples are what generation will bring: mels that went through the VAE.
+        mel, waveform = draw(backbone, mixer, BATCH, reconstructed=0.0 if fraction < 0.3 else 0.6)
+        made, real = vocoder(mel)[:, heard], waveform[:, heard]
+        judged = adversary.loss(made.detach(), real)
+        update(adversary, opposed, judged)
+        spectral, mel_error = distance(made, real), F.l1_loss(backbone.log_mel(made), backbone.log_mel(real))
+        fooled, matched = adversary.deceived(made, real)
+        loss = spectral + MEL_WEIGHT * mel_error
+        if fraction >= SOLO:
+            loss = loss + fooled + MATCHING_WEIGHT * matched
+        update(vocoder, optimizer, loss)
+        figures = {"spectral": spectral, "mel_nats": mel_error, "judged": judged, "fooled": fooled, "matched": matched}
+        return {name: figure.item() for name, figure in figures.items()}
+
+    owners = {"vocoder": vocoder, "adversary": adversary}
+    count = train(state_file, owners, step, {"optimizer": optimizer, "opposed": opposed}, minutes)
     vocoder.eval()
     return count
 
