@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": "prompts to WAV files, with the base model or an adapter",
     "evaluate": "scores of any system's clips against recordings, with intervals",
     "ablate": "a grid of trainings, here or on Slurm, resumable, one table of results",
+    "curve": "how many clips are needed, from a grid over their number",
     "convert": "an adapter to or from PEFT and diffusers, or folded into its model",
 }
 
@@ -100,7 +101,9 @@ def _command(verb: str, args: list[str]) -> Any:
 def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
     """Arguments as the parser wants them: `--strict` as `--strict=true`, and each of several `--set a=1 --set b=2` to be kept."""
     switches = {f"--{name}" for name, one in signature(function).parameters.items() if one.annotation is bool}
-    lists = {f"--{name}" for name, one in signature(function).parameters.items() if one.annotation == Sequence[str]}
+    lists = {
+        f"--{name}" for name, one in signature(function).parameters.items() if one.annotation in (Sequence[str], Sequence[int])
+    }
     words = []
     for word, following in pairwise([*args, ""]):
         if word in switches and following not in ("true", "false"):

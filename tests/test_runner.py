@@ -64,7 +64,7 @@ def test_a_killed_verb_is_named_with_its_signal(tmp_path):
 def test_a_vanished_worker_is_replaced_once(tmp_path, behaviour, state):
     done = run(write_grid(tmp_path, {"kind": {"one": {"behaviour": behaviour}}}), tmp_path / "out")
     assert list(done.states.values()) == [state]
-    assert all("killed or out of memory" in reason for reason in done.given_up.values())
+    assert all("killed or out of time" in reason for reason in done.given_up.values())
     assert len(done.given_up) == (state == State.WAITING)
 
 

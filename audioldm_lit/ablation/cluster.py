@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import submitit
 from audioldm_lit.errors import InputError
 
 JOBS = "jobs"  # folder of submitit's files
+QUESTIONS, SILENCE = 10, 30  # how often squeue is asked, seconds apart, before Slurm is taken for gone
 
 
 class Cluster(ABC):
@@ -69,7 +71,7 @@ class Local(Cluster):
     def open(self, out: Path) -> None:
         """Make the folder of the jobs' files."""
         self.executor = submitit.LocalExecutor(out / JOBS)
-        self.executor.update_parameters(timeout_min=60 * self.hours)
+        self.executor.update_parameters(timeout_min=60 * self.hours, stderr_to_stdout=True)
 
     def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
         """Start it now, with its share of the cores: more threads than cores cost many times what they bring."""
@@ -95,7 +97,7 @@ class Slurm(Cluster):
         hours: After which Slurm stops a job.
         partition: Where to queue; by default the cluster's own choice.
         cpus: Cores of a job.
-        memory_gb: Main memory of a job; by default the cluster's own choice.
+        memory_gb: Main memory of a job; by default the cluster's own choice, which may be all that a node has.
     """
 
     pause = 10.0  # a controller serves everybody
@@ -115,9 +117,10 @@ class Slurm(Cluster):
                 f"--cluster is Slurm, and there is no {missing} on this machine; run it on a login node, or use Local."
             )
         self.slots = slots
-        asked = {"partition": partition, "mem": memory_gb and f"{memory_gb:g}GB", "gpus_per_node": devices or None}
+        asked = {"partition": partition, "mem": memory_gb and f"{round(1024 * memory_gb)}M", "gpus_per_node": devices or None}
         self.asked = {name: value for name, value in asked.items() if value is not None}
         self.asked |= {"time": round(60 * hours), "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": cpus, "stderr_to_stdout": True}
+        self.asked["srun_args"] = [f"--cpus-per-task={cpus}"]  # from 22.05 on srun does not take sbatch's number
 
     def open(self, out: Path) -> None:
         """Make the folder of the jobs' files."""
@@ -147,11 +150,11 @@ def _gpus() -> int:
 
 
 def _squeue(column: str) -> set[str]:
-    """A column of the user's jobs that wait or run."""
+    """A column of the user's jobs that wait or run; a controller that is busy is asked again."""
     command = ["squeue", "--me", "--noheader", "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING", f"--format={column}"]
-    try:
-        listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = " ".join(str(getattr(error, "stderr", "") or error).split())
-        raise InputError(f"squeue does not answer ({said}); the same command goes on once Slurm does.") from error
-    return {line.strip() for line in listed.stdout.splitlines()}
+    for _ in range(QUESTIONS):
+        listed = subprocess.run(command, capture_output=True, text=True)
+        if listed.returncode == 0:
+            return {line.strip() for line in listed.stdout.splitlines()}
+        time.sleep(SILENCE)
+    raise InputError(f"squeue does not answer ({' '.join(listed.stderr.split())}); the same command goes on once Slurm does.")

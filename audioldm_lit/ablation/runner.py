@@ -14,6 +14,7 @@ from audioldm_lit.ablation.grid import Grid, Trial
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.ablation.worker import run_trial
 
+GONE = "ended without result or error, as when it is killed or out of time or memory"
 PATIENCE = 2  # vanished attempts of a trial, neither result nor error, before this runner gives it up
 
 
@@ -57,7 +58,10 @@ class Runner:
         """Why, by trial: errors, or that it vanished."""
         failed = {name: folder.errors[-1] for name, folder in self.folders.items() if self.states[name] == State.FAILED}
         gone = {name: places[-1] for name, places in self.vanished.items() if len(places) >= PATIENCE}
-        return failed | {name: f"ended without result or error, killed or out of memory; {place}" for name, place in gone.items()}
+        return failed | {
+            name: f"ended without result or error, as when it is killed or out of time or memory; {place}"
+            for name, place in gone.items()
+        }
 
     def run(self) -> Iterator[None]:
         """Work; yields after every look at the jobs until nothing is left to do or to wait for."""
@@ -102,7 +106,7 @@ class Runner:
         """Try a trial again whose job left no result; one that reported an error has its second attempt anyway."""
         attempts = self.folders[name].attempts
         if not attempts or not (attempts[-1] / "error.txt").is_file():
-            self.vanished.setdefault(name, []).append(f"see {flight.job.paths.stderr}")
+            self.vanished.setdefault(name, []).append(f"see {flight.job.paths.stdout}")
         if len(self.vanished.get(name, ())) < PATIENCE:
             waiting.appendleft(name)
 

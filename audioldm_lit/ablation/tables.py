@@ -17,16 +17,20 @@ ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 @dataclass(frozen=True)
 class Sheet:
-    """Cells of text in rows and columns; the first `heads` columns name the row. A cell's second line is its interval."""
+    """Cells of text in rows and columns; the first `heads` columns name the row. A cell's second line is its interval.
+
+    `notes` stand beneath the table.
+    """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     heads: int
+    notes: Sequence[str] = ()
 
 
 def sheets(results: pd.DataFrame, metric: str, narrow: bool) -> list[Sheet]:
-    """All arms, with all metrics or, `narrow`, with one; of one metric, how the first axis' levels compare and what each axis does."""
+    """All arms, with all metrics or, `narrow`, with one; of one, how the first axis' levels compare and what each axis does."""
     rows = results[results["metric"] == metric]
     pages = [arms(rows if narrow else results)]
     if axes_of(rows) and rows["passport"].nunique() == 1:
@@ -80,6 +84,8 @@ def terminal(page: Sheet, console: Console) -> None:
     for row in page.rows:
         table.add_row(*(escape(cell.replace("\n", " ")) for cell in row))
     console.print(table)
+    for note in page.notes:
+        console.print(escape(note), soft_wrap=True, highlight=False)
 
 
 def markdown(page: Sheet) -> str:
@@ -87,7 +93,7 @@ def markdown(page: Sheet) -> str:
     rule = "".join("|---" if number < page.heads else "|---:" for number in range(len(page.columns))) + "|"
     lines = [f"**{page.title}**", "", f"| {' | '.join(page.columns)} |", rule]
     lines += [f"| {' | '.join(cell.replace(chr(10), ' ') for cell in row)} |" for row in page.rows]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(line for note in page.notes for line in ("", note))])
 
 
 def latex(page: Sheet) -> str:
@@ -100,7 +106,7 @@ def latex(page: Sheet) -> str:
         lines.append(" & ".join(map(_escaped, first)) + r" \\")
         if any(second):
             lines.append(" & ".join(span and rf"{{\scriptsize {span}}}" for span in second) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(rf"\par {_escaped(note)}" for note in page.notes)])
 
 
 def _number_of(key: tuple[str, str], measured: Sequence[Sequence[str]]) -> str:

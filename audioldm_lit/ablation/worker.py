@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,8 @@ def run_trial(trial: Trial, path: Path, provenance: Mapping[str, Any], environme
     Returns:
         State of the trial as this process leaves it.
     """
+    # Told to stop, by Slurm for instance, a run has not failed: it leaves no error and goes on another time.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     folder = TrialFolder(path)
     with folder.claimed() as lock:
         if lock is None:
@@ -91,7 +94,11 @@ def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, e
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=variables, pass_fds=(lock,)
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            raise
         process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
     if process.returncode:
         raise TrialError(f"{verb}: {_reason(log, process.returncode)}")

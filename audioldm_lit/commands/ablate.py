@@ -15,6 +15,7 @@ from audioldm_lit.ablation.cluster import Cluster, Local
 from audioldm_lit.ablation.estimate import show_plan, time_base
 from audioldm_lit.ablation.grid import Grid, load_grid
 from audioldm_lit.ablation.provenance import provenance
+from audioldm_lit.ablation.published import sheet as published_sheet
 from audioldm_lit.ablation.results import collect, write_csv
 from audioldm_lit.ablation.runner import Runner
 from audioldm_lit.ablation.tables import latex, markdown, sheets, terminal
@@ -32,6 +33,7 @@ def ablate(
     allow_dirty: bool = False,
     table: Literal["terminal", "markdown", "latex"] | None = None,
     metric: str = "loss",
+    published: str | None = None,
 ) -> None:
     """Run a grid of trainings, here or on Slurm, and put the results in one table with intervals.
 
@@ -48,11 +50,12 @@ def ablate(
         allow_dirty: Run although tracked files have changes that no commit holds.
         table: Print the table of what is done so far in this form, and run nothing.
         metric: What the terminal shows, and what the comparisons and the axes' importance are about.
+        published: Data set, such as `AudioCaps`, of which to show what is printed of other systems, in a table of its own.
     """
     grid = load_grid(config, set)
     folder, console = out or Path("runs/ablation") / grid.name, Console()
     if table is not None:
-        _show(grid, folder, table, metric, console)
+        _show(grid, folder, table, metric, published, console)
         return
     about = provenance(allow_dirty or dry_run)
     check_settings(grid)
@@ -64,7 +67,7 @@ def ablate(
     runner = Runner(grid, folder, cluster, about)
     _work(runner, Console(stderr=True))
     write_csv(collect(grid, folder), folder / "results.csv")
-    _show(grid, folder, "terminal", metric, console)
+    _show(grid, folder, "terminal", metric, published, console)
     if runner.given_up:
         raise InputError(
             f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; {folder / 'results.csv'} has the others."
@@ -86,14 +89,15 @@ def _work(runner: Runner, console: Console) -> None:
         console.print(f"[red]{escape(name)}[/]: {escape(reason)}", soft_wrap=True, highlight=False)
 
 
-def _show(grid: Grid, folder: Path, form: str, metric: str, console: Console) -> None:
+def _show(grid: Grid, folder: Path, form: str, metric: str, published: str | None, console: Console) -> None:
     """Print the table of what is done."""
     results = collect(grid, folder)
     if results.empty:
         raise InputError(f"{folder}: no run of {grid.name} is done; leave --table out to run it.")
     if metric not in results["metric"].unique():
         raise InputError(f"--metric is '{metric}'; the runs have {', '.join(results['metric'].unique())}.")
-    for page in sheets(results, metric, narrow=form == "terminal"):
+    pages = sheets(results, metric, narrow=form == "terminal")
+    for page in [*pages, published_sheet(published)] if published else pages:
         if form == "terminal":
             terminal(page, console)
         else:

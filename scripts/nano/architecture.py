@@ -37,8 +37,8 @@ CONFIGS = {
         "projection_dim": EMBEDDING, "max_position_embeddings": 66, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
     },
     "vocoder": {
-        "model_in_dim": 64, "sampling_rate": SAMPLE_RATE, "upsample_initial_channel": 192, "upsample_rates": [5, 4, 2, 2, 2],
-        "upsample_kernel_sizes": [16, 16, 8, 4, 4], "resblock_kernel_sizes": [3, 7],
+        "model_in_dim": 64, "sampling_rate": SAMPLE_RATE, "upsample_initial_channel": 192, "upsample_rates": [8, 5, 4],
+        "upsample_kernel_sizes": [16, 10, 8], "resblock_kernel_sizes": [3, 7],
         "resblock_dilation_sizes": [[1, 3], [1, 3]], "normalize_before": False,
     },
     "audio_encoder": {

@@ -26,7 +26,7 @@ MINUTES = {"vae": 11.0, "clap": 12.5, "vocoder": 25.0, "unet": 45.0}
 
 def build(clips: list[Clip], state: Path, start: Path | None) -> Backbone:
     """Build the model with the weights of every stage that has a state file, and elsewhere those of `start`, or random ones."""
-    backbone = Backbone.load(start) if start else untrained(clips)
+    backbone = started(clips, start) if start else untrained(clips)
     towers = nn.ModuleDict({"text": backbone.text_encoder, "audio": backbone.audio_encoder})
     for stage, key, module in (
         ("vae", "vae", backbone.vae),
@@ -48,6 +48,16 @@ def untrained(clips: list[Clip]) -> Backbone:
     backbone = Backbone.build(CONFIGS, train_tokenizer(texts))
     fold_normalisation(backbone.vae)
     scale_condition(backbone.unet)
+    return backbone
+
+
+def started(clips: list[Clip], start: Path) -> Backbone:
+    """A model's weights, but for the parts whose shape has changed since."""
+    backbone, fresh = Backbone.load(start), untrained(clips)
+    for name in ("vae", "text_encoder", "audio_encoder", "vocoder", "unet"):
+        ours, theirs = ({key: value.shape for key, value in getattr(one, name).state_dict().items()} for one in (fresh, backbone))
+        if ours != theirs:
+            setattr(backbone, name, getattr(fresh, name))
     return backbone
 
 

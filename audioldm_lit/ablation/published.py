@@ -1,0 +1,119 @@
+"""Values of other systems as they are printed elsewhere, from `published.yaml`, for tables that show them beside ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audioldm_lit.ablation.tables import Sheet
+from audioldm_lit.errors import InputError
+
+FILE = Path(__file__).with_name("published.yaml")
+METRICS = ("fd", "is", "kl", "fad")
+SIGN = "†"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of someone else's table.
+
+    Attributes:
+        system: As its authors call it.
+        dataset: Class of `audioldm_lit.data` whose test clips it was measured on.
+        training: What it was trained on; None where unknown.
+        parameters: Their number as the source counts them; None where unknown.
+        values: By the names `METRICS`; None where unknown.
+        source: Where the values were read.
+        measured: What is known of how they were measured; None where nothing is.
+        passport: Of values that were measured by this code, as in `results.csv`; None for all others.
+    """
+
+    system: str
+    dataset: str
+    training: str | None
+    parameters: int | None
+    values: Mapping[str, float | None]
+    source: str
+    measured: str | None
+    passport: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it waits for someone to fill it in."""
+        return all(value is None for value in self.values.values())
+
+    def footnote(self, passport: str) -> str | None:
+        """Why it must not stand in one column with values of a passport, to be printed under `SIGN`; None where it may."""
+        if self.passport == passport:
+            return None
+        return f"measured elsewhere, not under this protocol: {self.measured or 'nothing is known of how.'} Source: {self.source}."
+
+
+def published(dataset: str, file: Path = FILE) -> list[Published]:
+    """Rows on a data set, those that wait to be filled in among them.
+
+    Args:
+        dataset: Name of a class of `audioldm_lit.data`.
+        file: YAML with `rows`, as the one beside this module.
+
+    Raises:
+        InputError: If the file is wrong; names row and key.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); correct it.") from error
+    if not isinstance(content, dict) or list(content) != ["rows"] or not isinstance(content["rows"], list):
+        raise InputError(f"{file}: must have the one key `rows` with a list of rows.")
+    found = [_row(row, f"{file}: row {number}") for number, row in enumerate(content["rows"], 1)]
+    return [row for row in found if row.dataset == dataset]
+
+
+def sheet(dataset: str) -> Sheet:
+    """What others print of a data set, as a table of its own: none of it was measured under a passport of ours."""
+    rows = published(dataset)
+    if not rows:
+        raise InputError(f"--published is '{dataset}', of which nothing is known; name a data set of {FILE}.")
+    notes = list(dict.fromkeys(note for row in rows if not row.empty and (note := row.footnote(""))))
+    lines = []
+    for row in rows:
+        mark = "" if row.empty else f"{SIGN}{notes.index(row.footnote('')) + 1}"
+        values = ("" if row.values[name] is None else f"{row.values[name]:g}" for name in METRICS)
+        parameters = f"{row.parameters / 1e6:,.0f} M" if row.parameters else ""
+        lines.append([f"{row.system} {mark}".strip(), row.training or "", parameters, *values])
+    marked = [f"{SIGN}{number} {note}" for number, note in enumerate(notes, 1)]
+    return Sheet(f"{dataset}, as printed elsewhere", ["system", "trained on", "parameters", *METRICS], lines, 2, marked)
+
+
+def _row(row: Any, where: str) -> Published:
+    """Check one row."""
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is no mapping; give it the keys system, dataset, values and so on.")
+    where = f"{where} ({row.get('system', 'without system')})"
+    _check_keys(row, {one.name for one in fields(Published)}, {"passport"}, where)
+    for key in ("system", "dataset", "source"):
+        if not isinstance(row[key], str) or not row[key].strip():
+            raise InputError(f"{where}: {key} is {row[key]!r}; give a text.")
+    for key in ("training", "measured", "passport"):
+        if not isinstance(row.get(key), str | None):
+            raise InputError(f"{where}: {key} is {row[key]!r}; give a text or null.")
+    if row["parameters"] is not None and (type(row["parameters"]) is not int or row["parameters"] < 1):
+        raise InputError(f"{where}: parameters is {row['parameters']!r}; give their number or null.")
+    if not isinstance(row["values"], dict):
+        raise InputError(f"{where}: values is {row['values']!r}; give {', '.join(METRICS)}.")
+    _check_keys(row["values"], set(METRICS), set(), f"{where}: values")
+    for name, value in row["values"].items():
+        if value is not None and (type(value) not in (int, float) or not isfinite(value)):
+            raise InputError(f"{where}: values.{name} is {value!r}; give a number or null.")
+    return Published(**row)
+
+
+def _check_keys(content: Mapping[str, Any], known: set[str], optional: set[str], where: str) -> None:
+    unknown, missing = sorted(map(str, content.keys() - known)), sorted(known - optional - content.keys())
+    if unknown:
+        raise InputError(f"{where} has the unknown key '{unknown[0]}'; the keys are {', '.join(sorted(known))}.")
+    if missing:
+        raise InputError(f"{where} has no {missing[0]}; give it, or null where it is unknown.")

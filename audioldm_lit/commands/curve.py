@@ -1,0 +1,48 @@
+"""The verb `curve`."""
+
+from collections.abc import Sequence
+from json import dumps
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from audioldm_lit.ablation.curve_arms import arms, as_dict, read_results, sheet
+from audioldm_lit.ablation.tables import terminal
+from audioldm_lit.folders import whole
+
+
+def curve(
+    grid: Path,
+    metric: str = "loss",
+    clips: Sequence[int] = (),
+    reach: float | None = None,
+    where: Sequence[str] = (),
+    json: Path | None = None,
+) -> None:
+    """Say how many clips are needed, from a grid whose runs differ in the number of training clips.
+
+    A power law with a 95 % interval is fitted to each arm, from at least 4 numbers of clips and 2 seeds. It speaks of the smallest
+    measured number up to twice the largest; where runs show no such law, the table says why.
+
+    Args:
+        grid: Results folder of a grid, with `results.csv`.
+        metric: Whose curve.
+        clips: Numbers of clips to give the metric at; the largest measured and twice that by default.
+        reach: Value of the metric to give the number of clips for.
+        where: `axis=level`, to look at these runs alone.
+        json: File for the same numbers.
+    """
+    found = arms(read_results(grid), metric, where)
+    largest = max((arm.curve.largest for arm in found if arm.curve), default=None)
+    numbers = list(clips) or ([largest, 2 * largest] if largest else [])
+    console = Console()
+    terminal(sheet(found, metric, numbers, reach), console)
+    for arm in found:
+        if arm.curve is None:
+            name = " ".join(arm.levels.values()) or metric
+            console.print(escape(f"{name}: no curve, {arm.why_not}"), soft_wrap=True, highlight=False)
+    console.print("A curve levels off there only if it stays a power law to the end.", soft_wrap=True, highlight=False)
+    if json is not None:
+        with whole(json) as unfinished:
+            unfinished.write_text(dumps([as_dict(arm, numbers, reach) for arm in found], indent=2) + "\n", encoding="utf-8")

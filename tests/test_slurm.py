@@ -1,0 +1,154 @@
+"""The verb `ablate` and what it stands on, against a real Slurm."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import submitit
+
+from audioldm_lit.ablation.cluster import Slurm
+
+from slurm import DEVICES, PARTITION, missing, slurm_cluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[Mapping[str, str]]:
+    """A Slurm that this process and its children find."""
+    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield environment
+
+
+@pytest.fixture
+def jobs(cluster, tmp_path) -> Iterator[Slurm]:
+    """Where trials run; nothing is left in the queue."""
+    slurm = Slurm(devices=0, partition=PARTITION, cpus=1, memory_gb=1)
+    slurm.open(tmp_path)
+    yield slurm
+    said("scancel", "--partition", PARTITION)
+    until(lambda: not said("squeue", "--noheader"))
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def state(job: submitit.Job) -> str:
+    return said("squeue", "--noheader", "--format=%T", f"--jobs={job.job_id}")
+
+
+def test_srun_runs_a_command(cluster):
+    assert said("srun", "--ntasks=1", "--mem=100M", "printenv", "SLURM_JOB_PARTITION") == PARTITION
+
+
+def test_a_job_sees_as_many_gpus_as_it_asks_for(cluster):
+    devices = said("srun", "--ntasks=1", "--mem=100M", f"--gpus-per-node={len(DEVICES)}", "printenv", "CUDA_VISIBLE_DEVICES")
+    assert devices == ",".join(map(str, range(len(DEVICES))))
+
+
+def test_submitit_returns_the_result_of_a_function(cluster, tmp_path):
+    executor = submitit.AutoExecutor(tmp_path, cluster="slurm", slurm_max_num_timeout=0)
+    executor.update_parameters(slurm_partition=PARTITION, timeout_min=5, mem_gb=0.5, cpus_per_task=1)
+    job = executor.submit(lambda base: (base**2, sys.executable, os.environ["SLURM_JOB_ID"]), 12)
+    assert job.result() == (144, sys.executable, job.job_id)
+
+
+def test_jobs_are_in_the_queue_until_they_end(jobs):
+    job = jobs.submit("short", 0, lambda environment: dict(environment))
+    until(lambda: jobs.ended({"short": job}) == ["short"])
+    assert jobs.queued() == set()
+    assert job.paths.result_pickle.is_file()
+    assert job.exception() is None
+
+
+def test_waiting_jobs_are_in_the_queue(jobs):
+    names = [f"nap{number}" for number in range((os.cpu_count() or 1) + 1)]  # one more than there are cores
+    flying = {name: jobs.submit(name, 0, lambda environment: time.sleep(300)) for name in names}
+    until(lambda: sorted(map(state, flying.values())) == ["PENDING", *["RUNNING"] * (len(names) - 1)])
+    assert jobs.queued() == set(names)
+    assert jobs.ended(flying) == []
+
+
+def test_a_cancelled_job_leaves_the_queue(jobs):
+    job = jobs.submit("nap", 0, lambda environment: time.sleep(300))
+    until(lambda: state(job) == "RUNNING")
+    said("scancel", job.job_id)
+    until(lambda: jobs.ended({"nap": job}) == ["nap"])
+    assert jobs.queued() == set()
+
+
+def test_a_killed_job_leaves_the_queue_without_a_result(jobs):
+    job = jobs.submit("killed", 0, lambda environment: os.kill(os.getpid(), signal.SIGKILL))
+    until(lambda: jobs.ended({"killed": job}) == ["killed"])
+    assert not job.paths.result_pickle.exists()
+    assert "Killed" in job.paths.stdout.read_text()
+
+
+def test_a_requeued_job_stays_in_the_queue(jobs):
+    """As after preemption or the loss of a node: Slurm itself starts it again."""
+    job = jobs.submit("nap", 0, lambda environment: time.sleep(300))
+    until(lambda: state(job) == "RUNNING")
+    said("scontrol", "requeue", job.job_id)
+    for _ in range(50):
+        assert jobs.ended({"nap": job}) == []
+        if state(job) == "PENDING":
+            break
+        time.sleep(0.2)
+    assert state(job) == "PENDING"
+    assert jobs.queued() == {"nap"}
+
+
+def test_memory_may_be_a_fraction(jobs, tmp_path):
+    small = Slurm(devices=0, partition=PARTITION, cpus=1, memory_gb=0.5)
+    small.open(tmp_path)
+    job = small.submit("nap", 0, lambda environment: time.sleep(300))
+    assert said("squeue", "--noheader", "--format=%m", f"--jobs={job.job_id}") == "512M"
+
+
+def test_runners_of_other_folders_keep_to_their_own_jobs(jobs, tmp_path):
+    other = Slurm(devices=0, partition=PARTITION, cpus=1, memory_gb=1)
+    other.open(tmp_path / "other")
+    jobs.submit("nap", 0, lambda environment: time.sleep(300))
+    assert jobs.queued() == {"nap"}
+    assert other.queued() == set()
+
+
+def test_no_process_outlives_the_cluster(tmp_path):
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    started = folder / "started"
+    with pytest.raises(RuntimeError, match="a test fails"), slurm_cluster(folder) as environment:  # noqa: PT012
+        command = ["sbatch", "--mem=100M", "--output=/dev/null", f"--wrap=touch {started}; tail -f {started}"]
+        subprocess.run(command, check=True, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+        until(started.exists)
+        raise RuntimeError("a test fails")
+    assert [command for command in commands() if str(folder) in command] == []
+
+
+def commands() -> list[str]:
+    """Command lines of all processes."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return lines
+
+
+# ---- Grid of six: `ablate ... --cluster Slurm --cluster.partition work --cluster.devices 0` with the fixture `cluster` goes here.
