@@ -46,7 +46,7 @@ def arms(results: pd.DataFrame) -> Sheet:
     better = dict(zip(results["metric"], results["higher_is_better"], strict=True))
     heads = [f"{metric}{numbers[metric, passport]}{ARROWS[better[metric]]}" for metric, passport in measured]
     rows = []
-    for key, arm in means.groupby(axes, sort=False):
+    for key, arm in means.groupby(axes, sort=False) if axes else [((), means)]:
         cells = {(one.metric, one.passport): _cell(one.mean, one.low, one.high) for one in arm.itertuples()}
         costs = f"{arm['seconds'].mean() / 60:.1f}", f"{arm['trained_weights'].mean():,.0f}", str(arm["seeds"].max())
         rows.append([*map(str, key), *(cells.get(tuple(one), "") for one in measured), *costs])

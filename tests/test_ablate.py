@@ -1,0 +1,150 @@
+"""The verb `ablate` with real trainings of the tiny model."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+import layouts
+from grids import seeds, write_grid
+from runs import EMBEDDED, ESC50, REPOSITORY, arguments
+
+ADAPTERS = REPOSITORY / "configs" / "adapter"
+
+
+def settings(model: Path, data: dict, steps: int = 2) -> dict[str, object]:
+    """Those of a run of seconds, by dotted key."""
+    words = arguments(model, {**data, "shots": 2}, steps)
+    pairs = {key.removeprefix("--"): value for key, value in zip(words[::2], words[1::2], strict=True)}
+    return {key: yaml.safe_load(value) for key, value in pairs.items() if key != "config"}
+
+
+@pytest.fixture
+def grid(workdir, tiny_folder) -> dict:
+    """Base and LoRA on two seeds."""
+    return {
+        "base": str(ESC50),
+        "set": settings(tiny_folder, layouts.esc50(workdir / "data")),
+        "axes": {
+            "strategy": {"base": {"fit": False}, "lora": {"model.adapter": str(ADAPTERS / "lora.yaml")}},
+            "seed": {"model.seed": [1, 2]},
+        },
+    }
+
+
+def write(content: dict) -> Path:
+    Path("grid.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return Path("grid.yaml")
+
+
+@pytest.mark.slow
+def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
+    grid["set"]["model.protocol"] = str(EMBEDDED)
+    status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--cluster.slots", 2, "--allow_dirty")
+    assert status == 0, err
+    assert "lora against base" in out
+    table = pd.read_csv("out/results.csv", dtype={"seed": str})
+    assert set(table["metric"]) >= {"loss", "kad", "fad", "is"}
+    assert table.groupby("metric")["run"].nunique().eq(4).all()
+    assert table.groupby("metric")["passport"].nunique().eq(1).all()  # seeds are repetitions, not other protocols
+    lora = table[table["strategy"] == "lora"]
+    assert (lora["steps"] == 2).all()
+    assert (lora["trained_weights"] > 0).all()
+    assert (table["peak_memory_gb"] > 0.1).all()
+    run = json.loads(next(Path("out/runs").glob("lora-1-*/run.json")).read_text())
+    assert run["settings"]["model.seed"] == 1
+    assert run["versions"]["torch"]
+    assert list(Path("out/runs").glob("*/attempt-1/**/config.yaml"))
+    before = {path: path.read_bytes() for path in Path("out/runs").glob("*/result.json")}
+    status, markdown, _ = cli("ablate", "--config", "grid.yaml", "--out", "out", "--table", "markdown")
+    assert status == 0
+    assert markdown.startswith("**mean over seeds")
+    assert {path: path.read_bytes() for path in Path("out/runs").glob("*/result.json")} == before
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_nan_is_named_and_contained(grid, cli):
+    grid["axes"] = {"rate": {"sane": {"model.warmup_steps": 1}, "mad": {"model.optimizer.init_args.lr": 1.0e30}}}
+    grid["set"]["trainer.max_steps"] = 8
+    status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--cluster.slots", 2, "--allow_dirty")
+    assert status == 2
+    assert "the loss is nan at step" in err
+    assert "sane" in out
+    assert "error: 1 of 2 runs failed" in err
+
+
+@pytest.mark.slow
+def test_two_runs_of_two_processes_each(grid, cli):
+    grid["set"] |= {"trainer.devices": 2, "trainer.strategy": "ddp"}
+    grid["axes"]["strategy"].pop("base")
+    status, _, err = cli("ablate", "--config", write(grid), "--out", "out", "--allow_dirty")
+    assert status == 0, err
+    logs = [path.read_text() for path in Path("out/runs").glob("*/attempt-1/fit.log")]
+    assert len(logs) == 2
+    assert all("GLOBAL_RANK: 1, MEMBER: 2/2" in log for log in logs)
+
+
+@pytest.mark.slow
+def test_dry_run_times_the_base_and_runs_nothing(grid, cli):
+    status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--dry_run")
+    assert status == 0, err
+    assert out.count("waiting") == 4
+    assert "to go, on machines like this one" in out
+    assert not Path("out").exists()
+
+
+def test_an_unknown_setting_runs_nothing(grid, cli):
+    grid["axes"]["strategy"]["lora"] = {"model.adaptr": str(ADAPTERS / "lora.yaml")}
+    status, _, err = cli("ablate", "--config", write(grid), "--out", "out", "--allow_dirty")
+    assert status == 2
+    assert "model.adaptr" in err.splitlines()[-1]
+    assert not Path("out").exists()
+
+
+def test_a_tree_with_changes_is_refused_unless_told(workdir, cli):
+    path = write_grid(workdir, seeds(1))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "add", "base.yaml", "program.py", "grid.yaml"], check=True)
+    subprocess.run([*git, "commit", "-qm", "Begin"], check=True)
+    path.write_text(path.read_text() + "# changed\n")
+    status, _, err = cli("ablate", "--config", path, "--out", "out")
+    assert status == 2
+    assert "changes that are not committed" in err
+    assert not Path("out").exists()
+    assert cli("ablate", "--config", path, "--out", "out", "--allow_dirty")[0] == 0
+
+
+def test_files_that_change_between_runs_are_refused(workdir, cli):
+    path = write_grid(workdir, seeds(1))
+    assert cli("ablate", "--config", path, "--out", "out", "--allow_dirty")[0] == 0
+    Path("base.yaml").write_text("trainer: {max_steps: 3}\n")
+    status, _, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty")
+    assert status == 2
+    assert "base.yaml: has changed since the first runs of out" in err
+
+
+def test_set_may_be_given_several_times(workdir, cli):
+    path = write_grid(workdir, seeds(1))
+    assert cli("ablate", "--config", path, "--out", "out", "--allow_dirty", "--set", "one=1", "--set", "two=2")[0] == 0
+    (run,) = [json.loads(file.read_text()) for file in Path("out").glob("runs/*/run.json")]
+    assert (run["settings"]["one"], run["settings"]["two"]) == (1, 2)
+
+
+def test_a_table_of_nothing_says_so(workdir, cli):
+    status, _, err = cli("ablate", "--config", write_grid(workdir, seeds(1)), "--out", "out", "--table", "markdown")
+    assert status == 2
+    assert "no run of grid is done" in err
+
+
+def test_results_that_cannot_be_written_are_named(workdir, cli):
+    path = write_grid(workdir, seeds(1))
+    Path("out").mkdir()
+    Path("out/results.csv").mkdir()
+    status, _, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty")
+    assert status == 2
+    assert "results.csv: cannot be written" in err
+    assert list(Path("out").glob("runs/*/result.json"))  # what ran is not lost
