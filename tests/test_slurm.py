@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 import submitit
 
 from audioldm_lit.ablation.cluster import Slurm
+from audioldm_lit.ablation.grid import load_grid
 
+from grids import ledger, results, seeds, write_grid
 from slurm import DEVICES, PARTITION, missing, slurm_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
@@ -151,4 +154,43 @@ def commands() -> list[str]:
     return lines
 
 
-# ---- Grid of six: `ablate ... --cluster Slurm --cluster.partition work --cluster.devices 0` with the fixture `cluster` goes here.
+def test_a_grid_of_six_survives_a_cancelled_job_a_killed_process_and_the_runner_s_end(cluster, tmp_path):
+    path, out = write_grid(tmp_path, seeds(6), {"seconds": 4}), tmp_path / "out"
+    grid = load_grid(path)
+    command = [sys.executable, "-m", "audioldm_lit", "ablate", "--config", str(path), "--out", str(out), "--allow_dirty"]
+    command += ["--cluster", "Slurm", "--cluster.partition", PARTITION, "--cluster.devices", "0", "--cluster.cpus", "1"]
+    command += ["--cluster.memory_gb", "1", "--cluster.slots", "2"]
+    first = subprocess.Popen(command)
+    try:
+        until(lambda: len(fits(tmp_path)) == 2, 120)
+        said("scancel", said("squeue", "--noheader", "--format=%A", "--states=RUNNING").splitlines()[0])
+        until(lambda: len(fits(tmp_path)) == 1)
+        fits(tmp_path)[0].kill()
+        until(lambda: results(grid, out))
+    finally:
+        first.kill()
+        first.wait()
+    before = results(grid, out)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert results(grid, out).keys() == grid.trials.keys()
+    assert results(grid, out).items() >= before.items()
+    assert not ledger(tmp_path, "overlap")
+    assert jobs_left() == ""
+
+
+def fits(folder: Path) -> list[psutil.Process]:
+    """Processes that train."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[1:3] == [str(folder / "program.py"), "fit"]:
+                found.append(process)
+        except psutil.Error:  # it ended meanwhile
+            continue
+    return found
+
+
+def jobs_left() -> str:
+    until(lambda: not said("squeue", "--noheader"), 30)
+    return said("squeue", "--noheader")
