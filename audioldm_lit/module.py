@@ -244,6 +244,8 @@ class LitAudioLDM(LightningModule):
         else:
             losses = self.held_out_loss.by_timestep()
             self.held_out_loss.reset()
+        if not losses.isfinite().all():  # early stopping would take it for a reason to end well
+            raise RuntimeError(f"the held-out loss is {losses.mean().item()} at step {self.global_step}; lower the learning rate.")
         if self.trainer.sanity_checking:
             self.base_losses = losses.tolist()
         self.log("val/loss", losses.mean(), prog_bar=True, rank_zero_only=False, sync_dist=False)

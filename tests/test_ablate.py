@@ -68,10 +68,11 @@ def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
 @pytest.mark.slow
 def test_a_run_that_goes_nan_is_named_and_contained(grid, cli):
     grid["axes"] = {"rate": {"sane": {"model.warmup_steps": 1}, "mad": {"model.optimizer.init_args.lr": 1.0e30}}}
-    grid["set"]["trainer.max_steps"] = 8
+    grid["set"] |= {"trainer.max_steps": 8, "audition.count": 0}
     status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--cluster.slots", 2, "--allow_dirty")
     assert status == 2
-    assert "the loss is nan at step" in err
+    assert "loss is nan at step" in err
+    assert "lower the learning rate" in err
     assert "sane" in out
     assert "error: 1 of 2 runs failed" in err
 
