@@ -1,6 +1,7 @@
 """Learning curves: the fit and its intervals against scipy, their coverage in simulation, what is refused, and the verb."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -286,3 +287,13 @@ def test_the_verb_names_what_is_missing(workdir, cli):
     status, _, err = cli("curve", "--grid", workdir, "--where", "strategy=full")
     assert status == 2
     assert "has no column steps" in err
+
+
+def test_the_picture_is_drawn_in_the_suffix_s_format(grid, cli):
+    assert cli("curve", "--grid", grid, "--plot", "curve.svg")[0] == 0
+    drawn = Path("curve.svg").read_text()
+    assert "training clips" in drawn.replace("<!-- ", "").replace(" -->", "")
+    status, _, err = cli("curve", "--grid", grid, "--plot", "curve.gif")
+    assert status == 2
+    assert "curve.gif is no .png, .svg or .pdf" in err
+    assert not Path("curve.gif").exists()

@@ -3,6 +3,8 @@
 import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -136,6 +138,24 @@ def test_while_a_verb_lives_nobody_else_takes_its_trial(tmp_path):
     run(path, tmp_path / "out")
     assert not ledger(tmp_path, "overlap")
     assert len(results(load_grid(path), tmp_path / "out")) == 1
+
+
+def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):
+    path = write_grid(tmp_path, seeds(2), {"seconds": 60})
+    command = [sys.executable, "-m", "audioldm_lit", "ablate", "--config", path, "--out", tmp_path / "out", "--allow_dirty"]
+    process = subprocess.Popen([*command, "--cluster.slots", "2"], stderr=subprocess.PIPE, text=True)
+    while len(ledger(tmp_path, "start")) < 2:
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "stopped, its runs are stopped; the same command goes on."
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    one = runner(load_grid(path), tmp_path / "out")
+    assert set(one.states.values()) == {State.WAITING}
 
 
 def test_a_finished_trial_does_not_leave_its_slot_taken(tmp_path):

@@ -3,10 +3,11 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,10 @@ class Cluster(ABC):
         """Names of this results folder's jobs that wait or run, whoever submitted them, where that can be known."""
         return set()
 
+    @abstractmethod
+    def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
+        """Do with the jobs what Ctrl-C means here; returns what that was, in words."""
+
 
 class Local(Cluster):
     """This machine: every slot has its share of the cores and, where there are GPUs, its own.
@@ -78,7 +83,17 @@ class Local(Cluster):
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.slots)))}
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(slot * self.devices, (slot + 1) * self.devices)))
-        return self.executor.submit(function, *args, environment)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which tells its jobs to stop
+        try:
+            return self.executor.submit(function, *args, environment)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
+        """Stop them."""
+        for job in jobs:
+            os.kill(int(job.job_id), signal.SIGTERM)
+        return "its runs are stopped"
 
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
         """Those without a process."""
@@ -137,6 +152,10 @@ class Slurm(Cluster):
         """Those that left the queue; asked of squeue, as not every cluster keeps accounts."""
         known = _squeue("%A") if jobs else set()
         return [name for name, job in jobs.items() if job.job_id not in known]
+
+    def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
+        """Leave them to Slurm."""
+        return "its jobs stay with Slurm, scancel ends them"
 
     def queued(self) -> set[str]:
         """Names in the queue."""

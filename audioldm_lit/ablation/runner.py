@@ -1,5 +1,6 @@
 """Works off a grid: keeps the slots filled, tries failed trials again once, and goes on wherever an earlier runner stopped."""
 
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.ablation.worker import run_trial
 
 GONE = "ended without result or error, as when it is killed or out of time or memory"
+LEAST = 1_000_000  # bytes that a disk has free which is not full
 PATIENCE = 2  # vanished attempts of a trial, neither result nor error, before this runner gives it up
 
 
@@ -106,7 +108,9 @@ class Runner:
         """Try a trial again whose job left no result; one that reported an error has its second attempt anyway."""
         attempts = self.folders[name].attempts
         if not attempts or not (attempts[-1] / "error.txt").is_file():
-            self.vanished.setdefault(name, []).append(f"see {flight.job.paths.stdout}")
+            full = shutil.disk_usage(self.folders[name].path.parent).free < LEAST
+            words = "the disk is full" if full else f"see {flight.job.paths.stdout}"
+            self.vanished.setdefault(name, []).append(words)
         if len(self.vanished.get(name, ())) < PATIENCE:
             waiting.appendleft(name)
 

@@ -1,5 +1,6 @@
 """The verb `ablate`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -65,13 +66,19 @@ def ablate(
     check_unchanged(grid, folder)
     cluster.open(folder)
     runner = Runner(grid, folder, cluster, about)
-    _work(runner, Console(stderr=True))
-    write_csv(collect(grid, folder), folder / "results.csv")
-    _show(grid, folder, "terminal", metric, published, console)
+    try:
+        _work(runner, Console(stderr=True))
+    except KeyboardInterrupt:
+        left = cluster.interrupt(flight.job for flight in runner.flights.values())
+        sys.stderr.write(f"stopped, {left}; the same command goes on.\n")
+        raise SystemExit(130) from None
+    finally:
+        results = collect(grid, folder)
+        write_csv(results, folder / "results.csv")
+    if not results.empty:
+        _show(grid, folder, "terminal", metric, published, console)
     if runner.given_up:
-        raise InputError(
-            f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; {folder / 'results.csv'} has the others."
-        )
+        raise InputError(f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; delete their folders to try again.")
 
 
 def _work(runner: Runner, console: Console) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from audioldm_lit.ablation.curve_arms import arms, as_dict, read_results, sheet
+from audioldm_lit.ablation.plot import plot as draw
 from audioldm_lit.ablation.tables import terminal
 from audioldm_lit.folders import whole
 
@@ -18,6 +19,7 @@ def curve(
     clips: Sequence[int] = (),
     reach: float | None = None,
     where: Sequence[str] = (),
+    plot: Path | None = None,
     json: Path | None = None,
 ) -> None:
     """Say how many clips are needed, from a grid whose runs differ in the number of training clips.
@@ -31,9 +33,11 @@ def curve(
         clips: Numbers of clips to give the metric at; the largest measured and twice that by default.
         reach: Value of the metric to give the number of clips for.
         where: `axis=level`, to look at these runs alone.
+        plot: Picture of the curves, .png, .svg or .pdf.
         json: File for the same numbers.
     """
-    found = arms(read_results(grid), metric, where)
+    results = read_results(grid)
+    found = arms(results, metric, where)
     largest = max((arm.curve.largest for arm in found if arm.curve), default=None)
     numbers = list(clips) or ([largest, 2 * largest] if largest else [])
     console = Console()
@@ -43,6 +47,8 @@ def curve(
             name = " ".join(arm.levels.values()) or metric
             console.print(escape(f"{name}: no curve, {arm.why_not}"), soft_wrap=True, highlight=False)
     console.print("A curve levels off there only if it stays a power law to the end.", soft_wrap=True, highlight=False)
+    if plot is not None:
+        draw(found, results, metric, plot)
     if json is not None:
         with whole(json) as unfinished:
             unfinished.write_text(dumps([as_dict(arm, numbers, reach) for arm in found], indent=2) + "\n", encoding="utf-8")
