@@ -62,13 +62,17 @@ class SaveConfig(SaveConfigCallback):
         """Save, and show it to the loggers."""
         super().setup(trainer, pl_module, "fit")
 
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        """Save, unless there was a `fit` before."""
+        super().setup(trainer, pl_module, "test")
+
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """Show it to the loggers alone, where there was no `fit` before."""
         if trainer.is_global_zero and not self.already_saved:
             self.save_config(trainer, pl_module, trainer.state.fn)
             self.already_saved = True
 
-    on_test_start = on_predict_start = on_validation_start
+    on_predict_start = on_validation_start
 
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Show it to every logger; the first process is asked."""

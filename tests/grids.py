@@ -30,7 +30,7 @@ def runner(grid: Grid, out: Path, slots: int = 2) -> Runner:
     """A runner on this machine's cores."""
     cluster = Local(slots=slots, devices=0)
     cluster.open(out)
-    return Runner(grid, out, cluster, {"code": "of a test"})
+    return Runner(grid, out, cluster)
 
 
 def run(path: Path, out: Path, slots: int = 2) -> Runner:

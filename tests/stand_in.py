@@ -1,6 +1,6 @@
 """A program that understands `fit` and `test` in milliseconds, for tests of what runs it.
 
-Settings: `ledger`, a file to which every start and end is added; `behaviour`, of `fit`; `seconds`, how long `fit` takes.
+Settings: `ledger`, a file to which every start and end is added; `behaviour`, how it goes wrong; `seconds`, how long `fit` takes.
 """
 
 import json
@@ -32,10 +32,9 @@ def behave(behaviour: str) -> None:
         sys.exit("error: the moon is full; wait.")
     if behaviour == "killed":
         os.kill(os.getpid(), 9)
-    if behaviour == "worker_vanishes":
+    if behaviour == "worker_vanishes" or (behaviour == "worker_vanishes_once" and folder.name == "attempt-1"):
         os.kill(os.getppid(), 9)
-    if behaviour == "worker_vanishes_once" and folder.name == "attempt-1":
-        os.kill(os.getppid(), 9)
+        os.kill(os.getpid(), 9)
 
 
 alone()
@@ -47,6 +46,8 @@ if verb == "fit":
     result = {"checkpoint": str(folder / "last.ckpt"), "steps": 1, "training_clips": 4, "trained_weights": 10}
     (folder / "result.json").write_text(json.dumps(result))
 else:
+    if options.get("behaviour") == "test_fails_once" and folder.name == "attempt-1":
+        sys.exit("error: no ears; grow some.")
     loss = {"value": int(trial[-8:], 16) / 2**32, "interval": None, "n_clips": 9, "higher_is_better": False, "passport": "one"}
     (folder / "test.json").write_text(json.dumps({"loss": loss, "metrics": {}, "not_computed": {}, "passport": {}}))
 note("end")

@@ -54,10 +54,10 @@ def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
     assert (lora["steps"] == 2).all()
     assert (lora["trained_weights"] > 0).all()
     assert (table["peak_memory_gb"] > 0.1).all()
-    run = json.loads(next(Path("out/runs").glob("lora-1-*/run.json")).read_text())
+    run = json.loads(next(Path("out/runs").glob("lora-1-*/attempt-1/run.json")).read_text())
     assert run["settings"]["model.seed"] == 1
     assert run["versions"]["torch"]
-    assert list(Path("out/runs").glob("*/attempt-1/**/config.yaml"))
+    assert len({path.parts[2] for path in Path("out/runs").glob("*/attempt-1/**/config.yaml")}) == 4
     before = {path: path.read_bytes() for path in Path("out/runs").glob("*/result.json")}
     status, markdown, _ = cli("ablate", "--config", "grid.yaml", "--out", "out", "--table", "markdown")
     assert status == 0
@@ -125,13 +125,13 @@ def test_files_that_change_between_runs_are_refused(workdir, cli):
     Path("base.yaml").write_text("trainer: {max_steps: 3}\n")
     status, _, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty")
     assert status == 2
-    assert "base.yaml: has changed since the first runs of out" in err
+    assert "base.yaml has changed since the first runs of" in err
 
 
 def test_set_may_be_given_several_times(workdir, cli):
     path = write_grid(workdir, seeds(1))
     assert cli("ablate", "--config", path, "--out", "out", "--allow_dirty", "--set", "one=1", "--set", "two=2")[0] == 0
-    (run,) = [json.loads(file.read_text()) for file in Path("out").glob("runs/*/run.json")]
+    (run,) = [json.loads(file.read_text()) for file in Path("out").glob("runs/*/attempt-1/run.json")]
     assert (run["settings"]["one"], run["settings"]["two"]) == (1, 2)
 
 

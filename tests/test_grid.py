@@ -50,7 +50,7 @@ def test_excluded_combinations_are_left_out(grid):
 
 
 def test_a_level_overrides_what_is_set_for_all_and_the_command_line_what_the_file_sets(grid):
-    content = {"set": {"trainer.max_steps": 5, "model.warmup_steps": 1}, "axes": {"steps": {"trainer.max_steps": [10]}}}
+    content = {"set": {"trainer.max_steps": 5, "model.warmup_steps": 1}, "axes": {"length": {"trainer.max_steps": [10]}}}
     (trial,) = grid(["model.warmup_steps=9"], **content).trials.values()
     assert trial.settings == {"trainer.max_steps": 10, "model.warmup_steps": 9}
 
@@ -74,7 +74,7 @@ def test_the_id_depends_on_the_settings_alone(settings):
 def test_few_representatives_show_every_setting(grid):
     axes = {
         "seed": {"model.seed": list(range(50))},
-        "steps": {"trainer.max_steps": list(range(1, 6))},
+        "length": {"trainer.max_steps": list(range(1, 6))},
         "precision": {"trainer.precision": ["32-true", "bf16-mixed"]},
         "strategy": {"base": {"fit": False}, "lora": {"model.adapter": str(LORA)}},
     }
@@ -101,6 +101,17 @@ def test_few_representatives_show_every_setting(grid):
         ),
         ({"exclude": [{"seed": 3}]}, "'3' is no level of seed"),
         ({"exclude": [{"seed": [1, 2]}]}, "leaves no run"),
+        ({"axes": {"steps": {"trainer.max_steps": [1]}}}, "cannot be called 'steps'"),
+        ({"axes": {"it's": {"trainer.max_steps": [1]}}}, "cannot be called 'it's'"),
+        ({"axes": ["seed"]}, "has no `axes`"),
+        ({"axes": {"a": {"x": {"fit": "no"}}}}, "fit is 'no'; give true or false"),
+        (
+            {"axes": {"r": {"m.options.r": [1, 2]}, "m": {"m.options": [{"r": 3}]}}},
+            "m.options comes after m.options.r and would undo it",
+        ),
+        ({"exclude": [{"seed": []}]}, "without axes or levels"),
+        ({"exclude": 3}, "without axes or levels"),
+        ({"base": None}, "names no config"),
         ({"base": "nowhere.yaml"}, "'nowhere.yaml'"),
         ({"base": []}, "names no config"),
         ({"set": {"model.adapter": "nowhere.yaml"}}, "set: model.adapter: names 'nowhere.yaml'"),
@@ -112,6 +123,21 @@ def test_what_is_wrong_is_named(grid, content, reason):
         grid(**content)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_change_of_what_an_axis_changes_is_refused(grid):
+    with pytest.raises(InputError, match=r"--set: model\.seed is changed by an axis"):
+        grid(["model.seed=7"])
+
+
+def test_a_change_that_cannot_be_read_is_refused(grid):
+    with pytest.raises(InputError, match=r"--set: the value of data\.x cannot be read"):
+        grid(["data.x={a: [}"])
+
+
+def test_a_number_is_the_same_in_the_file_and_on_the_command_line(grid):
+    (one, _), (other, _) = grid(set={"model.lr": 1.0e-3}).trials, grid(["model.lr=1e-3"]).trials
+    assert one == other
 
 
 def test_a_change_without_a_value_is_refused(grid):
@@ -133,6 +159,6 @@ def test_every_shipped_grid_is_understood(path):
 
 
 def test_a_thousand_runs_are_planned_one_by_one(grid):
-    trials = grid(axes={"seed": {"model.seed": list(range(50))}, "steps": {"trainer.max_steps": list(range(1, 21))}}).trials
+    trials = grid(axes={"seed": {"model.seed": list(range(50))}, "length": {"trainer.max_steps": list(range(1, 21))}}).trials
     assert len(trials) == 1000
     assert all(name == trial.id for name, trial in trials.items())

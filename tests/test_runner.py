@@ -1,6 +1,7 @@
 """Running grids: exactly once, whatever dies, with failures named and contained."""
 
 import json
+import platform
 import random
 import signal
 import subprocess
@@ -25,7 +26,7 @@ def test_every_trial_is_fitted_tested_and_kept_with_its_origin(tmp_path):
     for name, text in results(grid, tmp_path / "out").items():
         result = json.loads(text)
         assert result["settings"]["seed_everything"] == int(grid.trials[name].levels["seed"])
-        assert result["code"] == "of a test"
+        assert result["versions"]["python"] == platform.python_version()
         assert result["cost"]["seconds"] > 0
     assert Counter(ledger(tmp_path, "end")) == Counter(f"{verb} {name}" for name in grid.trials for verb in ("fit", "test"))
 
@@ -68,6 +69,20 @@ def test_a_vanished_worker_is_replaced_once(tmp_path, behaviour, state):
     assert list(done.states.values()) == [state]
     assert all("killed or out of time" in reason for reason in done.given_up.values())
     assert len(done.given_up) == (state == State.WAITING)
+
+
+def test_a_run_that_failed_in_its_test_is_not_trained_again(tmp_path):
+    done = run(write_grid(tmp_path, {"kind": {"one": {"behaviour": "test_fails_once"}}}), tmp_path / "out")
+    assert list(done.states.values()) == [State.DONE]
+    assert [word.split()[0] for word in ledger(tmp_path, "start")] == ["fit", "test", "test"]
+
+
+def test_a_job_that_never_gets_to_run_is_given_up(tmp_path):
+    one = runner(load_grid(write_grid(tmp_path, seeds(1))), tmp_path / "out")
+    one.cluster.executor.python = "false"
+    for _ in one.run():
+        pass
+    assert "ended without result or error" in next(iter(one.given_up.values()))
 
 
 def test_an_attempt_goes_on_from_the_last_checkpoint(tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from audioldm_lit.ablation.results import NAMES
+from audioldm_lit.ablation.columns import NAMES
 from audioldm_lit.ablation.statistics import comparisons, importance, summary
 from audioldm_lit.ablation.tables import arms, latex, markdown, sheets
 from audioldm_lit.errors import InputError
@@ -64,6 +64,50 @@ def test_an_untrained_arm_is_compared_everywhere():
     assert pairs == {(shots, *pair) for shots in ("2", "10") for pair in itertools.combinations(("base", "scratch", "lora"), 2)}
 
 
+def test_an_untrained_arm_is_that_of_the_same_model():
+    small = results(grid).assign(model="s")
+    large = results(lambda *where: grid(*where) - 10).assign(model="l")
+    found = comparisons(pd.concat([small, large]), "kad", "strategy").set_index(["model", "shots", "first", "second"])
+    for model in ("s", "l"):
+        assert found.loc[(model, "10", "base", "lora"), "difference"] == pytest.approx(-1, abs=0.3)
+
+
+def test_a_difference_that_rounding_alone_spreads_is_no_finding():
+    found = comparisons(results(lambda strategy, _: 0.1 if strategy == "lora" else 0.3, noise=0), "kad", "strategy")
+    assert found["p"].isna().all()
+    assert set(found["verdict"]) == {"cannot tell"}
+
+
+def test_where_neither_way_is_better_none_is_said():
+    table = results(grid)
+    table["higher_is_better"] = None
+    assert set(comparisons(table, "kad", "strategy")["verdict"]) <= {"higher", "lower", "cannot tell"}
+
+
+def test_values_that_were_not_computed_are_named_and_not_counted():
+    table = results(grid)
+    lost = (table["strategy"] == "lora") & (table["shots"] == "10") & (table["seed"] == "0")
+    table.loc[lost, "value"] = None
+    table["caution"] = lost.map({True: "too few clips", False: None})
+    sheet = arms(table)
+    assert any("kad was not computed in 1 runs: too few clips" in note for note in sheet.notes)
+    assert summary(table).set_index(["strategy", "shots"]).loc[("lora", "10"), "seeds"] == 3
+
+
+def test_runs_of_different_code_are_named():
+    table = results(grid)
+    table["commit"] = ["aaa"] * 5 + ["bbb"] * (len(table) - 5)
+    assert arms(table).notes == ["runs of different code: 5 of aaa, 15 of bbb"]
+
+
+@pytest.mark.parametrize("query", ["seed == '0'", "not (strategy == 'lora' and shots == '10')"], ids=["one seed", "a missing cell"])
+def test_without_enough_runs_the_means_are_shown_and_the_rest_says_why(query):
+    pages = sheets(results(grid).query(query), "kad", narrow=True)
+    assert pages[0].rows
+    assert "combinations of levels have no run, or none has a second" in pages[2].notes[0]
+    assert not pages[2].rows
+
+
 def test_holm_s_correction_keeps_chance_from_looking_like_an_effect():
     found = comparisons(results(lambda *_: 20, noise=1.0), "kad", "strategy")
     ordered = found["p"].sort_values()
@@ -108,6 +152,9 @@ def test_markdown_and_latex_hold_every_figure():
         cells = [cell for row in page.rows for cell in row]
         text, source = markdown(page), latex(page)
         assert all(cell.replace("\n", " ") in text for cell in cells)
-        assert all(part.replace("%", r"\%").replace("×", r"$\times$") in source for cell in cells for part in cell.split("\n"))
-        widths = {line.count("&") for line in source.splitlines() if line.endswith(r"\\")}
+        parts = [
+            part.replace("%", r"\%").replace("×", r"$\times$").replace("<", "$<$") for cell in cells for part in cell.split("\n")
+        ]
+        assert all(part in source for part in parts)
+        widths = {line.count("&") for line in source.splitlines() if line.endswith((r"\\", r"\\{}"))}
         assert len(widths) == 1

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -45,5 +46,10 @@ def remaining(runner: Runner) -> str:
         return ""
     mean = sum(runner.seconds) / len(runner.seconds)
     waiting = sum(state == State.WAITING for state in runner.states.values()) - len(runner.flights)
-    started = sum(max(0.0, mean - flight.seconds) for flight in runner.flights.values())
-    return f"about {duration((max(0, waiting) * mean + started) / runner.cluster.slots)} left"
+    left = [max(0.0, mean - flight.seconds) for flight in runner.flights.values()] + [mean] * max(0, waiting)
+    return f"about {duration(in_slots(left, runner.cluster.slots))} left"
+
+
+def in_slots(seconds: Sequence[float], slots: int) -> float:
+    """How long runs take that share slots: their sum over the slots, but no less than the longest."""
+    return max([sum(seconds) / slots, *seconds])

@@ -1,5 +1,6 @@
 """Tries a grid's settings on Lightning's own parser, before the first run instead of in the last one."""
 
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace
@@ -37,7 +38,7 @@ def read(trial: Trial) -> Namespace:
         InputError: If its command line is refused.
     """
     try:
-        run(["fit" if trial.fit else "test", *trial.arguments()], cli_class=_Reader)
+        run(["fit" if trial.fit else "test", *trial.arguments(Path("runs"))], cli_class=_Reader)
     except _UnderstoodError as understood:
         return understood.args[0]
     except ArgumentError as error:

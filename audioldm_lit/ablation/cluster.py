@@ -8,10 +8,12 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import submitit
+from submitit.core.utils import FailedJobError
 
 from audioldm_lit.errors import InputError
 
@@ -82,7 +84,8 @@ class Local(Cluster):
         """Start it now, with its share of the cores: more threads than cores cost many times what they bring."""
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.slots)))}
         if self.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(slot * self.devices, (slot + 1) * self.devices)))
+            own = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(_gpus())))
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own.split(",")[slot * self.devices : (slot + 1) * self.devices])
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which tells its jobs to stop
         try:
             return self.executor.submit(function, *args, environment)
@@ -92,7 +95,8 @@ class Local(Cluster):
     def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
         """Stop them."""
         for job in jobs:
-            os.kill(int(job.job_id), signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(job.job_id), signal.SIGTERM)
         return "its runs are stopped"
 
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
@@ -146,7 +150,12 @@ class Slurm(Cluster):
     def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
         """Queue it."""
         self.executor.update_parameters(**self.asked, job_name=f"{self.prefix}{name}")
-        return self.executor.submit(function, *args, {})
+        try:
+            return self.executor.submit(function, *args, {})
+        except FailedJobError as error:
+            raise InputError(
+                f"sbatch refuses the job ({' '.join(str(error).split())}); correct the settings of --cluster."
+            ) from error
 
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
         """Those that left the queue; asked of squeue, as not every cluster keeps accounts."""

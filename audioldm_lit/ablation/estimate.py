@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audioldm_lit.ablation.board import duration
+from audioldm_lit.ablation.board import duration, in_slots
 from audioldm_lit.ablation.check import read
 from audioldm_lit.ablation.grid import Grid, Trial
-from audioldm_lit.ablation.trial_folder import TrialFolder
+from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.errors import InputError
 
 STEPS, BATCHES = 6, 2  # timed; the first of each is left out
@@ -54,21 +54,24 @@ def time_base(grid: Grid) -> Pace:
         fitted, fit_seconds = _timed("fit", trial, few, Path(folder)) if trial.fit else ({}, 0.0)
         tested, seconds = _timed("test", trial, [f"--trainer.limit_test_batches={BATCHES}"], Path(folder))
     step, check, batch = fitted.get("step", 0.0), fitted.get("check", 0.0), tested.get("test_batch", 0.0)
-    start = fit_seconds - STEPS * step - 3 * check if trial.fit else seconds - min(BATCHES, tested["test_batches"]) * batch
+    start = seconds - min(BATCHES, tested["test_batches"]) * batch
+    if trial.fit:  # the first fit may have encoded the clips
+        start = min(start, fit_seconds - STEPS * step - 3 * check)
     return Pace(max(0.0, start), step, check, tested["test_batches"] * batch)
 
 
 def show_plan(grid: Grid, out: Path, pace: Pace, slots: int, console: Console) -> None:
     """Print the runs, what is known of each, and the hours that are left."""
-    table, left, known = Table(box=None), 0.0, {}
+    table, left, known = Table(box=None), [], {}
     for column in ("run", "state", "time"):
         table.add_column(column)
     for number, (name, trial) in enumerate(grid.trials.items()):
         state = TrialFolder(out / "runs" / name).state
         key = trial.fit, json.dumps([trial.settings.get(f"trainer.{one}") for one in ("max_steps", "val_check_interval")])
-        seconds = known.setdefault(key, None) or pace.seconds(trial)
-        known[key] = seconds
-        left += seconds if state == "waiting" else 0.0
+        if key not in known:
+            known[key] = pace.seconds(trial)
+        seconds = known[key]
+        left += [seconds] if state == State.WAITING else []
         if number < SHOWN:
             table.add_row(escape(name), state, duration(seconds))
     console.print(table)
@@ -76,7 +79,7 @@ def show_plan(grid: Grid, out: Path, pace: Pace, slots: int, console: Console) -
         console.print(f"... and {len(grid.trials) - SHOWN} more")
     console.print(
         f"{len(grid.trials)} runs; a step takes {pace.step:.3g} s, a check {pace.check:.3g} s, the test {duration(pace.test)}, "
-        f"a start {pace.start:.3g} s. About {duration(left / slots)} to go, on machines like this one, {slots} at once.",
+        f"a start {pace.start:.3g} s. About {duration(in_slots(left, slots))} to go, on machines like this one, {slots} at once.",
         soft_wrap=True,
         highlight=False,
     )
@@ -86,8 +89,8 @@ def _timed(verb: str, trial: Trial, more: Sequence[str], folder: Path) -> tuple[
     """A verb's times and the seconds it took in all."""
     file, began = folder / f"{verb}.json", time.monotonic()
     watch = json.dumps({"class_path": "audioldm_lit.callbacks.stopwatch.Stopwatch", "init_args": {"file": str(file)}})
-    words = [*more, f"--trainer.logger.init_args.save_dir={folder}", f"--trainer.callbacks+={watch}"]
-    done = subprocess.run([*trial.command(verb), *words], capture_output=True, text=True)
+    command = [*trial.command(verb, folder), *more, f"--trainer.callbacks+={watch}"]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
         raise InputError(f"{trial.id} cannot be timed: {lines[-1].removeprefix('error: ')}")

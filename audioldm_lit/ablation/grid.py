@@ -14,6 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from audioldm_lit.ablation.columns import NAMES
 from audioldm_lit.errors import InputError
 
 FIT = "fit"  # not a setting: whether a level is trained at all
@@ -47,16 +48,16 @@ class Trial:
         words = [re.sub(r"[^\w.+-]+", "_", level) for level in self.levels.values()]
         return "-".join([*words, hashlib.sha256(delta.encode()).hexdigest()[:8]])
 
-    def command(self, verb: str) -> list[str]:
-        """Command line of one of Lightning's verbs."""
-        return [sys.executable, *self.program, verb, *self.arguments()]
+    def command(self, verb: str, folder: Path) -> list[str]:
+        """Command line of one of Lightning's verbs, whose files go into a folder."""
+        return [sys.executable, *self.program, verb, *self.arguments(folder)]
 
-    def arguments(self) -> list[str]:
+    def arguments(self, folder: Path) -> list[str]:
         """What follows the verb."""
         words = [f"--config={path}" for path in self.base]
         for key, value in self.settings.items():
             words.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
-        return words
+        return [*words, f"--trainer.logger.init_args.save_dir={folder}", f"--trainer.logger.init_args.name={self.id}"]
 
 
 @dataclass(frozen=True)
@@ -102,28 +103,36 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
         InputError: If the file, a key or a level is wrong, or two axes change the same setting.
     """
     content, folder = _read(path), path.absolute().parent
-    name, base = content.get("name", path.stem), content.get("base", [])
+    name, base = content.get("name", path.stem), content.get("base") or []
     files = [_file(folder, one, f"{path}: base") for one in ([base] if isinstance(base, str) else base)]
     if not files:
         raise InputError(f"{path}: `base` names no config; name the experiment that the runs start from.")
     shared = {**_settings(content.get("set") or {}, folder, f"{path}: set"), **_changed(changes)}
-    axes = {axis: _levels(axis, one, folder, path) for axis, one in (content.get("axes") or {}).items()}
+    given = content.get("axes")
+    axes = {str(axis): _levels(axis, one, folder, path) for axis, one in given.items()} if isinstance(given, Mapping) else {}
     if not axes:
         raise InputError(f"{path}: has no `axes`; name at least one, such as `seed: {{model.seed: [1, 2, 3]}}`.")
-    _check_collisions(axes, path)
+    _check_axes(axes, path)
+    overruled = next((key for key in _changed(changes) for levels in axes.values() for one in levels.values() if key in one), None)
+    if overruled:
+        raise InputError(f"--set: {overruled} is changed by an axis of {path}; change it there.")
     program = PROGRAM if content.get("program") is None else (str(_file(folder, content["program"], f"{path}: program")),)
-    excluded = [_exclusion(one, axes, path) for one in content.get("exclude") or []]
+    out = content.get("exclude") or []
+    excluded = [_exclusion(one, axes, path) for one in (out if isinstance(out, list) else [out])]
     trials: dict[str, Trial] = {}
     for trial in _trials(shared, axes, files, program):
         if any(all(trial.levels[axis] in levels for axis, levels in one.items()) for one in excluded):
             continue
         if trial.id in trials:
             raise InputError(f"{path}: {trial.id} stands there twice; give the levels different names or settings.")
+        _check_order(trial, path)
         trials[trial.id] = trial
     if not trials:
         raise InputError(f"{path}: `exclude` leaves no run; exclude less.")
     values = [value for trial in trials.values() for value in trial.settings.values()]
     named = {Path(value) for value in values if _is_file(value)}
+    if program != PROGRAM:
+        named.add(Path(program[0]))
     return Grid(name, trials, {axis: list(levels) for axis, levels in axes.items()}, [*files, *sorted(named)])
 
 
@@ -183,7 +192,9 @@ def _settings(content: Any, folder: Path, where: str) -> dict[str, Any]:
     """Settings by dotted key, files with their full path."""
     if not isinstance(content, Mapping):
         raise InputError(f"{where}: is no mapping; give settings by dotted key, such as `trainer.max_steps: 400`.")
-    return {key: str(_file(folder, value, f"{where}: {key}")) if _is_file(value) else value for key, value in content.items()}
+    if not isinstance(content.get(FIT, True), bool):
+        raise InputError(f"{where}: {FIT} is {content[FIT]!r}; give true or false.")
+    return {str(key): str(_file(folder, value, f"{where}: {key}")) if _is_file(value) else value for key, value in content.items()}
 
 
 def _changed(changes: Sequence[str]) -> dict[str, Any]:
@@ -193,7 +204,10 @@ def _changed(changes: Sequence[str]) -> dict[str, Any]:
         key, sign, value = change.partition("=")
         if not sign or not key:
             raise InputError(f"--set: '{change}' is no key=value; write for example trainer.max_steps=100.")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            raise InputError(f"--set: the value of {key} cannot be read ({' '.join(str(error).split())}); quote it.") from error
     return _settings(settings, Path.cwd(), "--set")
 
 
@@ -207,21 +221,32 @@ def _file(folder: Path, name: Any, where: str) -> Path:
     return (folder / name).resolve()
 
 
-def _check_collisions(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
-    """Two axes that change one setting would each undo the other."""
+def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
+    """Axes become columns beside others, and two that change one setting would each undo the other."""
     owner: dict[str, str] = {}
     for axis, levels in axes.items():
+        if axis in NAMES or not re.fullmatch(r"[\w .+-]+", axis):
+            raise InputError(f"{path}: an axis cannot be called '{axis}', results have such a column or cannot have it; rename it.")
         for key in {key for settings in levels.values() for key in settings}:
             if key in owner:
                 raise InputError(f"{path}: the axes '{owner[key]}' and '{axis}' both change {key}; let one of them.")
             owner[key] = axis
 
 
+def _check_order(trial: Trial, path: Path) -> None:
+    """A whole object that is given after one of its settings resets it."""
+    keys = list(trial.settings)
+    for number, late in enumerate(keys):
+        early = next((key for key in keys[:number] if key.startswith(f"{late}.")), None)
+        if early:
+            raise InputError(f"{path}: {late} comes after {early} and would undo it; put its axis or setting first.")
+
+
 def _exclusion(content: Any, axes: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, list[str]]:
     """Levels to leave out together, by axis."""
     where = f"{path}: exclude"
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{where}: has an entry without axes; write for example `{{strategy: base, shots: [2, 5]}}`.")
+    if not isinstance(content, Mapping) or not content or [] in content.values():
+        raise InputError(f"{where}: has an entry without axes or levels; write for example `{{strategy: base, shots: [2, 5]}}`.")
     chosen = {axis: [str(one) for one in (levels if isinstance(levels, list) else [levels])] for axis, levels in content.items()}
     for axis, levels in chosen.items():
         wrong = axis if axis not in axes else next((level for level in levels if level not in axes[axis]), None)

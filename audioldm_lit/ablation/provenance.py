@@ -14,23 +14,31 @@ from audioldm_lit.errors import InputError
 PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft", "torchaudio", "torchmetrics", "numpy")
 
 
-def provenance(allow_dirty: bool) -> dict[str, Any]:
-    """Commits of the current folder and of this package, versions, machine.
+def check_committed() -> None:
+    """Refuse code of which no commit says what it is.
 
     Raises:
-        InputError: If tracked files were changed since the commit, unless that is allowed.
+        InputError: If tracked files were changed since the commit.
     """
-    trees = {str(top): _tree(top) for top in _tops([Path.cwd(), Path(__file__).parent])}
-    changed = next((top for top, tree in trees.items() if tree["dirty"]), None)
-    if changed and not allow_dirty:
+    changed = next((top for top, tree in trees().items() if tree["dirty"]), None)
+    if changed:
         raise InputError(
-            f"{changed}: has changes that are not committed, so no commit says what ran; commit, or add --allow_dirty."
+            f"{changed}: has changes that are not committed, no commit says what would run; commit, or add --allow_dirty."
         )
+
+
+def provenance() -> dict[str, Any]:
+    """Commits of the current folder and of this package, versions, machine: now and here."""
     return {
-        "code": trees,
+        "code": trees(),
         "versions": {"audioldm_lit": __version__, "python": platform.python_version(), **_versions()},
         "machine": {"host": platform.node(), "system": platform.platform(), "executable": sys.executable},
     }
+
+
+def trees() -> dict[str, dict[str, Any]]:
+    """Commit, and whether it is all, of the repositories that the current folder and this package are in."""
+    return {str(top): _tree(top) for top in _tops([Path.cwd(), Path(__file__).parent])}
 
 
 def _tops(folders: Iterable[Path]) -> list[Path]:

@@ -8,15 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from audioldm_lit.ablation.columns import COSTS, FIGURES, NAMES
 from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.folders import whole
 
-FIGURES = ("value", "low", "high", "debiased", "floor", "n_clips", "higher_is_better", "passport", "caution")
-COSTS = (
-    "training_clips", "steps", "best_step", "trained_weights", "seconds", "fit_seconds", "peak_memory_gb", "peak_device_memory_gb",
-)  # fmt: skip
-NAMES = ("run", "metric", *FIGURES, *COSTS)  # every other column is an axis
+TRAINED = ("training_clips", "steps", "best_step", "trained_weights")  # 0 where nothing was
 OF_A_SEED = ("seed", "sha256", "preds", "train", "rules", "coverage")  # what a passport says of one run, not of how it was scored
 
 
@@ -43,13 +40,18 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    fitted, test, cost = result["result"], result["test"], result["cost"]
-    costs = {name: cost.get(name, fitted.get(name, 0)) for name in COSTS}
+    """Figures of every metric; one that could not be computed has none, and the reason as its caution."""
+    fitted, test = result["result"], result["test"]
+    known = {**fitted, **result["cost"]}
+    costs = {name: known.get(name) for name in COSTS} | {name: fitted.get(name, 0) for name in TRAINED}
+    costs["commit"] = ", ".join(f"{tree['commit'][:9]}{'+' * tree['dirty']}" for tree in result["code"].values())
     yield {"metric": "loss", **_figures(test["loss"]), **costs}
     passport = {name: one for name, one in test["passport"].items() if name not in OF_A_SEED}
     digest = hashlib.sha256(json.dumps(passport, sort_keys=True).encode()).hexdigest()
     for name, score in test["metrics"].items():
         yield {"metric": name, **_figures({**score, "passport": digest}), **costs}
+    for name, reason in test["not_computed"].items():
+        yield {"metric": name, "caution": reason, "passport": digest, **costs}
 
 
 def _figures(score: dict[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,15 @@
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import submitit
 
 from audioldm_lit.ablation.cluster import Cluster
-from audioldm_lit.ablation.grid import Grid, Trial
-from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.ablation.grid import Grid
+from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest
 from audioldm_lit.ablation.worker import run_trial
 
 GONE = "ended without result or error, as when it is killed or out of time or memory"
@@ -24,9 +23,10 @@ PATIENCE = 2  # vanished attempts of a trial, neither result nor error, before t
 class Flight:
     """A job of this runner."""
 
-    trial: Trial
     job: submitit.Job
     slot: int
+    attempts: int  # of the trial before it
+    errors: int
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -45,8 +45,8 @@ class Runner:
         seconds: What each trial of this runner that is done took.
     """
 
-    def __init__(self, grid: Grid, out: Path, cluster: Cluster, provenance: Mapping[str, Any]) -> None:
-        self.grid, self.cluster, self.provenance = grid, cluster, provenance
+    def __init__(self, grid: Grid, out: Path, cluster: Cluster) -> None:
+        self.grid, self.cluster = grid, cluster
         self.folders = {name: TrialFolder(out / "runs" / name) for name in grid.trials}
         self.states = {name: folder.state for name, folder in self.folders.items()}
         self.free = list(range(cluster.slots))
@@ -59,11 +59,11 @@ class Runner:
     def given_up(self) -> dict[str, str]:
         """Why, by trial: errors, or that it vanished."""
         failed = {name: folder.errors[-1] for name, folder in self.folders.items() if self.states[name] == State.FAILED}
-        gone = {name: places[-1] for name, places in self.vanished.items() if len(places) >= PATIENCE}
-        return failed | {
-            name: f"ended without result or error, as when it is killed or out of time or memory; {place}"
-            for name, place in gone.items()
-        }
+        gone = {name: places[-1] for name, places in self.vanished.items() if self._lost(name)}
+        return failed | {name: f"{GONE}; {place}" for name, place in gone.items()}
+
+    def _lost(self, name: str) -> bool:
+        return len(self.vanished[name]) >= PATIENCE and self.folders[name].settled is None
 
     def run(self) -> Iterator[None]:
         """Work; yields after every look at the jobs until nothing is left to do or to wait for."""
@@ -88,8 +88,8 @@ class Runner:
                 self.elsewhere[name] = time.monotonic()
             elif state == State.WAITING:
                 slot, trial = self.free.pop(0), self.grid.trials[name]
-                job = self.cluster.submit(name, slot, run_trial, trial, self.folders[name].path, self.provenance)
-                self.flights[name] = Flight(trial, job, slot)
+                job = self.cluster.submit(name, slot, run_trial, trial, self.folders[name].path)
+                self.flights[name] = Flight(job, slot, len(self.folders[name].attempts), len(self.folders[name].errors))
 
     def _land(self, waiting: deque[str]) -> None:
         """Take in the jobs that ended."""
@@ -106,11 +106,12 @@ class Runner:
 
     def _again(self, name: str, flight: Flight, waiting: deque[str]) -> None:
         """Try a trial again whose job left no result; one that reported an error has its second attempt anyway."""
-        attempts = self.folders[name].attempts
-        if not attempts or not (attempts[-1] / "error.txt").is_file():
-            full = shutil.disk_usage(self.folders[name].path.parent).free < LEAST
-            words = "the disk is full" if full else f"see {flight.job.paths.stdout}"
-            self.vanished.setdefault(name, []).append(words)
+        folder = self.folders[name]
+        silent = len(folder.errors) == flight.errors
+        advanced = newest(folder.attempts[flight.attempts :], "last.ckpt")  # out of time, it goes on from there
+        if silent and not advanced:
+            full = shutil.disk_usage(folder.path.parent).free < LEAST
+            self.vanished.setdefault(name, []).append("the disk is full" if full else f"see {flight.job.paths.stdout}")
         if len(self.vanished.get(name, ())) < PATIENCE:
             waiting.appendleft(name)
 

@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.multitest import multipletests
 
+from audioldm_lit.ablation.columns import NAMES
 from audioldm_lit.ablation.grid import REPETITION
-from audioldm_lit.ablation.results import NAMES
 from audioldm_lit.errors import InputError
 
 LEVEL = 0.95
@@ -31,7 +32,8 @@ def interval(values: pd.Series) -> tuple[float, float]:
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """A row for every arm, metric and passport: `seeds`, `mean`, `low`, `high`, and mean costs."""
     rows = []
-    for key, group in results.groupby([*axes_of(results), "metric", "passport"], sort=False):
+    computed = results.dropna(subset=["value"])
+    for key, group in computed.groupby([*axes_of(results), "metric", "passport"], sort=False):
         low, high = interval(group["value"])
         costs = {name: group[name].mean() for name in ("seconds", "trained_weights", "training_clips", "peak_memory_gb")}
         named = dict(zip([*axes_of(results), "metric", "passport"], key, strict=True))
@@ -54,10 +56,9 @@ def comparisons(results: pd.DataFrame, metric: str, axis: str) -> pd.DataFrame:
         Columns: the other axes, `first`, `second`, `seeds`, `difference` (second minus first), `low`, `high`, `p`, `p_holm`,
         `verdict` on the second.
     """
-    rows = results[results["metric"] == metric]
-    if rows["passport"].nunique() > 1:
-        raise InputError(f"{metric} was measured under {rows['passport'].nunique()} passports; compare one test set at a time.")
-    higher = bool(rows["higher_is_better"].iloc[0]) if len(rows) else False
+    rows = _rows(results, metric)
+    if REPETITION not in rows:
+        raise InputError(f"{metric}: runs are compared by seed; give the grid an axis `{REPETITION}`.")
     found = pd.DataFrame([_paired(*pair) for pair in _pairs(rows, axis)])
     if found.empty:
         return found
@@ -66,11 +67,20 @@ def comparisons(results: pd.DataFrame, metric: str, axis: str) -> pd.DataFrame:
     if tested.any():
         found.loc[tested, "p_holm"] = multipletests(found.loc[tested, "p"], method="holm")[1]
     apart = found["p_holm"] < 1 - LEVEL
-    better = (found["difference"] > 0) == higher
+    higher = rows["higher_is_better"].iloc[0]
+    up, down = ("higher", "lower") if higher is None or pd.isna(higher) else ("better", "worse") if higher else ("worse", "better")
     found["verdict"] = "cannot tell"
-    found.loc[apart & better, "verdict"] = "better"
-    found.loc[apart & ~better, "verdict"] = "worse"
+    found.loc[apart & (found["difference"] > 0), "verdict"] = up
+    found.loc[apart & (found["difference"] < 0), "verdict"] = down
     return found
+
+
+def _rows(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Computed values of a metric, all under one passport."""
+    rows = results[results["metric"] == metric].dropna(subset=["value"])
+    if rows["passport"].nunique() > 1:
+        raise InputError(f"{metric} was measured under {rows['passport'].nunique()} passports; compare one test set at a time.")
+    return rows
 
 
 def _pairs(rows: pd.DataFrame, axis: str) -> Iterator[tuple[dict[str, Any], pd.Series, pd.Series]]:
@@ -79,20 +89,30 @@ def _pairs(rows: pd.DataFrame, axis: str) -> Iterator[tuple[dict[str, Any], pd.S
     untrained = {level: group for level, group in rows.groupby(axis, sort=False) if (group["steps"] == 0).all()}
     trained = rows[rows["steps"] > 0]
     for key, cell in trained.groupby(others, sort=False) if others else [((), trained)]:
-        arms = {level: _by_seed(group) for level, group in {**untrained, **dict(list(cell.groupby(axis, sort=False)))}.items()}
+        where = dict(zip(others, key, strict=True))
+        here = {level: _at(group, where) for level, group in untrained.items()} | dict(list(cell.groupby(axis, sort=False)))
+        arms = {level: _by_seed(group) for level, group in here.items()}
         for first, second in combinations(arms, 2):
-            where = dict(zip(others, key, strict=True))
             yield where, arms[first].rename(first), arms[second].rename(second)
 
 
+def _at(group: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows of an untrained arm at the levels of those axes that it was run on; it does not depend on the others."""
+    for axis, level in where.items():
+        rows = group[group[axis] == level]
+        group = rows if len(rows) else group
+    return group
+
+
 def _by_seed(group: pd.DataFrame) -> pd.Series:
-    return group.groupby(REPETITION if REPETITION in group else group.index)["value"].mean()
+    return group.groupby(REPETITION)["value"].mean()
 
 
 def _paired(where: Mapping[str, Any], first: pd.Series, second: pd.Series) -> dict[str, Any]:
     difference = (second - first).dropna()  # on the seeds that both have
     low, high = interval(difference)
-    p = stats.ttest_1samp(difference, 0).pvalue if len(difference) > 1 and difference.std() > 0 else float("nan")
+    varies = len(difference) > 1 and difference.std() > 1e-9 * difference.abs().max()  # else rounding alone is tested
+    p = stats.ttest_1samp(difference, 0).pvalue if varies else float("nan")
     figures = {"seeds": len(difference), "difference": difference.mean(), "low": low, "high": high, "p": p}
     return {**where, "first": first.name, "second": second.name, **figures}
 
@@ -103,9 +123,13 @@ def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     Functional ANOVA of a full factorial grid is its analysis of variance, here with sums of squares of type II (statsmodels).
 
     Returns:
-        Index: axes, `axis × axis`, `seed` and `rest`. Columns: `share` in [0, 1] of the total, and `p` of the F test.
+        Index: axes, `axis × axis`, `seed` and `rest`. Columns: `share` in [0, 1] of their sum, and `p` of the F test.
+
+    Raises:
+        InputError: If some combinations of levels have no run, or none has a second.
     """
-    rows = results[(results["metric"] == metric) & (results["steps"] > 0)]
+    rows = _rows(results, metric)
+    rows = rows[rows["steps"] > 0]
     axes = [axis for axis in axes_of(rows) if rows[axis].nunique() > 1]
     if not axes or len(rows) < 3:
         raise InputError(f"importance of {metric}: needs trained runs at two levels of an axis and more; let the grid go on.")
@@ -114,7 +138,13 @@ def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     terms |= {f"{one} × {other}": f"{factors[one]}:{factors[other]}" for one, other in combinations(axes, 2)}
     if REPETITION in rows and rows[REPETITION].nunique() > 1:
         terms[REPETITION] = f"C(Q('{REPETITION}'))"
-    table = anova_lm(ols(f"value ~ {' + '.join(terms.values())}", rows).fit(), typ=2)
+    model = ols(f"value ~ {' + '.join(terms.values())}", rows)
+    rank = np.linalg.matrix_rank(model.exog)
+    if rank < model.exog.shape[1] or rank == len(rows):
+        raise InputError(
+            f"importance of {metric}: some combinations of levels have no run, or none has a second; let the grid go on."
+        )
+    table = anova_lm(model.fit(), typ=2)
     names = {term: name for name, term in terms.items()} | {"Residual": "rest"}
     table.index = [names[term] for term in table.index]
     return pd.DataFrame({"share": table["sum_sq"] / table["sum_sq"].sum(), "p": table["PR(>F)"]})

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.ablation.statistics import axes_of, comparisons, importance, summary
+from audioldm_lit.errors import InputError
 
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 
@@ -33,9 +34,12 @@ def sheets(results: pd.DataFrame, metric: str, narrow: bool) -> list[Sheet]:
     """All arms, with all metrics or, `narrow`, with one; of one, how the first axis' levels compare and what each axis does."""
     rows = results[results["metric"] == metric]
     pages = [arms(rows if narrow else results)]
-    if axes_of(rows) and rows["passport"].nunique() == 1:
-        pages += [compared(results, metric, axes_of(rows)[0]), explained(results, metric)]
-    return [page for page in pages if page.rows]
+    parts = [part for _, part in rows.groupby("passport", sort=False)]
+    for number, part in enumerate(parts, 1):
+        name = f"{metric} ({number})" if len(parts) > 1 else metric
+        if axes_of(part):
+            pages += [compared(part, metric, name), explained(part, metric, name)]
+    return pages
 
 
 def arms(results: pd.DataFrame) -> Sheet:
@@ -44,36 +48,59 @@ def arms(results: pd.DataFrame) -> Sheet:
     measured = means[["metric", "passport"]].drop_duplicates().values.tolist()
     numbers = {key: _number_of(key, measured) for key in map(tuple, measured)}
     better = dict(zip(results["metric"], results["higher_is_better"], strict=True))
-    heads = [f"{metric}{numbers[metric, passport]}{ARROWS[better[metric]]}" for metric, passport in measured]
+    heads = [f"{metric}{numbers[metric, passport]}{ARROWS.get(better[metric], '')}" for metric, passport in measured]
     rows = []
     for key, arm in means.groupby(axes, sort=False) if axes else [((), means)]:
-        cells = {(one.metric, one.passport): _cell(one.mean, one.low, one.high) for one in arm.itertuples()}
-        costs = f"{arm['seconds'].mean() / 60:.1f}", f"{arm['trained_weights'].mean():,.0f}", str(arm["seeds"].max())
+        most = arm["seeds"].max()
+        cells = {
+            (one.metric, one.passport): _cell(one.mean, one.low, one.high) + (f" (n = {one.seeds})" if one.seeds < most else "")
+            for one in arm.itertuples()
+        }
+        costs = f"{arm['seconds'].mean() / 60:.1f}", f"{arm['trained_weights'].mean():,.0f}", str(most)
         rows.append([*map(str, key), *(cells.get(tuple(one), "") for one in measured), *costs])
-    return Sheet("mean over seeds [95 %]", [*axes, *heads, "minutes", "trained weights", "seeds"], rows, len(axes))
+    return Sheet(
+        "mean over seeds [95 %]", [*axes, *heads, "minutes", "trained weights", "seeds"], rows, len(axes), _remarks(results)
+    )
 
 
-def compared(results: pd.DataFrame, metric: str, axis: str) -> Sheet:
-    """Pairs of an axis' levels, paired by seed."""
-    found = comparisons(results, metric, axis)
-    others = [name for name in axes_of(results) if name != axis]
+def _remarks(results: pd.DataFrame) -> list[str]:
+    """What to mind: metrics that could not be computed, and runs of different code."""
+    notes = []
+    for (metric, reason), missing in results[results["value"].isna()].groupby(["metric", "caution"], sort=False):
+        notes.append(f"{metric} was not computed in {missing['run'].nunique()} runs: {reason}")
+    commits = results.groupby("commit")["run"].nunique()
+    if len(commits) > 1:
+        counted = ", ".join(f"{count} of {commit or 'no commit'}" for commit, count in commits.items())
+        notes.append(f"runs of different code: {counted}")
+    return notes
+
+
+def compared(results: pd.DataFrame, metric: str, name: str) -> Sheet:
+    """Pairs of the first axis' levels, paired by seed."""
+    axis, *others = axes_of(results)
+    columns = [*others, axis, "verdict", "difference", "p (Holm)", "seeds"]
+    title = f"{name}: {axis}, paired by seed"
+    try:
+        found = comparisons(results, metric, axis)
+    except InputError as reason:
+        return Sheet(title, columns, [], len(others) + 1, [str(reason)])
     rows = [
         [*(str(row[name]) for name in others), f"{row['second']} against {row['first']}", str(row["verdict"]),
-         _cell(row["difference"], row["low"], row["high"]), _number(row["p_holm"]), str(row["seeds"])]
+         _cell(row["difference"], row["low"], row["high"]), _p(row["p_holm"]), str(row["seeds"])]
         for _, row in found.iterrows()
     ]  # fmt: skip
-    columns = [*others, axis, "verdict", "difference", "p (Holm)", "seeds"]
-    return Sheet(f"{metric}: {axis}, paired by seed", columns, rows, len(others) + 1)
+    return Sheet(title, columns, rows, len(others) + 1)
 
 
-def explained(results: pd.DataFrame, metric: str) -> Sheet:
-    """Shares of the variance."""
-    trained = results[(results["metric"] == metric) & (results["steps"] > 0)]
-    if not any(trained[axis].nunique() > 1 for axis in axes_of(trained)) or len(trained) < 3:
-        return Sheet("", [], [], 0)
-    table = importance(results, metric)
-    rows = [[str(name), f"{100 * one.share:.1f} %", _number(one.p)] for name, one in table.iterrows()]
-    return Sheet(f"{metric}: share of the variance of trained runs (ANOVA)", ["axis", "share", "p"], rows, 1)
+def explained(results: pd.DataFrame, metric: str, name: str) -> Sheet:
+    """Shares of the variance, or why there are none."""
+    title, columns = f"{name}: share of the variance of trained runs (ANOVA)", ["axis", "share", "p"]
+    try:
+        table = importance(results, metric)
+    except InputError as reason:
+        return Sheet(title, columns, [], 1, [str(reason)])
+    rows = [[str(axis), f"{100 * one.share:.1f} %", _p(one.p)] for axis, one in table.iterrows()]
+    return Sheet(title, columns, rows, 1)
 
 
 def terminal(page: Sheet, console: Console) -> None:
@@ -83,7 +110,8 @@ def terminal(page: Sheet, console: Console) -> None:
         table.add_column(escape(column), justify="left" if number < page.heads else "right", overflow="fold")
     for row in page.rows:
         table.add_row(*(escape(cell.replace("\n", " ")) for cell in row))
-    console.print(table)
+    if page.rows:
+        console.print(table)
     for note in page.notes:
         console.print(escape(note), soft_wrap=True, highlight=False)
 
@@ -91,21 +119,25 @@ def terminal(page: Sheet, console: Console) -> None:
 def markdown(page: Sheet) -> str:
     """A table of GitHub's Markdown."""
     rule = "".join("|---" if number < page.heads else "|---:" for number in range(len(page.columns))) + "|"
-    lines = [f"**{page.title}**", "", f"| {' | '.join(page.columns)} |", rule]
-    lines += [f"| {' | '.join(cell.replace(chr(10), ' ') for cell in row)} |" for row in page.rows]
+    lines = [f"**{page.title}**", ""]
+    if page.rows:
+        lines += [f"| {' | '.join(page.columns)} |", rule]
+    lines += [f"| {' | '.join(cell.replace(chr(10), ' ').replace('|', '&#124;') for cell in row)} |" for row in page.rows]
     return "\n".join([*lines, *(line for note in page.notes for line in ("", note))])
 
 
 def latex(page: Sheet) -> str:
     """A booktabs table, intervals beneath their values."""
     lines = [f"% {page.title}; needs \\usepackage{{booktabs}}"]
+    if not page.rows:
+        return "\n".join([*lines, *map(_escaped, page.notes)])
     lines += [rf"\begin{{tabular}}{{{'l' * page.heads}{'r' * (len(page.columns) - page.heads)}}}", r"\toprule"]
     lines += [" & ".join(map(_escaped, page.columns)) + r" \\", r"\midrule"]
     for row in page.rows:
         first, second = zip(*(cell.split("\n") if "\n" in cell else (cell, "") for cell in row), strict=True)
-        lines.append(" & ".join(map(_escaped, first)) + r" \\")
+        lines.append(" & ".join(map(_escaped, first)) + r" \\{}")
         if any(second):
-            lines.append(" & ".join(span and rf"{{\scriptsize {span}}}" for span in second) + r" \\")
+            lines.append(" & ".join(span and rf"{{\scriptsize {span}}}" for span in second) + r" \\{}")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(rf"\par {_escaped(note)}" for note in page.notes)])
 
 
@@ -124,6 +156,12 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4g}" if abs(value) >= 1e-9 else "0"
 
 
+def _p(value: float) -> str:
+    """Three significant digits; an F or t test of few runs means nothing further down than 0.0001."""
+    return "" if math.isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.3g}"
+
+
 def _escaped(text: str) -> str:
-    signs = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$"}
+    signs = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
+             "^": r"\textasciicircum{}", "<": "$<$", "†": r"$\dagger$"}  # fmt: skip
     return "".join(f"\\{letter}" if letter in "&%$#_{}" else signs.get(letter, letter) for letter in text)

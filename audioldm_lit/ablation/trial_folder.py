@@ -1,14 +1,15 @@
 """What is known of a trial, all of it on disk: any process may die at any time and another goes on.
 
-Whoever runs a trial holds the lock on its folder, and so do the processes it starts; the operating system lets go of it when the
-last of them ends, however it ends. What was not locked, has no result and no second error is still to be done.
+Whoever runs a trial holds the lock on its folder, and so does the verb that it starts; the operating system lets go of it when the
+last of them ends, however it ends. What is not locked, has no result and no second error is still to be done.
 """
 
 import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -32,7 +33,7 @@ class TrialFolder:
     """The folder of one trial.
 
     Attributes:
-        path: Holds `run.json`, `attempt-1/` with logs, and in the end `result.json`.
+        path: Holds `attempt-1/` and so on, with `run.json` and logs, and in the end `result.json`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +45,7 @@ class TrialFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR)
         try:
-            yield descriptor if _lock(descriptor) else None
+            yield descriptor if _locked_soon(descriptor) else None
         finally:
             os.close(descriptor)
 
@@ -104,10 +105,25 @@ class TrialFolder:
         folder.mkdir()
         return folder
 
-    def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file whole."""
-        with whole(self.path / name) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+def newest(folders: Iterable[Path], name: str) -> Path | None:
+    """The newest file of a name below some folders."""
+    return max((path for folder in folders for path in folder.rglob(name)), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole."""
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _locked_soon(descriptor: int) -> bool:
+    """Whether the lock could be had; somebody may be looking at it at this moment, whereas a run holds it longer."""
+    for _ in range(5):
+        if _lock(descriptor):
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def _lock(descriptor: int, shared: bool = False) -> bool:

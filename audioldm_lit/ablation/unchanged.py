@@ -18,9 +18,11 @@ def check_unchanged(grid: Grid, out: Path) -> None:
     file = out / "files.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     now = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in grid.files}
-    changed = next((path for path, digest in now.items() if known.get(path, digest) != digest), None)
+    one = next(iter(grid.trials.values()))
+    now |= {"the grid's base": " ".join(map(str, one.base)), "the grid's program": " ".join(one.program)}
+    changed = next((name for name, digest in now.items() if known.get(name, digest) != digest), None)
     if changed:
-        raise InputError(f"{changed}: has changed since the first runs of {out}; restore it, or give another --out.")
+        raise InputError(f"{changed} has changed since the first runs of {out}; restore it, or give another --out.")
     if now.items() - known.items():
         with whole(file) as unfinished:
             unfinished.write_text(json.dumps(known | now, indent=2) + "\n", encoding="utf-8")

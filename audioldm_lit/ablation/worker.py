@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from audioldm_lit.ablation.grid import Trial
-from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.ablation.provenance import provenance
+from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest, write_json
+from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
 
 
 class TrialError(Exception):
@@ -27,13 +30,12 @@ class Cost:
     memory_gb: float
 
 
-def run_trial(trial: Trial, path: Path, provenance: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+def run_trial(trial: Trial, path: Path, environment: Mapping[str, str]) -> str:
     """Run a trial unless it is done or somebody else has it.
 
     Args:
         trial: What to run.
         path: Its folder.
-        provenance: Kept beside the results: commit, versions ...
         environment: Variables for its processes, such as the devices they see.
 
     Returns:
@@ -49,33 +51,37 @@ def run_trial(trial: Trial, path: Path, provenance: Mapping[str, Any], environme
             return folder.settled
         earlier, attempt = folder.attempts, folder.next_attempt()
         about = {"id": trial.id, "levels": dict(trial.levels), "settings": dict(trial.settings), "fit": trial.fit}
-        folder.write("run.json", {**about, "base": list(trial.base), "seed": _seed(trial), **provenance})
+        about |= {"base": list(trial.base), "program": list(trial.program), **provenance()}
         try:
+            write_json(attempt / "run.json", about)
             result = _run(trial, attempt, earlier, lock, environment)
-        except TrialError as error:
-            (attempt / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+            write_json(folder.result_file, {**about, **result})
+        except (TrialError, InputError, OSError) as error:
+            with whole(attempt / "error.txt") as unfinished:
+                unfinished.write_text(f"{error}\n", encoding="utf-8")
             return State.FAILED
-        folder.write("result.json", {**about, **provenance, **result})
         return State.DONE
 
 
 def _run(trial: Trial, attempt: Path, earlier: list[Path], lock: int, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Fit, from the last checkpoint of an earlier attempt where there is one, then test the best check."""
-    words = [f"--trainer.logger.init_args.save_dir={attempt}"]
+    """Fit, unless an earlier attempt did, from its last checkpoint where there is one; then test the best check."""
     costs, fitted, checkpoint = [], {}, []
     if trial.fit:
-        last = _newest(earlier, "last.ckpt")
-        resume = [f"--ckpt_path={last}"] if last else []
-        costs.append(_verb("fit", trial, [*words, *resume], attempt, lock, environment))
-        fitted = json.loads(_found(attempt, "result.json").read_text(encoding="utf-8"))
+        finished = newest(earlier, "result.json")
+        if finished is None:
+            last = newest(earlier, "last.ckpt")
+            costs.append(_verb("fit", trial, [f"--ckpt_path={last}"] if last else [], attempt, lock, environment))
+            finished = _found(attempt, "result.json")
+        fitted = json.loads(finished.read_text(encoding="utf-8"))
         checkpoint = [f"--ckpt_path={fitted['checkpoint']}"]
-    costs.append(_verb("test", trial, [*words, *checkpoint], attempt, lock, environment))
+    costs.append(_verb("test", trial, checkpoint, attempt, lock, environment))
     return {
         "result": fitted,
         "test": json.loads(_found(attempt, "test.json").read_text(encoding="utf-8")),
         "cost": {
             "seconds": round(sum(cost.seconds for cost in costs), 2),
-            "fit_seconds": costs[0].seconds if trial.fit else 0.0,
+            "fit_seconds": fitted.get("seconds", 0.0),
+            "attempts": len(earlier) + 1,
             "peak_memory_gb": max(cost.memory_gb for cost in costs),
         },
     }
@@ -87,7 +93,7 @@ def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, e
     It inherits the lock: if this process is killed, nobody takes up the trial while the verb still runs. It does not inherit
     what tells Lightning of Slurm: Lightning starts the processes of a run itself, on the devices of the job.
     """
-    command = [*trial.command(verb), *words]
+    command = [*trial.command(verb, attempt), *words]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | dict(environment)
     log, began = attempt / f"{verb}.log", time.monotonic()
     with log.open("w", encoding="utf-8") as output:
@@ -100,6 +106,8 @@ def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, e
             process.terminate()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
+    if process.returncode in (-signal.SIGTERM, -signal.SIGINT):
+        sys.exit("stopped")
     if process.returncode:
         raise TrialError(f"{verb}: {_reason(log, process.returncode)}")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
@@ -114,17 +122,8 @@ def _reason(log: Path, status: int) -> str:
     return (lines[-1] if lines else f"exit status {status} and no word").removeprefix("error: ")
 
 
-def _newest(folders: list[Path], name: str) -> Path | None:
-    """The newest file of a name below some folders."""
-    return max((path for folder in folders for path in folder.rglob(name)), key=lambda path: path.stat().st_mtime, default=None)
-
-
 def _found(attempt: Path, name: str) -> Path:
-    path = _newest([attempt], name)
+    path = newest([attempt], name)
     if path is None:
         raise TrialError(f"{name} is missing below {attempt}; the verb ended without writing it")
     return path
-
-
-def _seed(trial: Trial) -> Any:
-    return trial.settings.get("model.seed", trial.settings.get("seed_everything"))

@@ -1,5 +1,6 @@
 """Which check is the best one: a declared policy over the held-out loss and the dials."""
 
+from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
@@ -32,3 +33,8 @@ class BestCheck(ModelCheckpoint):
         values = trainer.callback_metrics
         within = values.get("val/copied", 0) <= self.max_copied and values.get("val/forgot", 0) <= self.max_forgot
         return bool(within) and super().check_monitor_top_k(trainer, current)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best check so far: a resumed run has a folder of its own, for which Lightning would forget the score."""
+        if Path(state_dict["best_model_path"]).is_file():  # a run that was killed between two files may have none
+            super().load_state_dict({**state_dict, "dirpath": self.dirpath, "last_model_path": ""})

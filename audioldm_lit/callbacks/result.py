@@ -23,6 +23,7 @@ from audioldm_lit.callbacks.scores import report, score_systems
 from audioldm_lit.effect import Effect, measure_effect
 from audioldm_lit.effect import show as show_effect
 from audioldm_lit.errors import InputError
+from audioldm_lit.folders import whole
 from audioldm_lit.module import LitAudioLDM
 
 HEARD = 4  # prompts on which the effect of the adapter is measured
@@ -119,7 +120,8 @@ class Result(Callback):
         write_card(folder / "adapter.md", *made, about)
         effect = self._effect(module, folder / "adapter.safetensors")
         result["effect"] = effect.as_dict()
-        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        with whole(folder / "result.json") as unfinished:  # a grid takes it for the end of a run
+            unfinished.write_text(json.dumps(result, indent=2) + "\n")
         show_effect(effect, Console())
         show(result, Console())
 

@@ -15,7 +15,7 @@ from audioldm_lit.ablation.check import check_settings
 from audioldm_lit.ablation.cluster import Cluster, Local
 from audioldm_lit.ablation.estimate import show_plan, time_base
 from audioldm_lit.ablation.grid import Grid, load_grid
-from audioldm_lit.ablation.provenance import provenance
+from audioldm_lit.ablation.provenance import check_committed
 from audioldm_lit.ablation.published import sheet as published_sheet
 from audioldm_lit.ablation.results import collect, write_csv
 from audioldm_lit.ablation.runner import Runner
@@ -54,18 +54,21 @@ def ablate(
         published: Data set, such as `AudioCaps`, of which to show what is printed of other systems, in a table of its own.
     """
     grid = load_grid(config, set)
-    folder, console = out or Path("runs/ablation") / grid.name, Console()
+    folder, console = (out or Path("runs/ablation") / grid.name).resolve(), Console()
+    if published is not None:
+        published_sheet(published)  # refused now if it is wrong
     if table is not None:
         _show(grid, folder, table, metric, published, console)
         return
-    about = provenance(allow_dirty or dry_run)
+    if not (allow_dirty or dry_run):
+        check_committed()
     check_settings(grid)
     if dry_run:
         show_plan(grid, folder, time_base(grid), cluster.slots, console)
         return
     check_unchanged(grid, folder)
     cluster.open(folder)
-    runner = Runner(grid, folder, cluster, about)
+    runner = Runner(grid, folder, cluster)
     try:
         _work(runner, Console(stderr=True))
     except KeyboardInterrupt:
@@ -76,7 +79,7 @@ def ablate(
         results = collect(grid, folder)
         write_csv(results, folder / "results.csv")
     if not results.empty:
-        _show(grid, folder, "terminal", metric, published, console)
+        _show(grid, folder, "terminal", metric if metric in results["metric"].unique() else "loss", published, console)
     if runner.given_up:
         raise InputError(f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; delete their folders to try again.")
 
@@ -100,7 +103,7 @@ def _show(grid: Grid, folder: Path, form: str, metric: str, published: str | Non
     """Print the table of what is done."""
     results = collect(grid, folder)
     if results.empty:
-        raise InputError(f"{folder}: no run of {grid.name} is done; leave --table out to run it.")
+        raise InputError(f"{folder}: no run of {grid.name} is done with these settings; give the --set that it ran with.")
     if metric not in results["metric"].unique():
         raise InputError(f"--metric is '{metric}'; the runs have {', '.join(results['metric'].unique())}.")
     pages = sheets(results, metric, narrow=form == "terminal")
