@@ -60,6 +60,20 @@ def test_resumed_run_equals_an_uninterrupted_one(workdir, tiny_folder, data):
 
 
 @pytest.mark.slow
+def test_a_resumed_run_keeps_the_best_check_from_before(workdir, tiny_folder, data):
+    main(["fit", *arguments(tiny_folder, data, steps=2)])
+    before = json.loads((run_folder(workdir) / "result.json").read_text())
+    half = torch.load(run_folder(workdir) / "checkpoints" / "last.ckpt", weights_only=True)
+    for group in half["optimizer_states"][0]["param_groups"]:
+        group["lr"] = 1.0  # far too high: every later check is worse
+    half["lr_schedulers"][0]["base_lrs"] = [1.0]
+    torch.save(half, workdir / "half.ckpt")
+    main(["fit", *arguments(tiny_folder, data, steps=4), "--ckpt_path", "half.ckpt"])
+    after = json.loads((run_folder(workdir) / "result.json").read_text())
+    assert (after["best_step"], after["held_out_loss_after"]) == (before["best_step"], before["held_out_loss_after"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_run_stopped_midway_continues_exactly(workdir, tiny_folder, data, accumulate):
     """What a killed run leaves is a checkpoint in the middle of the stream, not at the end of one."""

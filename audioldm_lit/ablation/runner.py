@@ -110,7 +110,7 @@ class Runner:
         silent = len(folder.errors) == flight.errors
         advanced = newest(folder.attempts[flight.attempts :], "last.ckpt")  # out of time, it goes on from there
         if silent and not advanced:
-            full = shutil.disk_usage(folder.path.parent).free < LEAST
+            full = shutil.disk_usage(flight.job.paths.folder).free < LEAST
             self.vanished.setdefault(name, []).append("the disk is full" if full else f"see {flight.job.paths.stdout}")
         if len(self.vanished.get(name, ())) < PATIENCE:
             waiting.appendleft(name)
