@@ -94,8 +94,11 @@ def _command(verb: str, args: list[str]) -> Any:
 
     function = getattr(import_module(f"audioldm_lit.commands.{verb}"), verb)
     parser = ArgumentParser(prog=f"python -m audioldm_lit {verb}", description=(function.__doc__ or "").split("Args:")[0])
-    parser.add_function_arguments(function, as_group=False)
-    return function(**vars(parser.instantiate_classes(parser.parse_args(_spelt_out(function, args)))))
+    if "config" not in signature(function).parameters:
+        parser.add_argument("--config", action="config", help="File with any of these settings.")
+    names = parser.add_function_arguments(function, as_group=False)
+    settings = parser.instantiate_classes(parser.parse_args(_spelt_out(function, args)))
+    return function(**{name: settings[name] for name in names})
 
 
 def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
