@@ -103,14 +103,12 @@ def _command(verb: str, args: list[str]) -> Any:
 
 def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
     """Arguments as the parser wants them: `--strict` as `--strict=true`, and each of several `--set a=1 --set b=2` to be kept."""
-    switches = {f"--{name}" for name, one in signature(function).parameters.items() if one.annotation is bool}
-    lists = {
-        f"--{name}" for name, one in signature(function).parameters.items() if one.annotation in (Sequence[str], Sequence[int])
-    }
+    kinds = {f"--{name}": one.annotation for name, one in signature(function).parameters.items()}
     words = []
     for word, following in pairwise([*args, ""]):
-        if word in switches and following not in ("true", "false"):
+        if kinds.get(word) is bool and following not in ("true", "false"):
             words.append(f"{word}=true")
         else:
-            words.append(f"{word}+" if word in lists and not following.startswith("[") else word)
+            several = kinds.get(word) in (Sequence[str], Sequence[int]) and not following.startswith("[")
+            words.append(f"{word}+" if several else word)
     return words

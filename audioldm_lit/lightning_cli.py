@@ -46,7 +46,6 @@ EXPECTED = (  # warnings about what is done here on purpose
     ".*module\\(s\\) in eval mode at the start of training.*",  # VAE, CLAP and vocoder stay in eval
     ".*smaller than the logging interval.*",  # a run of a few steps
     ".*your dataloader is not resumable.*",  # the stream of clips continues by itself, see TrainingStream
-    "The dirpath has changed from.*",  # validate, test and predict have a run folder of their own
     ".*intended to run from within Python.*",  # a grid's settings are tried on the parser
     ".*treespec, LeafSpec.*",  # a deprecation inside Lightning
 )

@@ -126,7 +126,7 @@ def test_what_is_wrong_is_named(grid, content, reason):
 
 
 def test_a_change_of_what_an_axis_changes_is_refused(grid):
-    with pytest.raises(InputError, match=r"--set: model\.seed is changed by an axis"):
+    with pytest.raises(InputError, match=r"--set: model\.seed is changed by the axis 'seed'"):
         grid(["model.seed=7"])
 
 

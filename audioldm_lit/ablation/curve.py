@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from audioldm_lit.ablation.statistics import LEVEL
 from audioldm_lit.errors import InputError
 
-LEVEL = 0.95  # of intervals; 1 - LEVEL is the size of tests
 FURTHEST = 2  # times the largest measured size; see `Curve`
 EXPONENTS = np.geomspace(0.02, 3, 300)  # at the smallest the curve is a straight line in log n for all that runs can show
 SIZES = 1500  # that a search for a number of clips looks at

@@ -45,12 +45,7 @@ def time_base(grid: Grid) -> Pace:
     """Time the grid's first run that trains, or the first where none does."""
     trial = next((one for one in grid.trials.values() if one.fit), next(iter(grid.trials.values())))
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status(f"timing {trial.id}"):
-        few = [
-            f"--trainer.max_steps={STEPS}",
-            f"--trainer.val_check_interval={STEPS // 2}",
-            "--audition.count=0",
-            "--dials.count=0",
-        ]
+        few = [f"--trainer.max_steps={STEPS}", f"--trainer.val_check_interval={STEPS // 2}"]
         fitted, fit_seconds = _timed("fit", trial, few, Path(folder)) if trial.fit else ({}, 0.0)
         tested, seconds = _timed("test", trial, [f"--trainer.limit_test_batches={BATCHES}"], Path(folder))
     step, check, batch = fitted.get("step", 0.0), fitted.get("check", 0.0), tested.get("test_batch", 0.0)

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Grid:
-    """Trials by id, the names of their axes, and every YAML file they are made from, whose change would change the results."""
+    """Trials by id, and every file they are made from, whose change would change the results."""
 
     name: str
     trials: Mapping[str, Trial]
-    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    files: Sequence[Path] = ()
+    files: Sequence[Path]
+
+    @property
+    def axes(self) -> list[str]:
+        """Their names."""
+        return list(next(iter(self.trials.values())).levels)
 
     def representatives(self) -> list[Trial]:
         """As few trials as show every setting, numbers of one kind standing for each other: enough to have all of them parsed."""
@@ -107,15 +111,13 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     files = [_file(folder, one, f"{path}: base") for one in ([base] if isinstance(base, str) else base)]
     if not files:
         raise InputError(f"{path}: `base` names no config; name the experiment that the runs start from.")
-    shared = {**_settings(content.get("set") or {}, folder, f"{path}: set"), **_changed(changes)}
+    changed = _changed(changes)
+    shared = {**_settings(content.get("set") or {}, folder, f"{path}: set"), **changed}
     given = content.get("axes")
     axes = {str(axis): _levels(axis, one, folder, path) for axis, one in given.items()} if isinstance(given, Mapping) else {}
     if not axes:
         raise InputError(f"{path}: has no `axes`; name at least one, such as `seed: {{model.seed: [1, 2, 3]}}`.")
-    _check_axes(axes, path)
-    overruled = next((key for key in _changed(changes) for levels in axes.values() for one in levels.values() if key in one), None)
-    if overruled:
-        raise InputError(f"--set: {overruled} is changed by an axis of {path}; change it there.")
+    _check_axes(axes, changed, path)
     program = PROGRAM if content.get("program") is None else (str(_file(folder, content["program"], f"{path}: program")),)
     out = content.get("exclude") or []
     excluded = [_exclusion(one, axes, path) for one in (out if isinstance(out, list) else [out])]
@@ -133,7 +135,7 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     named = {Path(value) for value in values if _is_file(value)}
     if program != PROGRAM:
         named.add(Path(program[0]))
-    return Grid(name, trials, {axis: list(levels) for axis, levels in axes.items()}, [*files, *sorted(named)])
+    return Grid(name, trials, [*files, *sorted(named)])
 
 
 def _trials(
@@ -221,8 +223,8 @@ def _file(folder: Path, name: Any, where: str) -> Path:
     return (folder / name).resolve()
 
 
-def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path) -> None:
-    """Axes become columns beside others, and two that change one setting would each undo the other."""
+def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], changed: Mapping[str, Any], path: Path) -> None:
+    """Axes become columns beside others, and of two that change one setting, or one and `--set`, one would undo the other."""
     owner: dict[str, str] = {}
     for axis, levels in axes.items():
         if axis in NAMES or not re.fullmatch(r"[\w .+-]+", axis):
@@ -231,6 +233,9 @@ def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], path: Path)
             if key in owner:
                 raise InputError(f"{path}: the axes '{owner[key]}' and '{axis}' both change {key}; let one of them.")
             owner[key] = axis
+    overruled = next((key for key in changed if key in owner), None)
+    if overruled:
+        raise InputError(f"--set: {overruled} is changed by the axis '{owner[overruled]}' of {path}; change it there.")
 
 
 def _check_order(trial: Trial, path: Path) -> None:

@@ -15,7 +15,7 @@ from audioldm_lit.ablation.columns import NAMES
 from audioldm_lit.ablation.grid import REPETITION
 from audioldm_lit.errors import InputError
 
-LEVEL = 0.95
+LEVEL = 0.95  # of intervals; 1 - LEVEL is the size of tests
 
 
 def axes_of(results: pd.DataFrame) -> list[str]:

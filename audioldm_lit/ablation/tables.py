@@ -12,6 +12,7 @@ from rich.table import Table
 
 from audioldm_lit.ablation.statistics import axes_of, comparisons, importance, summary
 from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.tables import latex_text
 
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 
@@ -130,15 +131,15 @@ def latex(page: Sheet) -> str:
     """A booktabs table, intervals beneath their values."""
     lines = [f"% {page.title}; needs \\usepackage{{booktabs}}"]
     if not page.rows:
-        return "\n".join([*lines, *map(_escaped, page.notes)])
+        return "\n".join([*lines, *map(latex_text, page.notes)])
     lines += [rf"\begin{{tabular}}{{{'l' * page.heads}{'r' * (len(page.columns) - page.heads)}}}", r"\toprule"]
-    lines += [" & ".join(map(_escaped, page.columns)) + r" \\", r"\midrule"]
+    lines += [" & ".join(map(latex_text, page.columns)) + r" \\", r"\midrule"]
     for row in page.rows:
         first, second = zip(*(cell.split("\n") if "\n" in cell else (cell, "") for cell in row), strict=True)
-        lines.append(" & ".join(map(_escaped, first)) + r" \\{}")
+        lines.append(" & ".join(map(latex_text, first)) + r" \\{}")
         if any(second):
             lines.append(" & ".join(span and rf"{{\scriptsize {span}}}" for span in second) + r" \\{}")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(rf"\par {_escaped(note)}" for note in page.notes)])
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(rf"\par {latex_text(note)}" for note in page.notes)])
 
 
 def _number_of(key: tuple[str, str], measured: Sequence[Sequence[str]]) -> str:
@@ -159,9 +160,3 @@ def _number(value: float) -> str:
 def _p(value: float) -> str:
     """Three significant digits; an F or t test of few runs means nothing further down than 0.0001."""
     return "" if math.isnan(value) else "< 0.0001" if value < 1e-4 else f"{value:.3g}"
-
-
-def _escaped(text: str) -> str:
-    signs = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
-             "^": r"\textasciicircum{}", "<": "$<$", "†": r"$\dagger$"}  # fmt: skip
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else signs.get(letter, letter) for letter in text)

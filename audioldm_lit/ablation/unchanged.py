@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from audioldm_lit.ablation.grid import Grid
+from audioldm_lit.ablation.trial_folder import write_json
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
 
 
 def check_unchanged(grid: Grid, out: Path) -> None:
@@ -24,5 +24,4 @@ def check_unchanged(grid: Grid, out: Path) -> None:
     if changed:
         raise InputError(f"{changed} has changed since the first runs of {out}; restore it, or give another --out.")
     if now.items() - known.items():
-        with whole(file) as unfinished:
-            unfinished.write_text(json.dumps(known | now, indent=2) + "\n", encoding="utf-8")
+        write_json(file, known | now)

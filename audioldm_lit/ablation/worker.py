@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,11 +101,10 @@ def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, e
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=variables, pass_fds=(lock,)
         )
-        try:
+        with ExitStack() as interrupted:
+            interrupted.callback(process.terminate)
             _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.terminate()
-            raise
+            interrupted.pop_all()
         process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
     if process.returncode in (-signal.SIGTERM, -signal.SIGINT):
         sys.exit("stopped")

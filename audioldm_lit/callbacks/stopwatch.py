@@ -26,21 +26,15 @@ class Stopwatch(Callback):
         """Start."""
         self.began = time.monotonic()
 
+    on_validation_start = on_test_batch_start = on_train_batch_start
+
     def on_train_batch_end(self, *_: Any) -> None:
         """Stop."""
         self._stop("step")
 
-    def on_validation_start(self, *_: Any) -> None:
-        """Start."""
-        self.began = time.monotonic()
-
     def on_validation_end(self, *_: Any) -> None:
         """Stop."""
         self._stop("check")
-
-    def on_test_batch_start(self, *_: Any) -> None:
-        """Start."""
-        self.began = time.monotonic()
 
     def on_test_batch_end(self, *_: Any) -> None:
         """Stop."""

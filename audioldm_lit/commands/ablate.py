@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from jsonargparse import lazy_instance
 from rich.console import Console
 from rich.live import Live
@@ -14,7 +15,7 @@ from audioldm_lit.ablation.board import board
 from audioldm_lit.ablation.check import check_settings
 from audioldm_lit.ablation.cluster import Cluster, Local
 from audioldm_lit.ablation.estimate import show_plan, time_base
-from audioldm_lit.ablation.grid import Grid, load_grid
+from audioldm_lit.ablation.grid import load_grid
 from audioldm_lit.ablation.provenance import check_committed
 from audioldm_lit.ablation.published import sheet as published_sheet
 from audioldm_lit.ablation.results import collect, write_csv
@@ -58,7 +59,12 @@ def ablate(
     if published is not None:
         published_sheet(published)  # refused now if it is wrong
     if table is not None:
-        _show(grid, folder, table, metric, published, console)
+        results = collect(grid, folder)
+        if results.empty:
+            raise InputError(f"{folder}: no run of {grid.name} is done with these settings; give the --set that it ran with.")
+        if metric not in results["metric"].unique():
+            raise InputError(f"--metric is '{metric}'; the runs have {', '.join(results['metric'].unique())}.")
+        _show(results, table, metric, published, console)
         return
     if not (allow_dirty or dry_run):
         check_committed()
@@ -79,33 +85,28 @@ def ablate(
         results = collect(grid, folder)
         write_csv(results, folder / "results.csv")
     if not results.empty:
-        _show(grid, folder, "terminal", metric if metric in results["metric"].unique() else "loss", published, console)
+        _show(results, "terminal", metric if metric in results["metric"].unique() else "loss", published, console)
     if runner.given_up:
         raise InputError(f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; delete their folders to try again.")
 
 
 def _work(runner: Runner, console: Console) -> None:
     """Run with a live board on a terminal, a line a run elsewhere."""
-    settled: dict[str, str] = {}
+    settled = {name for name, state in runner.states.items() if state in (State.DONE, State.FAILED)}
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         for _ in runner.run():
             live.update(board(runner))
             for name, state in runner.states.items():
                 if state in (State.DONE, State.FAILED) and name not in settled:
-                    settled[name] = state
+                    settled.add(name)
                     if not console.is_terminal:
                         console.print(f"{name}: {state}", soft_wrap=True, highlight=False)
     for name, reason in runner.given_up.items():
         console.print(f"[red]{escape(name)}[/]: {escape(reason)}", soft_wrap=True, highlight=False)
 
 
-def _show(grid: Grid, folder: Path, form: str, metric: str, published: str | None, console: Console) -> None:
-    """Print the table of what is done."""
-    results = collect(grid, folder)
-    if results.empty:
-        raise InputError(f"{folder}: no run of {grid.name} is done with these settings; give the --set that it ran with.")
-    if metric not in results["metric"].unique():
-        raise InputError(f"--metric is '{metric}'; the runs have {', '.join(results['metric'].unique())}.")
+def _show(results: pd.DataFrame, form: str, metric: str, published: str | None, console: Console) -> None:
+    """Print the tables of what is done."""
     pages = sheets(results, metric, narrow=form == "terminal")
     for page in [*pages, published_sheet(published)] if published else pages:
         if form == "terminal":

@@ -46,7 +46,8 @@ def curve(
         if arm.curve is None:
             name = " ".join(arm.levels.values()) or metric
             console.print(escape(f"{name}: no curve, {arm.why_not}"), soft_wrap=True, highlight=False)
-    console.print("A curve levels off there only if it stays a power law to the end.", soft_wrap=True, highlight=False)
+    if largest:
+        console.print("A curve levels off there only if it stays a power law to the end.", soft_wrap=True, highlight=False)
     if plot is not None:
         draw(found, results, metric, plot)
     if json is not None:

@@ -20,6 +20,10 @@ FIELDS = (
     "caution", "passport",
 )  # fmt: skip
 
+SIGNS = {
+    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$", "<": "$<$", "†": r"$\dagger$", "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+}  # fmt: skip
 SHOWN = 5  # near-copies named in the terminal; the JSON has all
 
 
@@ -140,7 +144,7 @@ def to_latex(evaluations: Mapping[str, Evaluation]) -> str:
         values = ["--" if score is None else _number(score.value) for score in present]
         spans = [_interval(score) if score else "" for score in present]
         below = [span and rf"{{\scriptsize {span}}}" for span in spans]
-        lines += [" & ".join([_escaped(system), *values]) + r" \\", " & ".join(["", *below]) + r" \\"]
+        lines += [" & ".join([latex_text(system), *values]) + r" \\", " & ".join(["", *below]) + r" \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -150,8 +154,9 @@ def _row(score: Score) -> dict[str, object]:
     return {**figures, "low": low, "high": high}
 
 
-def _escaped(text: str) -> str:
-    return "".join(f"\\{letter}" if letter in "&%$#_{}" else letter for letter in text)
+def latex_text(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(f"\\{letter}" if letter in "&%$#_{}" else SIGNS.get(letter, letter) for letter in text)
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,8 @@ recordings are the floor.
 import argparse
 import json
 from collections import Counter
+from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -19,27 +21,17 @@ from tqdm import tqdm
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.extractors.aisfx import AISFX
-from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.kernel import KAD
-from audioldm_lit.metrics.score import score
+from audioldm_lit.metrics.score import Score, score
+from audioldm_lit.metrics.spectral import LogSpectralDistance
 from audioldm_lit.sampling import Sampler
 
 from architecture import SAMPLE_RATE, WINDOW
 from clap import retrieval
 from recordings import Clip, Mixer, read_clips
 
-FLOOR_DB = -80.0  # of a bin, below full scale: what lies lower is heard as silence
 HELD_OUT = 64  # windows
-
-
-def log_spectral_distance(made: Tensor, real: Tensor) -> float:
-    """Root mean square over bins of the difference of log power spectra, mean over frames, in dB (Gray and Markel 1976); (B, T)."""
-    window = torch.hann_window(1024, periodic=True)
-    levels = []
-    for waveform in (made, real):
-        spectrum = torch.stft(waveform, 1024, 256, window=window, return_complex=True).abs() / window.sum() * 2
-        levels.append(20 * spectrum.clamp(min=10 ** (FLOOR_DB / 20)).log10())
-    return float((levels[0] - levels[1]).square().mean(dim=1).sqrt().mean())
 
 
 @torch.no_grad()
@@ -51,15 +43,19 @@ def reconstructed(backbone: Backbone, waveform: Tensor, vae: bool) -> Tensor:
     return backbone.vocoder(mel[:, 0])[:, : waveform.shape[1]]
 
 
-def kernel_distance(extractor: Extractor, made: list[Tensor], real: list[Tensor]) -> tuple[float, float]:
-    """KAD of clips (T,) from recordings (T,), and its floor: recordings from recordings, at equal counts."""
-    metric: ClipMetric = KAD(extractor)
-    for side, clips in (("preds", made), ("target", real)):
-        for number, clip in enumerate(clips):
-            clip = 0.5 * clip / clip.abs().max().clamp(min=1e-4)
-            metric.update(**{side: AudioBatch([f"{side}{number}"], clip[None], SAMPLE_RATE, [""])})
-    found = score(metric)
-    return found.value, found.floor.value
+def measured(metric: ClipMetric, made: Iterable[Tensor], real: Iterable[Tensor]) -> Score:
+    """Score clips (T,) against recordings (T,); pairs have the same place."""
+    batches = [
+        [AudioBatch([str(number)], clip[None], SAMPLE_RATE, [""]) for number, clip in enumerate(side)] for side in (made, real)
+    ]
+    for preds, target in zip_longest(*batches):
+        metric.update(preds=preds, target=target)
+    return score(metric)
+
+
+def level(clips: Iterable[Tensor]) -> list[Tensor]:
+    """Clips at a peak of 0.5."""
+    return [0.5 * clip / clip.abs().max().clamp(min=1e-4) for clip in clips]
 
 
 def reconstruction(backbone: Backbone, clips: list[Clip]) -> dict[str, float]:
@@ -68,7 +64,7 @@ def reconstruction(backbone: Backbone, clips: list[Clip]) -> dict[str, float]:
     real = torch.stack([mixer.window(mixer.clip(), WINDOW) for _ in range(HELD_OUT)])
     paths = {"vocoder": False, "VAE + vocoder": True}
     made = {name: torch.cat([reconstructed(backbone, part, vae) for part in real.split(8)]) for name, vae in paths.items()}
-    return {name: log_spectral_distance(one, real) for name, one in made.items()}
+    return {name: measured(LogSpectralDistance(), one, real).value for name, one in made.items()}
 
 
 def per_label(backbone: Backbone, clips: list[Clip], labels: int, count: int, steps: int) -> dict[str, dict[str, float]]:
@@ -80,12 +76,9 @@ def per_label(backbone: Backbone, clips: list[Clip], labels: int, count: int, st
         cond = backbone.encode_text([label.replace("_", " ")]).expand(count, -1)
         made = sampler(backbone, cond, empty, [(0, label, number) for number in range(count)], WINDOW)
         again = torch.cat([reconstructed(backbone, part, vae=True) for part in torch.stack(real[:count]).split(8)])
-        generated, floor = kernel_distance(extractor, list(made), real)
-        table[label] = {
-            "generated": generated,
-            "reconstructed": kernel_distance(extractor, list(again), real[count:])[0],
-            "floor": floor,
-        }
+        generated = measured(KAD(extractor), level(made), level(real))
+        rebuilt = measured(KAD(extractor), level(again), level(real[count:]))
+        table[label] = {"generated": generated.value, "reconstructed": rebuilt.value, "floor": generated.floor.value}
     return table
 
 
@@ -101,7 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     backbone, (clips, held_out) = Backbone.load(options.model), read_clips(options.data)
     figures = {
-        "log_spectral_distance_db": reconstruction(backbone, held_out),
+        "log_spectral_distance": reconstruction(backbone, held_out),
         "retrieval": retrieval(backbone, held_out),
         "kad": per_label(backbone, clips + held_out, options.labels, options.count, options.steps),
     }
@@ -113,8 +106,8 @@ def main() -> None:
     ]
     table.add_row("mean", *(f"{value:.2f}" for value in means))
     console.print(table)
-    for name, value in figures["log_spectral_distance_db"].items():
-        console.print(f"log-spectral distance through {name}: {value:.2f} dB")
+    for name, value in figures["log_spectral_distance"].items():
+        console.print(f"log-spectral distance through {name}: {value:.3f}")
     console.print(f"retrieval of 16: {figures['retrieval']:.3f}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
