@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from audioldm_lit.ablation.cluster import Local
-from audioldm_lit.ablation.grid import Grid, load_grid
+from audioldm_lit.ablation.grid import Grid
+from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.ablation.runner import Runner
 from audioldm_lit.ablation.trial_folder import TrialFolder
 

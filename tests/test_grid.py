@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioldm_lit.ablation.check import check_settings
-from audioldm_lit.ablation.grid import PROGRAM, Trial, load_grid
+from audioldm_lit.ablation.grid import PROGRAM, Trial
+from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.errors import InputError
 
 from runs import ESC50, REPOSITORY

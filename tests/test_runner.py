@@ -12,7 +12,7 @@ from collections import Counter
 import psutil
 import pytest
 
-from audioldm_lit.ablation.grid import load_grid
+from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 
 from grids import ledger, results, run, runner, seeds, start, starts, write_grid

@@ -13,7 +13,7 @@ import pytest
 import submitit
 
 from audioldm_lit.ablation.cluster import Slurm
-from audioldm_lit.ablation.grid import load_grid
+from audioldm_lit.ablation.grid_file import load_grid
 
 from grids import ledger, results, seeds, write_grid
 from slurm import DEVICES, PARTITION, missing, slurm_cluster

@@ -1,25 +1,16 @@
-"""A grid: base configs, settings for every run, and axes whose levels are multiplied out into trials."""
+"""What a grid consists of: trials, each a point of it, and the files they are made from."""
 
 import hashlib
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from audioldm_lit.ablation.columns import NAMES
-from audioldm_lit.errors import InputError
-
 FIT = "fit"  # not a setting: whether a level is trained at all
 REPETITION = "seed"  # the axis whose levels repeat a run instead of changing it
-KEYS = ("name", "base", "program", "set", "axes", "exclude")
 PROGRAM = ("-m", "audioldm_lit")  # what Python runs a verb with
 
 
@@ -87,174 +78,3 @@ class Grid:
 def _settings_shown(trial: Trial) -> set[tuple[str, str]]:
     kinds = {key: type(value).__name__ if isinstance(value, int | float) else repr(value) for key, value in trial.settings.items()}
     return {*kinds.items(), (FIT, str(trial.fit))}
-
-
-def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
-    """Read a grid.
-
-    The file has the keys `name`; `base`, one config or several; `set`, settings of every run by dotted key; `axes`, by name, each
-    either levels by name with their settings, `{lora: {model.adapter: ../adapter/lora.yaml}, ...}`, or keys with a list of values
-    each, which move together, `{data.init_args.shots: [1, 2]}`; and `exclude`, combinations of levels to leave out. A level with
-    `fit: false` is tested without training. The axis called `seed` repeats runs. Values that end in .yaml are files beside the
-    grid; `${oc.env:NAME}` is an environment variable. `program` is a Python file that understands the verbs, where another than
-    this package's own shall run them: one that calls `audioldm_lit.cli.main` with a model class of its own.
-
-    Args:
-        path: YAML file.
-        changes: `key=value` settings of every run, on top of the file's own.
-
-    Raises:
-        InputError: If the file, a key or a level is wrong, or two axes change the same setting.
-    """
-    content, folder = _read(path), path.absolute().parent
-    name, base = content.get("name", path.stem), content.get("base") or []
-    files = [_file(folder, one, f"{path}: base") for one in ([base] if isinstance(base, str) else base)]
-    if not files:
-        raise InputError(f"{path}: `base` names no config; name the experiment that the runs start from.")
-    changed = _changed(changes)
-    shared = {**_settings(content.get("set") or {}, folder, f"{path}: set"), **changed}
-    given = content.get("axes")
-    axes = {str(axis): _levels(axis, one, folder, path) for axis, one in given.items()} if isinstance(given, Mapping) else {}
-    if not axes:
-        raise InputError(f"{path}: has no `axes`; name at least one, such as `seed: {{model.seed: [1, 2, 3]}}`.")
-    _check_axes(axes, changed, path)
-    program = PROGRAM if content.get("program") is None else (str(_file(folder, content["program"], f"{path}: program")),)
-    out = content.get("exclude") or []
-    excluded = [_exclusion(one, axes, path) for one in (out if isinstance(out, list) else [out])]
-    trials: dict[str, Trial] = {}
-    for trial in _trials(shared, axes, files, program):
-        if any(all(trial.levels[axis] in levels for axis, levels in one.items()) for one in excluded):
-            continue
-        if trial.id in trials:
-            raise InputError(f"{path}: {trial.id} stands there twice; give the levels different names or settings.")
-        _check_order(trial, path)
-        trials[trial.id] = trial
-    if not trials:
-        raise InputError(f"{path}: `exclude` leaves no run; exclude less.")
-    values = [value for trial in trials.values() for value in trial.settings.values()]
-    named = {Path(value) for value in values if _is_file(value)}
-    if program != PROGRAM:
-        named.add(Path(program[0]))
-    return Grid(name, trials, [*files, *sorted(named)])
-
-
-def _trials(
-    shared: Mapping[str, Any], axes: Mapping[str, Mapping[str, Any]], base: Sequence[Path], program: Sequence[str]
-) -> Iterator[Trial]:
-    """The product of the axes."""
-    for chosen in product(*axes.values()):
-        levels = dict(zip(axes, chosen, strict=True))
-        settings = dict(shared)
-        for axis, level in levels.items():
-            settings |= axes[axis][level]
-        fit = settings.pop(FIT, True)
-        yield Trial(levels, settings, base, fit, program)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: is not there; give a grid such as configs/ablation/nano_esc10.yaml.") from None
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path}: is no valid grid ({' '.join(str(error).split())}).") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: is no mapping; a grid has the keys {', '.join(KEYS)}.")
-    unknown = [str(key) for key in content if key not in KEYS]
-    if unknown:
-        raise InputError(f"{path}: has the unknown key '{unknown[0]}'; a grid has {', '.join(KEYS)}.")
-    return content
-
-
-def _levels(axis: str, content: Any, folder: Path, path: Path) -> dict[str, dict[str, Any]]:
-    """Settings by level."""
-    where = f"{path}: axes.{axis}"
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{where}: is empty; give levels by name, or keys with a list of values each.")
-    if all(isinstance(one, Mapping) for one in content.values()):
-        return {str(level): _settings(settings, folder, f"{where}.{level}") for level, settings in content.items()}
-    if not all(isinstance(one, list) and one for one in content.values()):
-        raise InputError(
-            f"{where}: mixes levels and lists, or a list is empty; give either levels by name or a list for every key."
-        )
-    lengths = {key: len(values) for key, values in content.items()}
-    if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{key} {count}" for key, count in lengths.items())
-        raise InputError(f"{where}: values that move together must be as many, here {counts}.")
-    rows = [dict(zip(content, values, strict=True)) for values in zip(*content.values(), strict=True)]
-    names = [str(next(iter(row.values()))) for row in rows]
-    names = [Path(name).stem if name.endswith(".yaml") else name for name in names]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise InputError(f"{where}: has the level '{repeated}' twice; give the levels names of their own.")
-    return {name: _settings(row, folder, where) for name, row in zip(names, rows, strict=True)}
-
-
-def _settings(content: Any, folder: Path, where: str) -> dict[str, Any]:
-    """Settings by dotted key, files with their full path."""
-    if not isinstance(content, Mapping):
-        raise InputError(f"{where}: is no mapping; give settings by dotted key, such as `trainer.max_steps: 400`.")
-    if not isinstance(content.get(FIT, True), bool):
-        raise InputError(f"{where}: {FIT} is {content[FIT]!r}; give true or false.")
-    return {str(key): str(_file(folder, value, f"{where}: {key}")) if _is_file(value) else value for key, value in content.items()}
-
-
-def _changed(changes: Sequence[str]) -> dict[str, Any]:
-    """Settings of the command line, `key=value`; files are beside the current folder."""
-    settings: dict[str, Any] = {}
-    for change in changes:
-        key, sign, value = change.partition("=")
-        if not sign or not key:
-            raise InputError(f"--set: '{change}' is no key=value; write for example trainer.max_steps=100.")
-        try:
-            settings[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise InputError(f"--set: the value of {key} cannot be read ({' '.join(str(error).split())}); quote it.") from error
-    return _settings(settings, Path.cwd(), "--set")
-
-
-def _is_file(value: Any) -> bool:
-    return isinstance(value, str) and value.endswith(".yaml")
-
-
-def _file(folder: Path, name: Any, where: str) -> Path:
-    if not isinstance(name, str) or not (folder / name).is_file():
-        raise InputError(f"{where}: names '{name}', which is not in {folder}; correct the path.")
-    return (folder / name).resolve()
-
-
-def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], changed: Mapping[str, Any], path: Path) -> None:
-    """Axes become columns beside others, and of two that change one setting, or one and `--set`, one would undo the other."""
-    owner: dict[str, str] = {}
-    for axis, levels in axes.items():
-        if axis in NAMES or not re.fullmatch(r"[\w .+-]+", axis):
-            raise InputError(f"{path}: an axis cannot be called '{axis}', results have such a column or cannot have it; rename it.")
-        for key in {key for settings in levels.values() for key in settings}:
-            if key in owner:
-                raise InputError(f"{path}: the axes '{owner[key]}' and '{axis}' both change {key}; let one of them.")
-            owner[key] = axis
-    overruled = next((key for key in changed if key in owner), None)
-    if overruled:
-        raise InputError(f"--set: {overruled} is changed by the axis '{owner[overruled]}' of {path}; change it there.")
-
-
-def _check_order(trial: Trial, path: Path) -> None:
-    """A whole object that is given after one of its settings resets it."""
-    keys = list(trial.settings)
-    for number, late in enumerate(keys):
-        early = next((key for key in keys[:number] if key.startswith(f"{late}.")), None)
-        if early:
-            raise InputError(f"{path}: {late} comes after {early} and would undo it; put its axis or setting first.")
-
-
-def _exclusion(content: Any, axes: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, list[str]]:
-    """Levels to leave out together, by axis."""
-    where = f"{path}: exclude"
-    if not isinstance(content, Mapping) or not content or [] in content.values():
-        raise InputError(f"{where}: has an entry without axes or levels; write for example `{{strategy: base, shots: [2, 5]}}`.")
-    chosen = {axis: [str(one) for one in (levels if isinstance(levels, list) else [levels])] for axis, levels in content.items()}
-    for axis, levels in chosen.items():
-        wrong = axis if axis not in axes else next((level for level in levels if level not in axes[axis]), None)
-        if wrong is not None:
-            raise InputError(f"{where}: '{wrong}' is no {'level of ' + axis if axis in axes else 'axis'}; correct the name.")
-    return chosen

@@ -15,7 +15,7 @@ from audioldm_lit.ablation.board import board
 from audioldm_lit.ablation.check import check_settings
 from audioldm_lit.ablation.cluster import Cluster, Local
 from audioldm_lit.ablation.estimate import show_plan, time_base
-from audioldm_lit.ablation.grid import load_grid
+from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.ablation.provenance import check_committed
 from audioldm_lit.ablation.published import sheet as published_sheet
 from audioldm_lit.ablation.results import collect, write_csv
