@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.cli import main
@@ -20,6 +21,9 @@ from audioldm_lit.metrics.extractors.aisfx import AISFX
 import tiny
 
 torch.set_num_threads(1)
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 CACHE = cache_folder()  # before a test redirects it
 
 

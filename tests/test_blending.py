@@ -92,7 +92,7 @@ def test_folded_blend_is_the_sum_of_hand_made_deltas(files):
     assert all(torch.allclose(weight.double(), expected[name], atol=1e-6) for name, weight in model.unet.state_dict().items())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(-3, 3), st.floats(-3, 3))
 def test_folded_blend_predicts_like_its_sum_of_weights(files, one, other):
     model = blend(Share(files["conv"], one), Share(files["all"], other))

@@ -1132,7 +1132,7 @@ def good_clips(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", LISTS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_whatever_bytes_a_list_has(good_clips, name, data):
     (good_clips / name).write_bytes(data.draw(changed(LISTS[name])))
@@ -1143,7 +1143,7 @@ def test_whatever_bytes_a_list_has(good_clips, name, data):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_whatever_bytes_a_recording_has(tmp_path_factory, good_clips, name, data):
     root = good_clips.parent / "recordings"

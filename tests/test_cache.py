@@ -120,7 +120,7 @@ def test_a_foreign_file_in_the_cache_is_one_sentence(clips, tmp_path, backbone):
         Cache(tmp_path / "cache", backbone, audio_embeds=False)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), max_size=6))
 def test_a_shard_store_gives_back_what_was_written(batches):
     with tempfile.TemporaryDirectory() as folder:

@@ -174,7 +174,7 @@ def test_captions_and_sources_must_be_as_many():
 TEXT = st.text(st.characters(), max_size=80) | st.text("ÃÂâ€©ðŸa é_-.0wav \x00\ud800", max_size=20)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(TEXT, max_size=12))
 def test_any_text_gets_problems_in_order_that_print_on_one_line(captions):
     problems = caption_problems(captions, [str(i) for i in range(len(captions))])
@@ -185,7 +185,7 @@ def test_any_text_gets_problems_in_order_that_print_on_one_line(captions):
         assert (problem.detail + problem.mend).isprintable()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(TEXT, max_size=8), st.randoms())
 def test_the_order_of_clips_does_not_change_what_is_found(captions, random):
     order = list(range(len(captions)))

@@ -76,7 +76,7 @@ def test_a_file_draws_what_its_name_says(name, audio):
 # ---------------------------------------------------------------- draws
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PROBABILITIES, PROBABILITIES, st.integers(0, 1000), st.integers(1, 30), st.data())
 def test_a_draw_belongs_to_its_place_whatever_the_batch(audio_probability, dropout, first, count, data):
     drawn = Conditioning(audio_probability, dropout)
@@ -88,7 +88,7 @@ def test_a_draw_belongs_to_its_place_whatever_the_batch(audio_probability, dropo
     assert all(torch.equal(whole[rank::3], one) for rank, one in enumerate(ranks))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PROBABILITIES, PROBABILITIES, st.integers(0, 10**6))
 def test_no_setting_changes_what_is_drawn_after_it(audio_probability, dropout, seed):
     after = []
@@ -99,7 +99,7 @@ def test_no_setting_changes_what_is_drawn_after_it(audio_probability, dropout, s
     assert torch.equal(*after)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PROBABILITIES, PROBABILITIES, st.integers(0, 10**6))
 def test_a_higher_probability_moves_samples_to_sound_and_none_back(one, other, seed):
     low, high = (draw(Conditioning(value, 0.0), stream(range(20), seed)) for value in sorted((one, other)))

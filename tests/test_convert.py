@@ -427,7 +427,7 @@ def test_a_difference_is_an_error_and_nothing_is_left(convert, workdir):
 # ---------------------------------------------------------------------- the file and its card
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.text(), max_size=80), st.integers(0, 10**9), st.text(),
     st.dictionaries(st.text(), st.tuples(st.none() | st.floats(allow_nan=False), st.floats(allow_nan=False)), max_size=3),

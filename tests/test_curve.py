@@ -71,7 +71,7 @@ def test_lack_of_fit_is_tested_against_the_spread_of_seeds():
     assert curve().p_fit == pytest.approx(f_distribution.sf((left - pure) / 3 / (pure / 12), 3, 12), rel=1e-2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.01, 100), st.floats(-100, 100), st.integers(0, 9))
 def test_the_metric_s_unit_and_direction_do_not_matter(scale, shift, seed):
     values = runs(seed=seed)

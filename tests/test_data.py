@@ -202,7 +202,7 @@ class TestEveryDataModule:
 # ---------------------------------------------------------------- the stream, for any size
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(1, 20), st.sampled_from([1, 2, 3]), st.integers(1, 6), st.integers(1, 12), st.integers(0, 5), st.data())
 def test_the_stream_depends_on_the_seed_alone(num_clips, ranks, per_rank, num_batches, seed, data):
     batch_size, first = ranks * per_rank, data.draw(st.integers(0, num_batches))

@@ -164,7 +164,7 @@ def test_fewer_than_two_clips_are_no_pairs(tmp_path, sounds, added):
 # ---------------------------------------------------------------- order, threads, files
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(order=st.permutations(range(12)))
 def test_neither_order_nor_threads_change_what_is_found(tmp_path_factory, sounds, order):
     clips = [*sounds[:8], *(noisy(20)(clip) for clip in sounds[:4])]

@@ -82,7 +82,7 @@ def test_a_width_without_a_profile_is_refused(sigma_rel):
         PowerAverage(sigma_rel)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(widths, st.integers(1, 60), st.integers(0, 2**31))
 def test_the_recursion_is_the_average_over_the_profile(sigma_rel, steps, seed):
     walk = random_walk(steps, 8, seed)
@@ -100,7 +100,7 @@ def test_sigma_rel_is_the_standard_deviation_as_a_share_of_the_run(sigma_rel):
 # ---------------------------------------------------------------------- reconstruction
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6, unique=True), widths, widths, widths, st.integers(1, 40))
 def test_the_combination_is_the_nearest_of_sum_one(tmp_path_factory, steps, one, other, wanted, last):
     assume(abs(one - other) > 0.01)
@@ -130,7 +130,7 @@ def test_the_combination_is_the_nearest_of_sum_one(tmp_path_factory, steps, one,
         assert distance(x.numpy() + 1e-2 * direction) > distance(x.numpy()) - 1e-4
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 5), widths, st.integers(1, 60), st.floats(-3, 3))
 def test_weights_that_do_not_move_are_their_own_average(tmp_path_factory, count, sigma_rel, last, value):
     folder = tmp_path_factory.mktemp("still")

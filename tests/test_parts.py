@@ -46,7 +46,7 @@ def test_average_follows_the_formula_and_swaps_back():
     assert weight.item() == 6
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=30), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_held_out_loss_counts_every_clip_once_in_any_order(losses, repeats, random):
     rows = [(f"clip {i}", loss) for i, loss in enumerate(losses)]

@@ -76,7 +76,7 @@ def test_a_constant_for_every_clip_is_no_mistake():
     assert Phrasing("<mine>", ["the sound of {caption}"]).texts("<mine>") == ["the sound of <mine>"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.dictionaries(WORDS, st.lists(WORDS, min_size=1, max_size=3), min_size=1, max_size=4))
 def test_json_and_yaml_say_the_same_and_words_stay_words(tmp_path_factory, captions):
     expected = {" ".join(one.split()): [" ".join(other.split()) for other in others] for one, others in captions.items()}
@@ -172,7 +172,7 @@ def test_paraphrases_of_clips_that_this_run_does_not_train_on_are_no_mistake(mak
 # ---------------------------------------------------------------- draws
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.sampled_from([1, 2, 3]), st.integers(1, 4), st.integers(1, 5), st.integers(1, 60), st.data())
 def test_what_is_drawn_depends_on_the_place_in_the_stream_alone(num_clips, ranks, per_rank, variants, choices, data):
     batch_size, batches = ranks * per_rank, 9

@@ -18,7 +18,7 @@ def clips_of(pairs: list[tuple[str, int]]) -> list[Clip]:
     return [Clip(f"{label}{number}", Path("x"), "x", label, f"{label}/{source}") for number, (label, source) in enumerate(pairs)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(max_size=3), st.integers(1, 8), min_size=1, max_size=5), st.integers(0, 9), st.randoms())
 def test_few_shot_is_exact_nested_and_blind_to_order(classes, seed, chance):
     clips = [Clip(f"{label}/{i}", Path("x"), "x", label) for label, size in classes.items() for i in range(size)]
@@ -32,7 +32,7 @@ def test_few_shot_is_exact_nested_and_blind_to_order(classes, seed, chance):
         previous = chosen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, 12)), min_size=1, max_size=40, unique=True), st.randoms())
 def test_every_class_with_sources_of_its_own_is_in_every_split_it_has_sources_for(pairs, chance):
     clips = [Clip(f"{label}{source}", Path("x"), "x", label, f"{label}/{source}") for label, source in pairs]
@@ -47,7 +47,7 @@ def test_every_class_with_sources_of_its_own_is_in_every_split_it_has_sources_fo
         assert count["train"] >= 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, 9)), min_size=1, max_size=40))
 def test_a_source_that_classes_share_is_in_one_split_and_every_class_trains(pairs):
     clips = [Clip(str(i), Path("x"), "x", label, str(source)) for i, (label, source) in enumerate(pairs)]
@@ -68,7 +68,7 @@ def test_a_class_whose_sources_are_all_held_out_with_others_is_refused():
         split_by_source([*others, *shared])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(CLASSES_AND_SOURCES, st.integers(0, 9), st.data())
 def test_no_source_comes_twice_before_every_source_of_its_class_came_once(pairs, seed, data):
     clips = clips_of(pairs)
@@ -82,7 +82,7 @@ def test_no_source_comes_twice_before_every_source_of_its_class_came_once(pairs,
         assert all(taken[source] >= min(most - 1, there[source]) for source in there)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(CLASSES_AND_SOURCES, st.integers(0, 9), st.randoms())
 def test_a_number_of_clips_in_all_is_exact_nested_spread_over_classes_and_blind_to_order(pairs, seed, chance):
     clips = clips_of(pairs)
