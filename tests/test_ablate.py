@@ -135,6 +135,29 @@ def test_set_may_be_given_several_times(workdir, cli):
     assert (run["settings"]["one"], run["settings"]["two"]) == (1, 2)
 
 
+def test_failed_runs_are_tried_again_when_told(workdir, cli):
+    path = write_grid(workdir, {"kind": {"one": {"behaviour": "fail"}}})
+    status, _, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty")
+    assert status == 2
+    assert "1 of 1 runs failed, see above; mend it and give --retry" in err
+    program = workdir / "program.py"
+    program.write_text(program.read_text().replace("the moon is full", "it rains"))
+    Path("out/files.json").unlink()
+    _, _, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty")
+    assert "the moon is full" in err
+    _, _, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty", "--retry")
+    assert "it rains" in err
+
+
+def test_a_metric_that_no_run_has_is_named_after_the_runs(workdir, cli):
+    path = write_grid(workdir, seeds(1))
+    status, out, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty", "--metric", "kat")
+    assert status == 2
+    assert "loss" in out
+    assert "--metric is 'kat'; the runs have loss" in err
+    assert list(Path("out").glob("runs/*/result.json"))
+
+
 def test_a_table_of_nothing_says_so(workdir, cli):
     status, _, err = cli("ablate", "--config", write_grid(workdir, seeds(1)), "--out", "out", "--table", "markdown")
     assert status == 2

@@ -1,6 +1,7 @@
 """Learning curves: the fit and its intervals against scipy, their coverage in simulation, what is refused, and the verb."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.optimize import curve_fit, minimize_scalar
 from scipy.stats import f as f_distribution
 
 from audioldm_lit.ablation.curve import EXPONENTS, FURTHEST, Curve, fit_curve
-from audioldm_lit.ablation.curve_arms import arms, read_results
+from audioldm_lit.ablation.curve_arms import arms, chosen, read_results
 from audioldm_lit.errors import InputError
 
 SIZES, SEEDS = (8, 16, 32, 64, 128, 256), 3
@@ -240,12 +241,12 @@ def test_strategies_at_sizes_of_their_own_are_arms_all_the_same():
     [
         ("fad", [], "--metric is 'fad'; the runs have loss"),
         ("loss", ["color=1"], "'color=1' names no axis; write axis=level with one of strategy, shots, seed"),
-        ("loss", ["strategy=dora"], "strategy has no level 'dora' here; it has None, full"),
+        ("loss", ["strategy=dora"], "strategy has no level 'dora' here; it has base, None, full"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_right_ones(grid, metric, where, why):
     with pytest.raises(InputError, match=why):
-        arms(read_results(grid), metric, where)
+        arms(chosen(read_results(grid), where), metric)
 
 
 def test_values_of_two_passports_share_no_curve():
@@ -253,7 +254,21 @@ def test_values_of_two_passports_share_no_curve():
     results.loc[results["strategy"] == "full", "passport"] = "two"
     with pytest.raises(InputError, match="passports one and two"):
         arms(results, "loss")
-    assert len(arms(results, "loss", ["strategy=full"])) == 1
+    assert len(arms(chosen(results, ["strategy=full"]), "loss")) == 1
+
+
+def test_choices_of_one_axis_add_up_and_of_several_narrow_down():
+    assert set(chosen(table(), ["strategy=base", "strategy=full"])["strategy"]) == {"base", "full"}
+    assert len(chosen(table(), ["strategy=base", "strategy=full", "seed=1"])) == 2 * len(SIZES)
+
+
+def test_runs_whose_metric_was_not_computed_are_left_out():
+    results = table().astype({"higher_is_better": object})
+    lost = (results["strategy"] == "None") & (results["seed"] == "2") & (results["training_clips"] == 8)
+    results.loc[lost, ["value", "higher_is_better"]] = None
+    adapted, full = arms(results, "loss")
+    assert (adapted.runs, full.runs) == (17, 18)
+    assert adapted.curve is not None
 
 
 def test_the_verb_answers_both_questions(grid, cli):
@@ -297,3 +312,13 @@ def test_the_picture_is_drawn_in_the_suffix_s_format(grid, cli):
     assert status == 2
     assert "curve.gif is no .png, .svg or .pdf" in err
     assert not Path("curve.gif").exists()
+
+
+def test_the_picture_shows_the_chosen_runs_alone(grid, cli):
+    picture = chosen(table(), ["strategy=full", "strategy=base"])
+    picture.to_csv("results.csv", index=False)
+    assert cli("curve", "--grid", ".", "--plot", "alone.svg")[0] == 0
+    table().to_csv("results.csv", index=False)
+    assert cli("curve", "--grid", ".", "--where", "strategy=full", "--where", "strategy=base", "--plot", "chosen.svg")[0] == 0
+    alone, among = (re.findall(r'<path d="([^"]*)"', Path(name).read_text()) for name in ("alone.svg", "chosen.svg"))
+    assert alone == among

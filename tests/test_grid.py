@@ -1,6 +1,7 @@
 """From a YAML to trials."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import yaml
@@ -103,6 +104,10 @@ def test_few_representatives_show_every_setting(grid):
         ({"exclude": [{"seed": 3}]}, "'3' is no level of seed"),
         ({"exclude": [{"seed": [1, 2]}]}, "leaves no run"),
         ({"axes": {"steps": {"trainer.max_steps": [1]}}}, "cannot be called 'steps'"),
+        ({"axes": {"seeds": {"trainer.max_steps": [1]}}}, "cannot be called 'seeds'"),
+        ({"name": 2024}, "name is 2024; give a word without a slash"),
+        ({"name": "../elsewhere"}, "name is '../elsewhere'"),
+        ({"axes": {"a": {"x" * 300: {"model.seed": 1}}}}, "longer than 255 bytes"),
         ({"axes": {"it's": {"trainer.max_steps": [1]}}}, "cannot be called 'it's'"),
         ({"axes": ["seed"]}, "has no `axes`"),
         ({"axes": {"a": {"x": {"fit": "no"}}}}, "fit is 'no'; give true or false"),
@@ -115,6 +120,7 @@ def test_few_representatives_show_every_setting(grid):
         ({"base": None}, "names no config"),
         ({"base": "nowhere.yaml"}, "'nowhere.yaml'"),
         ({"base": []}, "names no config"),
+        ({"base": 5}, "base: names '5'"),
         ({"set": {"model.adapter": "nowhere.yaml"}}, "set: model.adapter: names 'nowhere.yaml'"),
         ({"set": {"data.init_args.root": "${oc.env:NOT_SET_ANYWHERE}"}}, "NOT_SET_ANYWHERE"),
     ],
@@ -134,6 +140,37 @@ def test_a_change_of_what_an_axis_changes_is_refused(grid):
 def test_a_change_that_cannot_be_read_is_refused(grid):
     with pytest.raises(InputError, match=r"--set: the value of data\.x cannot be read"):
         grid(["data.x={a: [}"])
+
+
+def test_what_is_no_text_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is no valid grid"):
+        load_grid(tmp_path)
+    (tmp_path / "grid.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="is no valid grid"):
+        load_grid(tmp_path / "grid.yaml")
+
+
+def test_a_grid_that_moves_with_its_files_has_the_same_trials(tmp_path, monkeypatch):
+    found = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        (folder / "adapter").mkdir(parents=True)
+        (folder / "adapter" / "a.yaml").write_text("class_path: A")
+        (folder / "base.yaml").write_text("model: {adapter: adapter/a.yaml}")
+        axes = {"adapter": {"model.adapter": ["adapter/a.yaml"]}, "seed": {"model.seed": [1]}}
+        (folder / "grid.yaml").write_text(yaml.safe_dump({"base": "base.yaml", "axes": axes}))
+        monkeypatch.chdir(folder)
+        found.append(load_grid(folder / "grid.yaml", ["model.protocol=adapter/a.yaml"]))
+    here, there = found
+    assert here.trials.keys() == there.trials.keys()
+    assert here.files == there.files
+    (trial,) = there.trials.values()
+    assert f"--model.adapter={tmp_path / 'there' / 'adapter' / 'a.yaml'}" in trial.arguments(tmp_path)
+
+
+def test_files_that_a_base_names_belong_to_the_grid(grid):
+    files = [Path(name).name for name in grid().files]
+    assert files == ["esc50_lora_8shot.yaml", "lora.yaml", "embedded.yaml"]
 
 
 def test_a_number_is_the_same_in_the_file_and_on_the_command_line(grid):

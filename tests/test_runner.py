@@ -75,6 +75,10 @@ def test_a_run_that_failed_in_its_test_is_not_trained_again(tmp_path):
     done = run(write_grid(tmp_path, {"kind": {"one": {"behaviour": "test_fails_once"}}}), tmp_path / "out")
     assert list(done.states.values()) == [State.DONE]
     assert [word.split()[0] for word in ledger(tmp_path, "start")] == ["fit", "test", "test"]
+    (result,) = [json.loads(text) for text in results(load_grid(tmp_path / "grid.yaml"), tmp_path / "out").values()]
+    costs = [json.loads(file.read_text())["seconds"] for file in (tmp_path / "out").rglob("*.cost.json")]
+    assert len(costs) == 3
+    assert result["cost"]["seconds"] == pytest.approx(sum(costs), abs=0.01)  # of both attempts
 
 
 def test_a_job_that_never_gets_to_run_is_given_up(tmp_path):

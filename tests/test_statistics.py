@@ -72,6 +72,15 @@ def test_an_untrained_arm_is_that_of_the_same_model():
         assert found.loc[(model, "10", "base", "lora"), "difference"] == pytest.approx(-1, abs=0.3)
 
 
+def test_an_untrained_arm_that_is_still_to_come_is_replaced_by_no_other():
+    both = pd.concat([results(grid).assign(model="s"), results(grid).assign(model="l")])
+    pending = both[(both["strategy"] != "base") | (both["model"] == "s")]
+    planned = both.loc[both["steps"] == 0, ["strategy", "shots", "model"]].to_dict("records")
+    found = comparisons(pending, "kad", "strategy", planned)
+    assert "base" in set(found[found["model"] == "s"]["first"])
+    assert set(found[found["model"] == "l"]["first"]) == {"scratch"}
+
+
 def test_a_difference_that_rounding_alone_spreads_is_no_finding():
     found = comparisons(results(lambda strategy, _: 0.1 if strategy == "lora" else 0.3, noise=0), "kad", "strategy")
     assert found["p"].isna().all()
@@ -131,6 +140,11 @@ def test_importance_is_the_share_of_the_sum_of_squares():
 def test_importance_needs_something_that_varies():
     with pytest.raises(InputError, match="needs trained runs at two levels"):
         importance(results(grid).query("strategy == 'base'"), "kad")
+
+
+def test_importance_of_what_does_not_vary_is_not_computed():
+    with pytest.raises(InputError, match="all runs have the same value, 0"):
+        importance(results(lambda *_: 0, noise=0), "kad")
 
 
 def test_values_of_two_passports_never_share_a_column():

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError
 from rich.console import Console
 from rich.progress import track
 
-from audioldm_lit.ablation.grid import PROGRAM, Grid, Trial
+from audioldm_lit.ablation.grid import PROGRAM, Grid
 from audioldm_lit.errors import InputError
 from audioldm_lit.lightning_cli import AudioLDMCLI, run
 
 
 class _UnderstoodError(Exception):
-    """The command line is right; its only argument is what it says."""
+    """The command line is right."""
 
 
 class _Reader(AudioLDMCLI):
@@ -28,30 +28,20 @@ class _Reader(AudioLDMCLI):
 
     def before_instantiate_classes(self) -> None:
         """Stop."""
-        raise _UnderstoodError(self.config[self.subcommand])
-
-
-def read(trial: Trial) -> Namespace:
-    """The whole configuration of a trial.
-
-    Raises:
-        InputError: If its command line is refused.
-    """
-    try:
-        run(["fit" if trial.fit else "test", *trial.arguments(Path("runs"))], cli_class=_Reader)
-    except _UnderstoodError as understood:
-        return understood.args[0]
-    except ArgumentError as error:
-        raise InputError(f"{trial.id} is refused ({' '.join(str(error).split())}); correct the grid.") from error
-    raise AssertionError("the parser neither understood nor refused")
+        raise _UnderstoodError
 
 
 def check_settings(grid: Grid) -> None:
-    """Try every level of every axis; settings of another program only that program knows.
+    """Try every setting of a grid, one number standing for all of its key; those of another program only that program knows.
 
     Raises:
         InputError: Names a trial whose command line is refused, and why.
     """
     console, own = Console(stderr=True), [trial for trial in grid.representatives() if trial.program == PROGRAM]
     for trial in track(own, "checking settings", console=console, transient=True, disable=not console.is_terminal):
-        read(trial)
+        try:
+            run(["fit" if trial.fit else "test", *trial.arguments(Path("runs"))], cli_class=_Reader)
+        except _UnderstoodError:
+            continue
+        except ArgumentError as error:
+            raise InputError(f"{trial.id} is refused ({' '.join(str(error).split())}); correct the grid.") from error

@@ -36,6 +36,10 @@ class Cluster(ABC):
     def open(self, out: Path) -> None:
         """Get ready to run the trials of a results folder."""
 
+    def environment(self, slot: int) -> dict[str, str]:
+        """Variables for the processes of a slot's jobs."""
+        return {}
+
     @abstractmethod
     def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
         """Start `function(*args, environment)` as a job; `slot` is its place among those at once."""
@@ -80,15 +84,19 @@ class Local(Cluster):
         self.executor = submitit.LocalExecutor(out / JOBS)
         self.executor.update_parameters(timeout_min=60 * self.hours, stderr_to_stdout=True)
 
-    def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
-        """Start it now, with its share of the cores: more threads than cores cost many times what they bring."""
+    def environment(self, slot: int) -> dict[str, str]:
+        """A share of the cores, as more threads than cores cost many times what they bring, and GPUs of its own."""
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.slots)))}
         if self.devices:
             own = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(_gpus())))
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(own.split(",")[slot * self.devices : (slot + 1) * self.devices])
+        return environment
+
+    def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
+        """Start it now."""
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which tells its jobs to stop
         try:
-            return self.executor.submit(function, *args, environment)
+            return self.executor.submit(function, *args, self.environment(slot))
         finally:
             signal.signal(signal.SIGINT, before)
 
@@ -135,6 +143,8 @@ class Slurm(Cluster):
             raise InputError(
                 f"--cluster is Slurm, and there is no {missing} on this machine; run it on a login node, or use Local."
             )
+        if slots < 1:
+            raise InputError(f"--cluster.slots is {slots}; give 1 or more.")
         self.slots = slots
         asked = {"partition": partition, "mem": memory_gb and f"{round(1024 * memory_gb)}M", "gpus_per_node": devices or None}
         self.asked = {name: value for name, value in asked.items() if value is not None}
@@ -151,7 +161,7 @@ class Slurm(Cluster):
         """Queue it."""
         self.executor.update_parameters(**self.asked, job_name=f"{self.prefix}{name}")
         try:
-            return self.executor.submit(function, *args, {})
+            return self.executor.submit(function, *args, self.environment(slot))
         except FailedJobError as error:
             raise InputError(
                 f"sbatch refuses the job ({' '.join(str(error).split())}); correct the settings of --cluster."

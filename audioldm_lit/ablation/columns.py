@@ -5,4 +5,5 @@ COSTS = (
     "training_clips", "steps", "best_step", "trained_weights", "seconds", "fit_seconds", "attempts", "peak_memory_gb",
     "peak_device_memory_gb",
 )  # fmt: skip
+DERIVED = ("seeds", "mean", "first", "second", "difference", "p", "p_holm", "verdict")  # what statistics add, no names of axes
 NAMES = ("run", "metric", *FIGURES, *COSTS, "commit")

@@ -39,30 +39,58 @@ def read_results(folder: Path) -> pd.DataFrame:
     path = folder / "results.csv"
     if not path.is_file():
         raise InputError(f"{path}: is not there; give the folder of a grid that has been run with `ablate`.")
-    names = pd.read_csv(path, nrows=0).columns
+    try:
+        names = pd.read_csv(path, nrows=0).columns
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is no table of results ({error}); run `ablate --table terminal` to write it again.") from error
     missing = [name for name in ("run", "metric", "value", "higher_is_better", "passport", "steps", SIZE) if name not in names]
     if missing:
         raise InputError(f"{path}: has no column {missing[0]}; run `ablate` again to write it.")
     levels = {name: str for name in names if name not in NAMES}
-    return pd.read_csv(path, dtype=levels, keep_default_na=False, na_values={name: [""] for name in NAMES})  # "None" is a level
+    read = pd.read_csv(path, dtype=levels, keep_default_na=False, na_values={name: [""] for name in NAMES})  # "None" is a level
+    if read.empty:
+        raise InputError(f"{path}: no run is done yet; let the grid go on.")
+    return read
 
 
-def arms(results: pd.DataFrame, metric: str, where: Sequence[str] = ()) -> list[Arm]:
-    """Fit a curve to every arm; runs that did not train are no part of one.
+def chosen(results: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
+    """The runs at certain levels, of one axis at any that is named.
+
+    Args:
+        results: One row a run and metric, as `collect` gives it.
+        where: `axis=level`.
+
+    Raises:
+        InputError: If there is no such axis or level.
+    """
+    wanted: dict[str, list[str]] = {}
+    for choice in where:
+        axis, _, level = choice.partition("=")
+        axes = [name for name in results.columns if name not in NAMES]
+        if axis not in axes:
+            raise InputError(f"--where: '{choice}' names no axis; write axis=level with one of {', '.join(axes)}.")
+        if level not in set(results[axis]):
+            raise InputError(f"--where: {axis} has no level '{level}' here; it has {', '.join(results[axis].unique())}.")
+        wanted.setdefault(axis, []).append(level)
+    for axis, levels in wanted.items():
+        results = results[results[axis].isin(levels)]
+    return results
+
+
+def arms(results: pd.DataFrame, metric: str) -> list[Arm]:
+    """Fit a curve to every arm; runs that did not train, or whose metric could not be computed, are no part of one.
 
     Args:
         results: One row a run and metric, as `collect` gives it.
         metric: Whose curve.
-        where: `axis=level`, to look at these runs alone.
 
     Raises:
-        InputError: If there is no such metric, axis or level, or values of different passports would share a curve.
+        InputError: If there is no such metric, or values of different passports would share a curve.
     """
-    if metric not in set(results["metric"]):
-        raise InputError(f"--metric is '{metric}'; the runs have {', '.join(results['metric'].unique())}.")
-    rows = results[(results["metric"] == metric) & (results["steps"] > 0)]
-    for choice in where:
-        rows = _chosen(rows, choice)
+    computed = results.dropna(subset=["value"])
+    if metric not in set(computed["metric"]):
+        raise InputError(f"--metric is '{metric}'; the runs have {', '.join(computed['metric'].unique())}.")
+    rows = computed[(computed["metric"] == metric) & (computed["steps"] > 0)]
     if rows.empty:
         raise InputError(f"{metric}: none of these runs trained; choose others with --where.")
     passports = rows["passport"].unique()
@@ -101,17 +129,6 @@ def as_dict(arm: Arm, clips: Sequence[int], reach: float | None) -> dict[str, An
     about["at"] = {number: _finite(curve.at(number)) if curve.speaks_of(number) else None for number in clips}
     about["needed"] = None if reach is None else {"target": reach, **asdict(curve.needed(reach))}
     return about
-
-
-def _chosen(rows: pd.DataFrame, choice: str) -> pd.DataFrame:
-    axis, _, level = choice.partition("=")
-    axes = [name for name in rows.columns if name not in NAMES]
-    if axis not in axes:
-        raise InputError(f"--where: '{choice}' names no axis; write axis=level with one of {', '.join(axes)}.")
-    chosen = rows[rows[axis].astype(str) == level]
-    if chosen.empty:
-        raise InputError(f"--where: {axis} has no level '{level}' here; it has {', '.join(map(str, rows[axis].unique()))}.")
-    return chosen
 
 
 def _is_size(rows: pd.DataFrame, axis: str) -> bool:

@@ -1,20 +1,21 @@
 """How long a grid will take: a few steps of its first run are timed, and the rest is arithmetic."""
 
 import json
+import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.ablation.board import duration, in_slots
-from audioldm_lit.ablation.check import read
 from audioldm_lit.ablation.grid import Grid, Trial
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.errors import InputError
@@ -36,18 +37,18 @@ class Pace:
         """What a trial will take."""
         if not trial.fit:
             return self.start + self.test
-        trainer = read(trial).trainer
-        checks = trainer.max_steps // trainer.val_check_interval + 1  # one before training
-        return 2 * self.start + trainer.max_steps * self.step + checks * self.check + self.test
+        steps, interval = _length(trial)
+        checks = steps // interval + 1  # one before training
+        return 2 * self.start + steps * self.step + checks * self.check + self.test
 
 
-def time_base(grid: Grid) -> Pace:
-    """Time the grid's first run that trains, or the first where none does."""
+def time_base(grid: Grid, environment: Mapping[str, str]) -> Pace:
+    """Time the grid's first run that trains, or the first where none does, with the variables that runs will have."""
     trial = next((one for one in grid.trials.values() if one.fit), next(iter(grid.trials.values())))
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status(f"timing {trial.id}"):
         few = [f"--trainer.max_steps={STEPS}", f"--trainer.val_check_interval={STEPS // 2}"]
-        fitted, fit_seconds = _timed("fit", trial, few, Path(folder)) if trial.fit else ({}, 0.0)
-        tested, seconds = _timed("test", trial, [f"--trainer.limit_test_batches={BATCHES}"], Path(folder))
+        fitted, fit_seconds = _timed("fit", trial, few, Path(folder), environment) if trial.fit else ({}, 0.0)
+        tested, seconds = _timed("test", trial, [f"--trainer.limit_test_batches={BATCHES}"], Path(folder), environment)
     step, check, batch = fitted.get("step", 0.0), fitted.get("check", 0.0), tested.get("test_batch", 0.0)
     start = seconds - min(BATCHES, tested["test_batches"]) * batch
     if trial.fit:  # the first fit may have encoded the clips
@@ -80,13 +81,25 @@ def show_plan(grid: Grid, out: Path, pace: Pace, slots: int, console: Console) -
     )
 
 
-def _timed(verb: str, trial: Trial, more: Sequence[str], folder: Path) -> tuple[dict[str, Any], float]:
+def _length(trial: Trial) -> tuple[int, int]:
+    """Steps of a run and of the interval between its checks, as the program that runs it says."""
+    shown = yaml.safe_load(_output([*trial.command("fit", Path("runs")), "--print_config=skip_null"], trial, {}))
+    return shown["trainer"]["max_steps"], shown["trainer"]["val_check_interval"]
+
+
+def _timed(
+    verb: str, trial: Trial, more: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> tuple[dict[str, Any], float]:
     """A verb's times and the seconds it took in all."""
     file, began = folder / f"{verb}.json", time.monotonic()
     watch = json.dumps({"class_path": "audioldm_lit.callbacks.stopwatch.Stopwatch", "init_args": {"file": str(file)}})
-    command = [*trial.command(verb, folder), *more, f"--trainer.callbacks+={watch}"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    _output([*trial.command(verb, folder), *more, f"--trainer.callbacks+={watch}"], trial, environment)
+    return json.loads(file.read_text()), time.monotonic() - began
+
+
+def _output(command: Sequence[str], trial: Trial, environment: Mapping[str, str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
         lines = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
         raise InputError(f"{trial.id} cannot be timed: {lines[-1].removeprefix('error: ')}")
-    return json.loads(file.read_text()), time.monotonic() - began
+    return done.stdout

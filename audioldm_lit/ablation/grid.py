@@ -21,6 +21,7 @@ class Trial:
     Attributes:
         levels: The level of every axis, by the axis' name.
         settings: What differs from the base configs, by dotted key, in the order in which the command line gets it.
+        folder: Of the grid; base configs and settings that end in .yaml are files named from there.
         base: Base configs, the later on top.
         fit: Whether it trains; one that does not is tested as it is.
         program: What Python runs a verb with.
@@ -28,13 +29,14 @@ class Trial:
 
     levels: Mapping[str, str]
     settings: Mapping[str, Any]
-    base: Sequence[Path] = ()
+    folder: Path = Path()
+    base: Sequence[str] = ()
     fit: bool = True
     program: Sequence[str] = PROGRAM
 
     @property
     def id(self) -> str:
-        """Its levels and the hash of its settings; the name of its folder."""
+        """Its levels and the hash of its settings, the same wherever the grid lies; the name of its folder."""
         delta = json.dumps({**self.settings, FIT: self.fit}, sort_keys=True, default=str)
         words = [re.sub(r"[^\w.+-]+", "_", level) for level in self.levels.values()]
         return "-".join([*words, hashlib.sha256(delta.encode()).hexdigest()[:8]])
@@ -45,24 +47,35 @@ class Trial:
 
     def arguments(self, folder: Path) -> list[str]:
         """What follows the verb."""
-        words = [f"--config={path}" for path in self.base]
+        words = [f"--config={self.file(name)}" for name in self.base]
         for key, value in self.settings.items():
-            words.append(f"--{key}={value if isinstance(value, str) else json.dumps(value)}")
+            text = str(self.file(value)) if is_file(value) else value if isinstance(value, str) else json.dumps(value)
+            words.append(f"--{key}={text}")
         return [*words, f"--trainer.logger.init_args.save_dir={folder}", f"--trainer.logger.init_args.name={self.id}"]
+
+    def file(self, name: str) -> Path:
+        """Where a file of the grid is."""
+        return (self.folder / name).resolve()
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Trials by id, and every file they are made from, whose change would change the results."""
+    """Trials by id, and every file they are made from, named from `folder`, whose change would change the results."""
 
     name: str
+    folder: Path
     trials: Mapping[str, Trial]
-    files: Sequence[Path]
+    files: Sequence[str]
 
     @property
     def axes(self) -> list[str]:
         """Their names."""
         return list(next(iter(self.trials.values())).levels)
+
+    @property
+    def untrained(self) -> list[Mapping[str, str]]:
+        """Levels of the trials that do not train."""
+        return [trial.levels for trial in self.trials.values() if not trial.fit]
 
     def representatives(self) -> list[Trial]:
         """As few trials as show every setting, numbers of one kind standing for each other: enough to have all of them parsed."""
@@ -73,6 +86,11 @@ class Grid:
             chosen.append(self.trials[best])
             unseen -= shown[best]
         return chosen
+
+
+def is_file(value: Any) -> bool:
+    """Whether a setting names a file."""
+    return isinstance(value, str) and value.endswith(".yaml")
 
 
 def _settings_shown(trial: Trial) -> set[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Reads a grid's file: base configs, settings for every run, and axes whose levels are multiplied out into trials."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -10,9 +11,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from audioldm_lit.ablation.columns import NAMES
-from audioldm_lit.ablation.grid import FIT, PROGRAM, Grid, Trial
+from audioldm_lit.ablation.columns import DERIVED, NAMES
+from audioldm_lit.ablation.grid import FIT, PROGRAM, Grid, Trial, is_file
 from audioldm_lit.errors import InputError
+from audioldm_lit.paths import check_name
 
 KEYS = ("name", "base", "program", "set", "axes", "exclude")
 
@@ -35,29 +37,46 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
         InputError: If the file, a key or a level is wrong, or two axes change the same setting.
     """
     content, folder = _read(path), path.absolute().parent
-    base, program = _base(content.get("base") or [], folder, path), _program(content.get("program"), folder, path)
-    changed = _changed(changes)
+    name, base = _name(content, path), _base(content.get("base") or [], folder, path)
+    program = _program(content.get("program"), folder, path)
+    changed = _changed(changes, folder)
     shared = {**_settings(content.get("set") or {}, folder, f"{path}: set"), **changed}
     axes = _axes(content.get("axes"), folder, path)
     _check_axes(axes, changed, path)
     excluded = _excluded(content.get("exclude") or [], axes, path)
     trials: dict[str, Trial] = {}
-    for trial in _trials(shared, axes, base, program):
+    for trial in _trials(shared, axes, folder, base, program):
         if any(all(trial.levels[axis] in levels for axis, levels in one.items()) for one in excluded):
             continue
         if trial.id in trials:
             raise InputError(f"{path}: {trial.id} stands there twice; give the levels different names or settings.")
         _check_order(trial, path)
+        check_name(trial.id, str(path))
         trials[trial.id] = trial
     if not trials:
         raise InputError(f"{path}: `exclude` leaves no run; exclude less.")
-    named = {Path(value) for trial in trials.values() for value in trial.settings.values() if _is_file(value)}
-    own = [] if program == PROGRAM else [Path(program[0])]
-    return Grid(content.get("name", path.stem), trials, [*base, *sorted([*named, *own])])
+    named = [*base, *(value for trial in trials.values() for value in trial.settings.values() if is_file(value))]
+    own = [] if program == PROGRAM else [os.path.relpath(program[0], folder)]
+    return Grid(name, folder, trials, [*_with_nested(named, folder), *own])
+
+
+def _with_nested(names: Sequence[str], folder: Path) -> list[str]:
+    """Files, and those that they name in their turn, each beside the one that names it."""
+    found: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = os.path.normpath(waiting.pop(0))
+        if name in found:
+            continue
+        found[name] = None
+        beside = Path(name).parent
+        named = re.findall(r"[^\s'\"\[\]{},]+\.yaml\b", (folder / name).read_text(encoding="utf-8"))
+        waiting += [str(beside / one) for one in named if (folder / beside / one).is_file()]
+    return list(found)
 
 
 def _trials(
-    shared: Mapping[str, Any], axes: Mapping[str, Mapping[str, Any]], base: Sequence[Path], program: Sequence[str]
+    shared: Mapping[str, Any], axes: Mapping[str, Mapping[str, Any]], folder: Path, base: Sequence[str], program: Sequence[str]
 ) -> Iterator[Trial]:
     """The product of the axes."""
     for chosen in product(*axes.values()):
@@ -66,7 +85,7 @@ def _trials(
         for axis, level in levels.items():
             settings |= axes[axis][level]
         fit = settings.pop(FIT, True)
-        yield Trial(levels, settings, base, fit, program)
+        yield Trial(levels, settings, folder, base, fit, program)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -74,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
         raise InputError(f"{path}: is not there; give a grid such as configs/ablation/nano_esc10.yaml.") from None
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{path}: is no valid grid ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: is no mapping; a grid has the keys {', '.join(KEYS)}.")
@@ -84,15 +103,23 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _base(content: Any, folder: Path, path: Path) -> list[Path]:
-    files = [_file(folder, one, f"{path}: base") for one in ([content] if isinstance(content, str) else content)]
+def _name(content: Mapping[str, Any], path: Path) -> str:
+    """Of the results folder."""
+    name = content.get("name", path.stem)
+    if not isinstance(name, str) or not name or "/" in name:
+        raise InputError(f"{path}: name is {name!r}; give a word without a slash.")
+    return name
+
+
+def _base(content: Any, folder: Path, path: Path) -> list[str]:
+    files = content if isinstance(content, list) else [content]
     if not files:
         raise InputError(f"{path}: `base` names no config; name the experiment that the runs start from.")
-    return files
+    return [_file(folder, one, f"{path}: base") for one in files]
 
 
 def _program(content: Any, folder: Path, path: Path) -> Sequence[str]:
-    return PROGRAM if content is None else (str(_file(folder, content, f"{path}: program")),)
+    return PROGRAM if content is None else (str(folder / _file(folder, content, f"{path}: program")),)
 
 
 def _axes(content: Any, folder: Path, path: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -127,15 +154,15 @@ def _levels(axis: str, content: Any, folder: Path, path: Path) -> dict[str, dict
 
 
 def _settings(content: Any, folder: Path, where: str) -> dict[str, Any]:
-    """Settings by dotted key, files with their full path."""
+    """Settings by dotted key."""
     if not isinstance(content, Mapping):
         raise InputError(f"{where}: is no mapping; give settings by dotted key, such as `trainer.max_steps: 400`.")
     if not isinstance(content.get(FIT, True), bool):
         raise InputError(f"{where}: {FIT} is {content[FIT]!r}; give true or false.")
-    return {str(key): str(_file(folder, value, f"{where}: {key}")) if _is_file(value) else value for key, value in content.items()}
+    return {str(key): _file(folder, value, f"{where}: {key}") if is_file(value) else value for key, value in content.items()}
 
 
-def _changed(changes: Sequence[str]) -> dict[str, Any]:
+def _changed(changes: Sequence[str], folder: Path) -> dict[str, Any]:
     """Settings of the command line, `key=value`; files are beside the current folder."""
     settings: dict[str, Any] = {}
     for change in changes:
@@ -146,24 +173,21 @@ def _changed(changes: Sequence[str]) -> dict[str, Any]:
             settings[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise InputError(f"--set: the value of {key} cannot be read ({' '.join(str(error).split())}); quote it.") from error
-    return _settings(settings, Path.cwd(), "--set")
+    settings = _settings(settings, Path.cwd(), "--set")
+    return {key: os.path.relpath(value, folder) if is_file(value) else value for key, value in settings.items()}
 
 
-def _is_file(value: Any) -> bool:
-    return isinstance(value, str) and value.endswith(".yaml")
-
-
-def _file(folder: Path, name: Any, where: str) -> Path:
+def _file(folder: Path, name: Any, where: str) -> str:
     if not isinstance(name, str) or not (folder / name).is_file():
         raise InputError(f"{where}: names '{name}', which is not in {folder}; correct the path.")
-    return (folder / name).resolve()
+    return name
 
 
 def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], changed: Mapping[str, Any], path: Path) -> None:
     """Axes become columns beside others, and of two that change one setting, or one and `--set`, one would undo the other."""
     owner: dict[str, str] = {}
     for axis, levels in axes.items():
-        if axis in NAMES or not re.fullmatch(r"[\w .+-]+", axis):
+        if axis in (*NAMES, *DERIVED) or not re.fullmatch(r"[\w .+-]+", axis):
             raise InputError(f"{path}: an axis cannot be called '{axis}', results have such a column or cannot have it; rename it.")
         for key in {key for settings in levels.values() for key in settings}:
             if key in owner:

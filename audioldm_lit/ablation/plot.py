@@ -29,13 +29,18 @@ def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -
         raise InputError(f"--plot: {path} is no .png, .svg or .pdf; choose one of these.")
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xscale="log", xlabel="training clips", ylabel=metric)
-    rows = results[results["metric"] == metric]
+    rows = results[results["metric"] == metric].dropna(subset=["value"])
     for number, arm in enumerate(found):
         mine = rows[(rows["steps"] > 0) & np.logical_and.reduce([rows[axis] == level for axis, level in arm.levels.items()])]
         _draw(axes, arm, mine, _name(arm.levels) or metric, f"C{number}")
     for number, (name, group) in enumerate(_untrained(rows, found).items()):
         low, high = interval(group["value"])
-        axes.axhline(group["value"].mean(), color="0.3", linestyle=("-", "--", ":")[number % 3], label=f"{name}, untrained")
+        axes.axhline(
+            group["value"].mean(),
+            color="0.3",
+            linestyle=("-", "--", ":")[number % 3],
+            label=f"{name}, untrained".removeprefix(", "),
+        )
         axes.axhspan(low, high, color="0.3", alpha=0.12)
     sizes = sorted(rows.loc[rows["steps"] > 0, SIZE].unique())
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes], minor=False)
@@ -63,7 +68,9 @@ def _untrained(rows: pd.DataFrame, found: Sequence[Arm]) -> dict[str, pd.DataFra
     """Runs that did not train, by the levels of the arms' axes."""
     axes = list(found[0].levels) if found else []
     rows = rows[rows["steps"] == 0]
-    groups = rows.groupby(axes, sort=False) if axes and len(rows) else []
+    if rows.empty:
+        return {}
+    groups = rows.groupby(axes, sort=False) if axes else [((), rows)]
     return {_name(dict(zip(axes, key, strict=True))): group for key, group in groups}
 
 

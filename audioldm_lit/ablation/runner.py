@@ -58,7 +58,8 @@ class Runner:
     @property
     def given_up(self) -> dict[str, str]:
         """Why, by trial: errors, or that it vanished."""
-        failed = {name: folder.errors[-1] for name, folder in self.folders.items() if self.states[name] == State.FAILED}
+        errors = {name: folder.errors for name, folder in self.folders.items() if self.states[name] == State.FAILED}
+        failed = {name: sentences[-1] for name, sentences in errors.items() if sentences}  # none where it was just forgiven
         gone = {name: places[-1] for name, places in self.vanished.items() if self._lost(name)}
         return failed | {name: f"{GONE}; {place}" for name, place in gone.items()}
 

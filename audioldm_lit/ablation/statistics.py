@@ -1,6 +1,6 @@
 """What seeds say of arms: means with intervals, paired tests, and how much of the spread each axis explains."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -41,16 +41,20 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def comparisons(results: pd.DataFrame, metric: str, axis: str) -> pd.DataFrame:
+def comparisons(
+    results: pd.DataFrame, metric: str, axis: str, untrained: Sequence[Mapping[str, str]] | None = None
+) -> pd.DataFrame:
     """Every pair of an axis' levels, at equal levels of the other axes, paired by seed.
 
-    An arm that was not trained does not depend on the other axes and is compared in all of them. `p` is that of the paired t test,
+    An arm that is not trained is compared at the levels of the other axes that it was run on, and everywhere along the axes for
+    whose levels the grid has no run of it: those it does not depend on. `p` is that of the paired t test,
     `p_holm` of the same after Holm's correction (1979, Scandinavian Journal of Statistics 6:65) over all pairs of the table.
 
     Args:
         results: Of `collect`.
         metric: Whose values to compare.
         axis: Whose levels to compare.
+        untrained: Levels of every run of the grid that does not train, done or not; by default of those in `results`.
 
     Returns:
         Columns: the other axes, `first`, `second`, `seeds`, `difference` (second minus first), `low`, `high`, `p`, `p_holm`,
@@ -59,7 +63,9 @@ def comparisons(results: pd.DataFrame, metric: str, axis: str) -> pd.DataFrame:
     rows = _rows(results, metric)
     if REPETITION not in rows:
         raise InputError(f"{metric}: runs are compared by seed; give the grid an axis `{REPETITION}`.")
-    found = pd.DataFrame([_paired(*pair) for pair in _pairs(rows, axis)])
+    if untrained is None:
+        untrained = rows.loc[rows["steps"] == 0, axes_of(rows)].to_dict("records")
+    found = pd.DataFrame([_paired(*pair) for pair in _pairs(rows, axis, untrained)])
     if found.empty:
         return found
     tested = found["p"].notna()
@@ -83,24 +89,27 @@ def _rows(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     return rows
 
 
-def _pairs(rows: pd.DataFrame, axis: str) -> Iterator[tuple[dict[str, Any], pd.Series, pd.Series]]:
+def _pairs(
+    rows: pd.DataFrame, axis: str, planned: Sequence[Mapping[str, str]]
+) -> Iterator[tuple[dict[str, Any], pd.Series, pd.Series]]:
     """Where, first and second arm, each a series of values by seed whose name is its level."""
     others = [name for name in axes_of(rows) if name != axis]
     untrained = {level: group for level, group in rows.groupby(axis, sort=False) if (group["steps"] == 0).all()}
     trained = rows[rows["steps"] > 0]
     for key, cell in trained.groupby(others, sort=False) if others else [((), trained)]:
         where = dict(zip(others, key, strict=True))
-        here = {level: _at(group, where) for level, group in untrained.items()} | dict(list(cell.groupby(axis, sort=False)))
-        arms = {level: _by_seed(group) for level, group in here.items()}
+        bases = {level: _at(group, where, [one for one in planned if one[axis] == level]) for level, group in untrained.items()}
+        here = bases | dict(list(cell.groupby(axis, sort=False)))
+        arms = {level: _by_seed(group) for level, group in here.items() if len(group)}
         for first, second in combinations(arms, 2):
             yield where, arms[first].rename(first), arms[second].rename(second)
 
 
-def _at(group: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of an untrained arm at the levels of those axes that it was run on; it does not depend on the others."""
+def _at(group: pd.DataFrame, where: Mapping[str, Any], planned: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Rows of an untrained arm at the levels of those axes that it is run on; it does not depend on the others."""
     for axis, level in where.items():
-        rows = group[group[axis] == level]
-        group = rows if len(rows) else group
+        if any(one[axis] == level for one in planned):
+            group = group[group[axis] == level]
     return group
 
 
@@ -130,6 +139,8 @@ def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     rows = _rows(results, metric)
     rows = rows[rows["steps"] > 0]
+    if len(rows) > 1 and rows["value"].nunique() == 1:
+        raise InputError(f"importance of {metric}: all runs have the same value, {rows['value'].iloc[0]:g}.")
     axes = [axis for axis in axes_of(rows) if rows[axis].nunique() > 1]
     if not axes or len(rows) < 3:
         raise InputError(f"importance of {metric}: needs trained runs at two levels of an axis and more; let the grid go on.")

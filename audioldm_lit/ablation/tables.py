@@ -1,7 +1,7 @@
 """Tables of results for the terminal, Markdown and LaTeX."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -31,15 +31,18 @@ class Sheet:
     notes: Sequence[str] = ()
 
 
-def sheets(results: pd.DataFrame, metric: str, narrow: bool) -> list[Sheet]:
-    """All arms, with all metrics or, `narrow`, with one; of one, how the first axis' levels compare and what each axis does."""
+def sheets(results: pd.DataFrame, metric: str, narrow: bool, untrained: Sequence[Mapping[str, str]] | None = None) -> list[Sheet]:
+    """All arms, with all metrics or, `narrow`, with one; of one, how the first axis' levels compare and what each axis does.
+
+    `untrained` is for `comparisons`.
+    """
     rows = results[results["metric"] == metric]
     pages = [arms(rows if narrow else results)]
     parts = [part for _, part in rows.groupby("passport", sort=False)]
     for number, part in enumerate(parts, 1):
         name = f"{metric} ({number})" if len(parts) > 1 else metric
         if axes_of(part):
-            pages += [compared(part, metric, name), explained(part, metric, name)]
+            pages += [compared(part, metric, name, untrained), explained(part, metric, name)]
     return pages
 
 
@@ -76,13 +79,13 @@ def _remarks(results: pd.DataFrame) -> list[str]:
     return notes
 
 
-def compared(results: pd.DataFrame, metric: str, name: str) -> Sheet:
+def compared(results: pd.DataFrame, metric: str, name: str, untrained: Sequence[Mapping[str, str]] | None) -> Sheet:
     """Pairs of the first axis' levels, paired by seed."""
     axis, *others = axes_of(results)
     columns = [*others, axis, "verdict", "difference", "p (Holm)", "seeds"]
     title = f"{name}: {axis}, paired by seed"
     try:
-        found = comparisons(results, metric, axis)
+        found = comparisons(results, metric, axis, untrained)
     except InputError as reason:
         return Sheet(title, columns, [], len(others) + 1, [str(reason)])
     rows = [
@@ -90,7 +93,8 @@ def compared(results: pd.DataFrame, metric: str, name: str) -> Sheet:
          _cell(row["difference"], row["low"], row["high"]), _p(row["p_holm"]), str(row["seeds"])]
         for _, row in found.iterrows()
     ]  # fmt: skip
-    return Sheet(title, columns, rows, len(others) + 1)
+    note = "Intervals are of one pair alone; p and verdict are corrected for all pairs of the table."
+    return Sheet(title, columns, rows, len(others) + 1, [note] if len(rows) > 1 else [])
 
 
 def explained(results: pd.DataFrame, metric: str, name: str) -> Sheet:

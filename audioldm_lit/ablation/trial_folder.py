@@ -57,7 +57,7 @@ class TrialFolder:
 
     @property
     def settled(self) -> State | None:
-        """Done or failed; None while there is something left to do. To try a failed one again, delete its folder."""
+        """Done or failed; None while there is something left to do."""
         if self.result_file.is_file():
             return State.DONE
         return State.FAILED if len(self.errors) >= ATTEMPTS else None
@@ -92,6 +92,11 @@ class TrialFolder:
         """One sentence for every attempt that failed; one that vanished leaves none."""
         files = [folder / "error.txt" for folder in self.attempts]
         return [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+
+    def forgive(self) -> None:
+        """Forget its errors, so that it is tried again, from the last checkpoint that there is."""
+        for folder in self.attempts:
+            (folder / "error.txt").unlink(missing_ok=True)
 
     @property
     def stage(self) -> str:

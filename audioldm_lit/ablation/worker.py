@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +66,31 @@ def run_trial(trial: Trial, path: Path, environment: Mapping[str, str]) -> str:
 
 def _run(trial: Trial, attempt: Path, earlier: list[Path], lock: int, environment: Mapping[str, str]) -> dict[str, Any]:
     """Fit, unless an earlier attempt did, from its last checkpoint where there is one; then test the best check."""
-    costs, fitted, checkpoint = [], {}, []
+    fitted, checkpoint = {}, []
     if trial.fit:
         finished = newest(earlier, "result.json")
         if finished is None:
             last = newest(earlier, "last.ckpt")
-            costs.append(_verb("fit", trial, [f"--ckpt_path={last}"] if last else [], attempt, lock, environment))
+            _verb("fit", trial, [f"--ckpt_path={last}"] if last else [], attempt, lock, environment)
             finished = _found(attempt, "result.json")
         fitted = json.loads(finished.read_text(encoding="utf-8"))
         checkpoint = [f"--ckpt_path={fitted['checkpoint']}"]
-    costs.append(_verb("test", trial, checkpoint, attempt, lock, environment))
+    _verb("test", trial, checkpoint, attempt, lock, environment)
+    costs = [json.loads(file.read_text(encoding="utf-8")) for folder in (*earlier, attempt) for file in folder.glob("*.cost.json")]
     return {
         "result": fitted,
         "test": json.loads(_found(attempt, "test.json").read_text(encoding="utf-8")),
         "cost": {
-            "seconds": round(sum(cost.seconds for cost in costs), 2),
+            "seconds": round(sum(cost["seconds"] for cost in costs), 2),  # of all attempts, but not what a kill cut off
             "fit_seconds": fitted.get("seconds", 0.0),
             "attempts": len(earlier) + 1,
-            "peak_memory_gb": max(cost.memory_gb for cost in costs),
+            "peak_memory_gb": max(cost["memory_gb"] for cost in costs),
         },
     }
 
 
-def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, environment: Mapping[str, str]) -> Cost:
-    """Run a verb to its end; its output goes to a log file.
+def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, environment: Mapping[str, str]) -> None:
+    """Run a verb to its end; its output goes to a log file, what it took to another.
 
     It inherits the lock: if this process is killed, nobody takes up the trial while the verb still runs. It does not inherit
     what tells Lightning of Slurm: Lightning starts the processes of a run itself, on the devices of the job.
@@ -106,12 +107,13 @@ def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, e
             _, status, usage = os.wait4(process.pid, 0)
             interrupted.pop_all()
         process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    cost = Cost(round(time.monotonic() - began, 2), round(usage.ru_maxrss * unit / 1e9, 3))
+    write_json(attempt / f"{verb}.cost.json", asdict(cost))
     if process.returncode in (-signal.SIGTERM, -signal.SIGINT):
         sys.exit("stopped")
     if process.returncode:
         raise TrialError(f"{verb}: {_reason(log, process.returncode)}")
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return Cost(round(time.monotonic() - began, 2), round(usage.ru_maxrss * unit / 1e9, 3))
 
 
 def _reason(log: Path, status: int) -> str:

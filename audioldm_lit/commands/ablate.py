@@ -15,13 +15,14 @@ from audioldm_lit.ablation.board import board
 from audioldm_lit.ablation.check import check_settings
 from audioldm_lit.ablation.cluster import Cluster, Local
 from audioldm_lit.ablation.estimate import show_plan, time_base
+from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.ablation.provenance import check_committed
 from audioldm_lit.ablation.published import sheet as published_sheet
 from audioldm_lit.ablation.results import collect, write_csv
 from audioldm_lit.ablation.runner import Runner
 from audioldm_lit.ablation.tables import latex, markdown, sheets, terminal
-from audioldm_lit.ablation.trial_folder import State
+from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.ablation.unchanged import check_unchanged
 from audioldm_lit.errors import InputError
 
@@ -32,6 +33,7 @@ def ablate(
     set: Sequence[str] = (),
     cluster: Cluster = lazy_instance(Local),  # noqa: B008
     dry_run: bool = False,
+    retry: bool = False,
     allow_dirty: bool = False,
     table: Literal["terminal", "markdown", "latex"] | None = None,
     metric: str = "loss",
@@ -40,15 +42,16 @@ def ablate(
     """Run a grid of trainings, here or on Slurm, and put the results in one table with intervals.
 
     Kill it at any time: the same command goes on. A run that is done is never repeated, one that fails is tried again once, and
-    several of these commands may work on one folder at once. To try a failed run again, delete its folder under OUT/runs.
+    several of these commands may work on one folder at once.
 
     Args:
         config: Grid, see the files in configs/ablation/.
         out: Results folder; `runs/ablation/` and the grid's name by default.
-        set: `key=value` settings of every run on top of the grid's, such as `data.init_args.root=DIR`.
+        set: A `key=value` setting of every run on top of the grid's, such as `data.init_args.root=DIR`; may be given several times.
         cluster: `Local` (the default) or `Slurm`, with settings such as `--cluster.slots 2`; any subclass of
             `audioldm_lit.ablation.cluster.Cluster` by its class path.
         dry_run: Print the runs and, after timing the first of them for a few steps, the hours they will take.
+        retry: Try failed runs again, once what made them fail is mended; they go on from their last checkpoint.
         allow_dirty: Run although tracked files have changes that no commit holds.
         table: Print the table of what is done so far in this form, and run nothing.
         metric: What the terminal shows, and what the comparisons and the axes' importance are about.
@@ -62,21 +65,24 @@ def ablate(
         results = collect(grid, folder)
         if results.empty:
             raise InputError(f"{folder}: no run of {grid.name} is done with these settings; give the --set that it ran with.")
-        if metric not in results["metric"].unique():
-            raise InputError(f"--metric is '{metric}'; the runs have {', '.join(results['metric'].unique())}.")
-        _show(results, table, metric, published, console)
+        if metric not in _computed(results):
+            raise InputError(f"--metric is '{metric}'; the runs have {', '.join(_computed(results))}.")
+        write_csv(results, folder / "results.csv")
+        _show(results, table, metric, published, grid, console)
         return
     if not (allow_dirty or dry_run):
         check_committed()
     check_settings(grid)
     if dry_run:
-        show_plan(grid, folder, time_base(grid), cluster.slots, console)
+        show_plan(grid, folder, time_base(grid, cluster.environment(0)), cluster.slots, console)
         return
     check_unchanged(grid, folder)
     cluster.open(folder)
+    for name in grid.trials if retry else ():
+        TrialFolder(folder / "runs" / name).forgive()
     runner = Runner(grid, folder, cluster)
     try:
-        _work(runner, Console(stderr=True))
+        _work(runner, folder, Console(stderr=True))
     except KeyboardInterrupt:
         left = cluster.interrupt(flight.job for flight in runner.flights.values())
         sys.stderr.write(f"stopped, {left}; the same command goes on.\n")
@@ -85,13 +91,19 @@ def ablate(
         results = collect(grid, folder)
         write_csv(results, folder / "results.csv")
     if not results.empty:
-        _show(results, "terminal", metric if metric in results["metric"].unique() else "loss", published, console)
+        _show(results, "terminal", metric if metric in _computed(results) else "loss", published, grid, console)
     if runner.given_up:
-        raise InputError(f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; delete their folders to try again.")
+        raise InputError(f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; mend it and give --retry.")
+    if not results.empty and metric not in _computed(results):
+        raise InputError(f"--metric is '{metric}'; the runs have {', '.join(_computed(results))}.")
 
 
-def _work(runner: Runner, console: Console) -> None:
-    """Run with a live board on a terminal, a line a run elsewhere."""
+def _computed(results: pd.DataFrame) -> list[str]:
+    return list(results.dropna(subset=["value"])["metric"].unique())
+
+
+def _work(runner: Runner, folder: Path, console: Console) -> None:
+    """Run with a live board on a terminal, a line a run elsewhere; the table of results grows with every run."""
     settled = {name for name, state in runner.states.items() if state in (State.DONE, State.FAILED)}
     with Live(console=console, refresh_per_second=2, transient=True) as live:
         for _ in runner.run():
@@ -99,21 +111,22 @@ def _work(runner: Runner, console: Console) -> None:
             for name, state in runner.states.items():
                 if state in (State.DONE, State.FAILED) and name not in settled:
                     settled.add(name)
+                    write_csv(collect(runner.grid, folder), folder / "results.csv")
                     if not console.is_terminal:
                         console.print(f"{name}: {state}", soft_wrap=True, highlight=False)
     for name, reason in runner.given_up.items():
         console.print(f"[red]{escape(name)}[/]: {escape(reason)}", soft_wrap=True, highlight=False)
 
 
-def _show(results: pd.DataFrame, form: str, metric: str, published: str | None, console: Console) -> None:
+def _show(results: pd.DataFrame, form: str, metric: str, published: str | None, grid: Grid, console: Console) -> None:
     """Print the tables of what is done."""
-    pages = sheets(results, metric, narrow=form == "terminal")
+    pages = sheets(results, metric, narrow=form == "terminal", untrained=grid.untrained)
     for page in [*pages, published_sheet(published)] if published else pages:
         if form == "terminal":
             terminal(page, console)
         else:
             text = {"markdown": markdown, "latex": latex}[form](page)
             console.print(f"{text}\n", soft_wrap=True, markup=False, highlight=False)
-    others = [name for name in results["metric"].unique() if name != metric]
+    others = [name for name in _computed(results) if name != metric]
     if form == "terminal" and others:
         console.print(f"--table terminal --metric NAME shows another: {', '.join(others)}", soft_wrap=True, highlight=False)

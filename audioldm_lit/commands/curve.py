@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from audioldm_lit.ablation.curve_arms import arms, as_dict, read_results, sheet
+from audioldm_lit.ablation.curve_arms import arms, as_dict, chosen, read_results, sheet
 from audioldm_lit.ablation.plot import plot as draw
 from audioldm_lit.ablation.tables import terminal
 from audioldm_lit.folders import whole
@@ -30,14 +30,14 @@ def curve(
     Args:
         grid: Results folder of a grid, with `results.csv`.
         metric: Whose curve.
-        clips: Numbers of clips to give the metric at; the largest measured and twice that by default.
+        clips: A number of clips to give the metric at, may be given several times; the largest measured and twice that by default.
         reach: Value of the metric to give the number of clips for.
-        where: `axis=level`, to look at these runs alone.
+        where: `axis=level`, to look at these runs alone; may be given several times.
         plot: Picture of the curves, .png, .svg or .pdf.
         json: File for the same numbers.
     """
-    results = read_results(grid)
-    found = arms(results, metric, where)
+    results = chosen(read_results(grid), where)
+    found = arms(results, metric)
     largest = max((arm.curve.largest for arm in found if arm.curve), default=None)
     numbers = list(clips) or ([largest, 2 * largest] if largest else [])
     console = Console()

@@ -98,7 +98,7 @@ class Mixer:
         self.weights = weights / weights.sum()
 
     def clip(self, label: str | None = None) -> Clip:
-        """Draw a label (unless given), then one of its families, then one of the family's takes, each uniformly."""
+        """Draw a label by weight (unless given), then one of its families and one of the family's takes uniformly."""
         label = label or self.rng.choice(self.labels, p=self.weights)
         families = self.by_label[label]
         takes = families[list(families)[self.rng.integers(len(families))]]

@@ -52,7 +52,7 @@ def train_vae(vae: AutoencoderKL, clips: list[Clip], state_file: Path, minutes: 
     front_end, mixer, optimizer = LogMel(SAMPLE_RATE), Mixer(clips, seed=torch.seed() % 2**32), adamw(vae, 1e-3)
 
     def step(_: int, fraction: float) -> dict[str, float]:
-        # Three times the mel frames are drawn and cut, so that most crops do not start at the window's beginning.
+        # Twice the mel frames are drawn and cut, so that most crops do not start at the window's beginning.
         mel = log_mels(mixer, front_end, BATCH, 2 * CROP)
         start = int(mixer.rng.integers(CROP + 1))
         mel = mel[:, :, start : start + CROP]
