@@ -14,6 +14,7 @@ import submitit
 
 from audioldm_lit.ablation.cluster import Slurm
 from audioldm_lit.ablation.grid_file import load_grid
+from audioldm_lit.errors import InputError
 
 from grids import ledger, results, seeds, write_grid
 from slurm import DEVICES, PARTITION, missing, slurm_cluster
@@ -114,6 +115,11 @@ def test_a_requeued_job_stays_in_the_queue(jobs):
         time.sleep(0.2)
     assert state(job) == "PENDING"
     assert jobs.queued() == {"nap"}
+
+
+def test_no_slots_are_refused(cluster):
+    with pytest.raises(InputError, match="slots is 0; give 1 or more"):
+        Slurm(slots=0)
 
 
 def test_memory_may_be_a_fraction(jobs, tmp_path):
