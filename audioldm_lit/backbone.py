@@ -146,6 +146,7 @@ class Backbone(nn.Module):
         parts.pop("log_mel")
         for part, value in parts.items():
             value.save_pretrained(folder / part)
+            _forget_origin(folder / part / "config.json")
         # The pipeline's own index holds the parts its class knows; the audio tower stands beside them.
         known = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")
         index: dict[str, Any] = {"_class_name": "AudioLDMPipeline"}
@@ -291,6 +292,15 @@ def find_model(name: str | Path) -> Path:
 def _check_part(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: this part of the model is missing; copy the whole diffusers folder.")
+
+
+def _forget_origin(file: Path) -> None:
+    """Take the folder that a part was loaded from out of its configuration: it is somebody's, and means nothing elsewhere."""
+    if not file.is_file():
+        return
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if content.pop("_name_or_path", None) is not None:
+        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:

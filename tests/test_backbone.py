@@ -45,6 +45,13 @@ def test_saved_model_loads_equal(backbone, tmp_path):
     assert torch.allclose(loaded.encode_audio(waveform), backbone.encode_audio(waveform), atol=1e-5)
 
 
+def test_saved_model_does_not_tell_where_it_came_from(backbone, tmp_path):
+    backbone.save(tmp_path / "private")
+    Backbone.load(tmp_path / "private").save(tmp_path / "public")
+    assert Backbone.load(tmp_path / "public").fingerprint("vae") == backbone.fingerprint("vae")
+    assert not [file for file in (tmp_path / "public").rglob("*.json") if "private" in file.read_text()]
+
+
 def test_model_without_audio_tower_loads_and_says_so(backbone, tmp_path):
     backbone.audio_encoder = backbone.feature_extractor = None
     backbone.save(tmp_path)
