@@ -93,7 +93,7 @@ def test_dry_run_times_the_base_and_runs_nothing(grid, cli):
     status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--dry_run")
     assert status == 0, err
     assert out.count("waiting") == 4
-    assert "to go, on machines like this one" in out
+    assert "to go on machines like this one" in out
     assert not Path("out").exists()
 
 

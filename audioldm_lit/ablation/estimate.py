@@ -75,7 +75,8 @@ def show_plan(grid: Grid, out: Path, pace: Pace, slots: int, console: Console) -
         console.print(f"... and {len(grid.trials) - SHOWN} more")
     console.print(
         f"{len(grid.trials)} runs; a step takes {pace.step:.3g} s, a check {pace.check:.3g} s, the test {duration(pace.test)}, "
-        f"a start {pace.start:.3g} s. About {duration(in_slots(left, slots))} to go, on machines like this one, {slots} at once.",
+        f"a start {pace.start:.3g} s. About {duration(in_slots(left, slots))} to go on machines like this one, {slots} at once"
+        f"{', more if they slow each other down' if slots > 1 else ''}.",
         soft_wrap=True,
         highlight=False,
     )
