@@ -27,9 +27,10 @@ def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -
     """
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot: {path} is no .png, .svg or .pdf; choose one of these.")
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(xscale="log", xlabel="training clips", ylabel=metric)
     rows = results[results["metric"] == metric].dropna(subset=["value"])
+    better = "higher" if rows["higher_is_better"].iloc[0] else "lower"
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(xscale="log", xlabel="training clips", ylabel=f"{metric}, {better} is better")
     for number, arm in enumerate(found):
         mine = rows[(rows["steps"] > 0) & np.logical_and.reduce([rows[axis] == level for axis, level in arm.levels.items()])]
         _draw(axes, arm, mine, _name(arm.levels) or metric, f"C{number}")
