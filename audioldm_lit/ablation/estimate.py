@@ -84,7 +84,7 @@ def show_plan(grid: Grid, out: Path, pace: Pace, slots: int, console: Console) -
 
 def _length(trial: Trial) -> tuple[int, int]:
     """Steps of a run and of the interval between its checks, as the program that runs it says."""
-    shown = yaml.safe_load(_output([*trial.command("fit", Path("runs")), "--print_config=skip_null"], trial, {}))
+    shown = yaml.safe_load(_output([*trial.command("fit", Path("runs")), "--print_config"], trial, {}))
     return shown["trainer"]["max_steps"], shown["trainer"]["val_check_interval"]
 
 
