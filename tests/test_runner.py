@@ -162,7 +162,10 @@ def test_while_a_verb_lives_nobody_else_takes_its_trial(tmp_path):
 def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):
     path = write_grid(tmp_path, seeds(2), {"seconds": 60})
     command = [sys.executable, "-m", "audioldm_lit", "ablate", "--config", path, "--out", tmp_path / "out", "--allow_dirty"]
-    process = subprocess.Popen([*command, "--cluster.slots", "2"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--cluster.slots", "2"], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in a shell's background
+    )  # fmt: skip
     while len(ledger(tmp_path, "start")) < 2:
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
