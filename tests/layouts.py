@@ -46,7 +46,7 @@ def write_csv(path: Path, rows: list[list[object]]) -> Path:
     return path
 
 
-def esc50(root: Path, takes: int = 4) -> dict[str, Any]:
+def esc50(root: Path, takes: int = 3) -> dict[str, Any]:
     """Three classes, `takes` clips in each of five folds."""
     rows: list[list[object]] = [["filename", "fold", "target", "category", "esc10", "src_file", "take"]]
     for target, label in enumerate(LABELS):

@@ -54,19 +54,17 @@ def apart(one: LitAudioLDM, other: LitAudioLDM) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_compiled_training_reaches_the_same_weights(fit, quick_compiler, precision):
-    plain, compiled = fit(precision=precision), fit(precision=precision, compile_unet=True)
-    assert apart(plain, compiled) < (1e-5 if precision == "32-true" else 2e-2)
+def test_compiled_training_reaches_the_same_weights_under_the_same_names_and_resumes(fit, quick_compiler, workdir):
+    compiled = fit(compile_unet=True, steps=2)
+    compiled.trainer.save_checkpoint(workdir / "half.ckpt")
+    assert apart(fit(steps=2), compiled) < 1e-5
+    assert set(torch.load(workdir / "half.ckpt", weights_only=True)["state_dict"]) == set(compiled.weights)
+    assert apart(fit(), fit(resume=workdir / "half.ckpt")) < 1e-5
 
 
 @pytest.mark.slow
-def test_compiled_training_saves_the_same_names_and_resumes(fit, quick_compiler, workdir):
-    compiled = fit(compile_unet=True, steps=2)
-    compiled.trainer.save_checkpoint(workdir / "half.ckpt")
-    saved = torch.load(workdir / "half.ckpt", weights_only=True)["state_dict"]
-    assert set(saved) == set(compiled.weights) == set(fit(steps=1).weights)
-    assert apart(fit(), fit(resume=workdir / "half.ckpt")) < 1e-5
+def test_compiled_training_in_half_precision_reaches_the_same_weights(fit, quick_compiler):
+    assert apart(fit(precision="bf16-mixed"), fit(precision="bf16-mixed", compile_unet=True)) < 2e-2
 
 
 @pytest.mark.parametrize("compile_unet", [False, pytest.param(True, marks=pytest.mark.slow)])
