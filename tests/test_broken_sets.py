@@ -732,10 +732,10 @@ PUBLISHED = {
     "ESC-50: no table": esc(without(layouts.esc50, "meta/esc50.csv"), r"esc50\.csv: no such file"),
     "ESC-50: no audio": esc(without(layouts.esc50, "audio"), r"\.wav: no such audio file"),
     "ESC-50: one clip missing": esc(
-        without(layouts.esc50, "audio/3-30-A-0.wav"), r"esc50\.csv, line 10: .*3-30-A-0\.wav: no such audio file"
+        without(layouts.esc50, "audio/3-30-A-0.wav"), r"esc50\.csv, line 8: .*3-30-A-0\.wav: no such audio file"
     ),
-    "ESC-50: one clip empty": esc(esc_audio(b""), r"esc50\.csv, line 10: .*3-30-A-0\.wav: is empty"),
-    "ESC-50: one clip broken": esc(esc_audio(b"RIFF"), r"esc50\.csv, line 10: .*3-30-A-0\.wav: cannot be read"),
+    "ESC-50: one clip empty": esc(esc_audio(b""), r"esc50\.csv, line 8: .*3-30-A-0\.wav: is empty"),
+    "ESC-50: one clip broken": esc(esc_audio(b"RIFF"), r"esc50\.csv, line 8: .*3-30-A-0\.wav: cannot be read"),
     "ESC-50: a column missing": esc(
         esc_rows(lambda rows: [one.pop(1) for one in rows]), r"esc50\.csv, line 1: lacks the columns fold"
     ),
@@ -747,10 +747,10 @@ PUBLISHED = {
     "ESC-50: a path that leaves the folder": esc_cell(0, "../meta/esc50.csv", "2: .* lies outside"),
     "ESC-50: no file name": esc_cell(0, "", "2: names no file"),
     "ESC-50: the same clip twice": esc(
-        esc_rows(lambda rows: rows.append(rows[1])), r"esc50\.csv, line 62: '1-10-A-0\.wav' is listed twice"
+        esc_rows(lambda rows: rows.append(rows[1])), r"esc50\.csv, line 47: '1-10-A-0\.wav' is listed twice"
     ),
-    "ESC-50: the same clip in two folds": esc_cell(0, "3-30-A-0.wav", "10: '3-30-A-0.wav' is listed twice"),
-    "ESC-50: no category": esc_cell(3, "", r"10: the caption of '3-30-A-0\.wav' is empty", line=10),
+    "ESC-50: the same clip in two folds": esc_cell(0, "3-30-A-0.wav", "8: '3-30-A-0.wav' is listed twice"),
+    "ESC-50: no category": esc_cell(3, "", r"8: the caption of '3-30-A-0\.wav' is empty", line=8),
     "ESC-50: one fold alone": esc(esc_rows(lambda rows: rows.__setitem__(slice(5, None), [])), "esc: the train split is empty"),
     "UrbanSound8K: no table": Kind(without(urban, "metadata"), r"UrbanSound8K\.csv: no such file; ", module=UrbanSound8K),
     "UrbanSound8K: no file name": urban_cell(0, "", "4: names no file; "),
