@@ -4,6 +4,7 @@ Seeds are fixed; the share of 1,000 intervals is itself uncertain by 0.7 points,
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 
 import numpy as np
 import pytest
@@ -63,6 +64,7 @@ class Kinds:
             pieces.append([np.ones(()), m, var + np.outer(m, m), third])
         return [np.mean(one, axis=0) for one in zip(*pieces, strict=True)]
 
+    @cached_property
     def median_distance(self) -> float:
         rng = np.random.default_rng(1)
         return np.median(np.linalg.norm(self.draw(1_000_000, rng) - self.draw(1_000_000, rng), axis=1))
@@ -70,7 +72,7 @@ class Kinds:
 
 def kad_truth(x: Kinds, y: Kinds) -> float:
     """E exp(-|x - y|^2 / 2 h^2) is a product of Gaussian integrals."""
-    bandwidth2 = y.median_distance() ** 2
+    bandwidth2 = y.median_distance**2
 
     def mean_kernel(one: Kinds, other: Kinds) -> float:
         var = one.spread**2 + other.spread**2
@@ -98,6 +100,7 @@ def shifted(shift: float) -> Kinds:
     return Kinds(np.full((1, DIMS), shift), np.linspace(1.5, 0.4, DIMS))
 
 
+@cache
 def several_kinds(kinds: int, error: float) -> tuple[Kinds, Kinds]:
     """Generated clips, whose kinds are a little off, and recordings."""
     rng = np.random.default_rng(2)
@@ -170,12 +173,14 @@ def pairs(count: int, clarity: float, rng: np.random.Generator) -> tuple[np.ndar
     return generated, recorded
 
 
+@cache
 def kl_truth(clarity: float) -> float:
     generated, recorded = pairs(200_000, clarity, np.random.default_rng(2))
     p, q = softmax(recorded), softmax(generated)
     return (p * np.log(p / q)).sum(axis=1).mean()
 
 
+@cache
 def inception_truth(clarity: float) -> float:
     p = softmax(logits(200_000, clarity, np.random.default_rng(2)))
     return np.exp(scipy.special.entr(p.mean(axis=0)).sum() - scipy.special.entr(p).sum(axis=1).mean())
