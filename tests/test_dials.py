@@ -39,7 +39,7 @@ def test_every_check_reads_the_dials_and_the_result_has_them_beside_the_base_s(f
     assert all(0 <= one["copied"] <= 1 and -2 <= one["forgot"] <= 2 for one in readings)
     assert set(result["dials"]) == {"base", "best"}
     assert result["dials"]["base"]["forgot"] == 0
-    assert any(one == pytest.approx(result["dials"]["best"], rel=1e-6, abs=1e-6) for one in readings)
+    assert any(one == pytest.approx(result["dials"]["best"], rel=1e-7, abs=1e-6) for one in readings)
     for one in readings:  # what is lost is lost of the base's own score
         assert one["forgot"] == pytest.approx(result["dials"]["base"]["general"] - one["general"], abs=1e-6)
 
@@ -47,7 +47,7 @@ def test_every_check_reads_the_dials_and_the_result_has_them_beside_the_base_s(f
 def test_a_model_that_does_not_move_reads_as_the_base(fit):
     readings, result = fit("--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "0.0")
     base = result["dials"]["base"]
-    assert all(one == pytest.approx(base, rel=1e-6, abs=1e-6) for one in readings)  # loggers are given float32
+    assert all(one == pytest.approx(base, rel=1e-7, abs=1e-6) for one in readings)  # loggers are given float32
 
 
 def test_the_dials_do_not_change_the_training(fit, workdir):
