@@ -31,13 +31,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from audioldm_lit.audio import LogMel
+from audioldm_lit.assets import find_model
+from audioldm_lit.audio.log_mel import LogMel
 from audioldm_lit.errors import InputError
 
 transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
 diffusers_logging.disable_progress_bar()
-NANO = "checkpoints/audioldm-nano"  # the toy model of this repository
-REPOSITORY = Path(__file__).resolve().parent.parent
 NETWORKS = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
@@ -271,22 +270,6 @@ class Backbone(nn.Module):
         # The vocoder returns a few samples more than F * hop_length.
         end = num_samples or log_mel.shape[1] * self.log_mel.hop_length
         return self.vocoder(log_mel)[:, :end].float()
-
-
-def find_model(name: str | Path) -> Path:
-    """Folder of a model given by path, by a path inside this repository, or by the id of a hub model fetched earlier."""
-    for folder in (Path(name), REPOSITORY / name):
-        if (folder / "unet").is_dir():
-            return folder
-    if not Path(name).exists() and str(name).count("/") == 1:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(str(name), local_files_only=True))
-        except (LocalEntryNotFoundError, HFValidationError):
-            pass
-    raise InputError(f"{name}: no AudioLDM here; give a folder in the diffusers layout (unet/, vae/, text_encoder/, ...).")
 
 
 def _check_part(folder: Path) -> None:

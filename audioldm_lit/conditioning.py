@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 
 
@@ -56,7 +56,7 @@ class Conditioning:
         Returns:
             Conditions (B, D).
         """
-        from_audio = noise.uniform(generators) < self.audio_probability
-        dropped = noise.uniform(generators) < self.dropout
+        from_audio = seeding.uniform(generators) < self.audio_probability
+        dropped = seeding.uniform(generators) < self.dropout
         cond = torch.where(from_audio[:, None].to(text.device), audio, text) if self.needs_audio else text
         return torch.where(dropped[:, None].to(text.device), unconditional, cond)

@@ -21,8 +21,8 @@ from audioldm_lit.callbacks.result import Result
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
-from audioldm_lit.loggers import log_config
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.loggers import log_config
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 400,

@@ -14,30 +14,31 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.adapters.file import check_base, load_weights
+from audioldm_lit.adapters.files.adapter_file import check_base, load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
-from audioldm_lit.agreement import check_captions, check_geometry, check_prediction
-from audioldm_lit.backbone import NANO, Backbone
-from audioldm_lit.cache import Cache
+from audioldm_lit.assets import NANO
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset
-from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import cache_folder
-from audioldm_lit.held_out import grid, held_out_losses
-from audioldm_lit.latent_mask import TimeMask
+from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.protocol import Protocol
+from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.metrics.denoising_loss import HeldOutLoss
 from audioldm_lit.metrics.estimate import Estimate
-from audioldm_lit.metrics.evaluation import Evaluation
 from audioldm_lit.metrics.extractors.base import AudioBatch
-from audioldm_lit.metrics.held_out import HeldOutLoss
-from audioldm_lit.metrics.protocol import Protocol
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
-from audioldm_lit.post_hoc import Candidate
-from audioldm_lit.sampling import Sampler
+from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.training.cache import Cache
+from audioldm_lit.training.checks import check_captions, check_geometry, check_prediction
+from audioldm_lit.training.ema import EMA
+from audioldm_lit.training.held_out_loss import grid, held_out_losses
+from audioldm_lit.training.post_hoc_average import Candidate
+from audioldm_lit.training.time_mask import TimeMask
 
 
 class LitAudioLDM(LightningModule):
@@ -202,11 +203,11 @@ class LitAudioLDM(LightningModule):
         total_batch_idx = self.trainer.fit_loop.epoch_loop.total_batch_idx  # unlike batch_idx it goes on after a resume
         count = len(batch["id"])
         places = [(total_batch_idx * count + i) * ranks + rank for i in range(count)]
-        generators = [noise.generator(self.seed, "train", place) for place in places]
+        generators = [seeding.generator(self.seed, "train", place) for place in places]
         mean, std = batch["mean"], batch["std"]
-        latents = mean + std * noise.normal(generators, mean.shape[1:]).to(mean.device)
+        latents = mean + std * seeding.normal(generators, mean.shape[1:]).to(mean.device)
         if self.time_mask:  # numbers of its own: masking changes no other draw
-            latents = self.time_mask(latents, [noise.generator(self.seed, "time mask", place) for place in places])
+            latents = self.time_mask(latents, [seeding.generator(self.seed, "time mask", place) for place in places])
         text = self.prompt_embeds(batch)
         cond = self.conditioning.draw(text, batch.get("audio_embeds"), self.unconditional, generators)
         loss = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators).mean()

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.cli import main
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import cache_folder
 from audioldm_lit.metrics.extractors.aisfx import AISFX
+from audioldm_lit.storage.cache_folder import cache_folder
 
 import tiny
 

@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.adapters.file import load_adapter, load_weights, save_adapter
+from audioldm_lit.adapters.files.adapter_file import load_adapter, load_weights, save_adapter
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import PRESETS, resolve

@@ -13,7 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers.audio_utils import mel_filter_bank
 
-from audioldm_lit.audio import PEAK, LogMel, crop_loudest, fit, read, resample, write
+from audioldm_lit.audio.log_mel import LogMel
+from audioldm_lit.audio.waveform import PEAK, crop_loudest, fit, read, resample, write
 from audioldm_lit.errors import InputError
 
 RATE = 16_000

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
-from audioldm_lit import noise
-from audioldm_lit.audio import PEAK
+from audioldm_lit import seeding
+from audioldm_lit.audio.waveform import PEAK
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.mixing import Mix, a_weighting, mixture, pressure_level
 from audioldm_lit.errors import InputError
-from audioldm_lit.latent_mask import TimeMask
+from audioldm_lit.training.time_mask import TimeMask
 
 from runs import REPOSITORY
 
@@ -35,7 +35,7 @@ SEEDS = st.integers(0, 10**6)
 
 
 def clip(seed: int = 0, num_samples: int = LENGTH) -> torch.Tensor:
-    drawn = torch.randn(num_samples, generator=noise.generator("clip", seed)) * torch.linspace(1, 0, num_samples)
+    drawn = torch.randn(num_samples, generator=seeding.generator("clip", seed)) * torch.linspace(1, 0, num_samples)
     return PEAK * drawn / drawn.abs().max()
 
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_told_apart_is_refused(transform):
 @given(st.floats(-40, 0), st.floats(-40, 0), st.floats(-12, 12), SEEDS)
 def test_the_louder_clip_does_not_drown_the_other(first_db, second_db, level, seed):
     """Levels as set, whatever they were before: noises of one colour are as loud as their amplitude."""
-    first, second = (torch.randn(LENGTH, generator=noise.generator(seed, side)) for side in ("first", "second"))
+    first, second = (torch.randn(LENGTH, generator=seeding.generator(seed, side)) for side in ("first", "second"))
     scales = 10 ** (first_db / 20), 10 ** (second_db / 20)
     r = 10 ** (level / 20) / (1 + 10 ** (level / 20))
     mixed = mixture(scales[0] * first, scales[1] * second, r, RATE)
@@ -337,7 +337,7 @@ def test_a_rumble_is_raised_against_a_whistle_of_the_same_peak():
 @given(SEEDS, st.floats(0, 1), st.sampled_from([640, LENGTH]))
 def test_a_mixture_has_the_training_clips_peak_and_both_captions(seed, place, num_samples):
     first, second = (clip(seed, num_samples), "a dog barks."), (place * clip(seed + 1, num_samples), "Thunder rolls")
-    waveform, caption = Mix(probability=1.0)(first, second, RATE, noise.generator(seed))
+    waveform, caption = Mix(probability=1.0)(first, second, RATE, seeding.generator(seed))
     assert waveform.abs().max().item() == pytest.approx(PEAK, rel=1e-5)
     assert caption == "a dog barks and thunder rolls"
 
@@ -346,7 +346,7 @@ def test_drawn_levels_stay_within_their_bounds():
     mix, second = Mix(probability=1.0, min_level_db=-3.0, max_level_db=9.0), clip(1)
     levels = []
     for k in range(200):
-        mixed = mix((clip(), "a"), (second, "b"), RATE, noise.generator(k))[0]
+        mixed = mix((clip(), "a"), (second, "b"), RATE, seeding.generator(k))[0]
         parts = np.linalg.lstsq(torch.stack([clip(), second], dim=1).numpy(), mixed.numpy(), rcond=None)[0]
         levels.append(20 * np.log10(parts[0] / parts[1]) + pressure_level(clip(), RATE) - pressure_level(second, RATE))
     assert -3.01 < min(levels) < -2.5
@@ -369,7 +369,7 @@ def test_mixtures_come_as_often_as_asked():
     ],
 )
 def test_captions_are_joined_as_a_sentence(first, second, joined):
-    assert Mix(probability=1.0)((clip(), first), (clip(1), second), RATE, noise.generator(0))[1] == joined
+    assert Mix(probability=1.0)((clip(), first), (clip(1), second), RATE, seeding.generator(0))[1] == joined
 
 
 # ---------------------------------------------------------------- what is wrong
@@ -402,9 +402,9 @@ def test_a_wrong_value_is_one_sentence_that_names_its_key(make, key):
 @FAST
 @given(st.integers(1, 200), st.floats(0, 0.99), st.integers(1, 3), SEEDS)
 def test_only_the_masked_spans_change_and_become_the_mean(steps, max_fraction, masks, seed):
-    latents = torch.randn(3, 4, steps, 8, generator=noise.generator(seed, "latents"))
+    latents = torch.randn(3, 4, steps, 8, generator=seeding.generator(seed, "latents"))
     before = latents.clone()
-    masked = TimeMask(max_fraction, masks)(latents, [noise.generator(seed, row) for row in range(3)])
+    masked = TimeMask(max_fraction, masks)(latents, [seeding.generator(seed, row) for row in range(3)])
     assert torch.equal(latents, before)
     changed = (masked != latents).any(dim=(1, 3))  # (B, F/4)
     assert changed.sum(dim=1).max() <= masks * int(max_fraction * steps)
@@ -417,8 +417,8 @@ def test_only_the_masked_spans_change_and_become_the_mean(steps, max_fraction, m
 def test_one_mask_is_one_span_anywhere_and_of_any_length_up_to_the_longest():
     starts, widths = set(), set()
     for seed in range(600):
-        latents = torch.randn(1, 1, 20, 2, generator=noise.generator("latents", seed))
-        places = (TimeMask(0.2)(latents, [noise.generator(seed)]) != latents).any(dim=(0, 1, 3)).nonzero()[:, 0].tolist()
+        latents = torch.randn(1, 1, 20, 2, generator=seeding.generator("latents", seed))
+        places = (TimeMask(0.2)(latents, [seeding.generator(seed)]) != latents).any(dim=(0, 1, 3)).nonzero()[:, 0].tolist()
         assert places == list(range(places[0], places[-1] + 1)) if places else True
         widths.add(len(places))
         starts.update(places[:1])
@@ -427,10 +427,10 @@ def test_one_mask_is_one_span_anywhere_and_of_any_length_up_to_the_longest():
 
 
 def test_a_mask_belongs_to_its_sample_not_to_the_batch():
-    latents = torch.randn(4, 2, 50, 4, generator=noise.generator("latents"))
-    together = TimeMask()(latents, [noise.generator(row) for row in range(4)])
+    latents = torch.randn(4, 2, 50, 4, generator=seeding.generator("latents"))
+    together = TimeMask()(latents, [seeding.generator(row) for row in range(4)])
     for row in range(4):
-        assert torch.equal(TimeMask()(latents[row : row + 1], [noise.generator(row)])[0], together[row])
+        assert torch.equal(TimeMask()(latents[row : row + 1], [seeding.generator(row)])[0], together[row])
 
 
 @pytest.mark.parametrize(("arguments", "key"), [((1.0,), "max_fraction"), ((-0.1,), "max_fraction"), ((0.1, 0), "masks")])

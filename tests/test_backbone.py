@@ -5,10 +5,10 @@ import torch
 from diffusers import AudioLDMPipeline, DDIMScheduler, DPMSolverMultistepScheduler
 from safetensors.torch import load_file, save_file
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.sampling import Sampler
+from audioldm_lit.inference.sampling import Sampler
 
 import tiny
 
@@ -23,7 +23,7 @@ def test_sampling_equals_the_diffusers_pipeline(backbone, scheduler, guidance_sc
     pipeline.set_progress_bar_config(disable=True)
     prompts, seconds = ["a dog barking", "rain"], 0.64
     key = [(0, prompt, 0) for prompt in prompts]
-    start = noise.normal([noise.generator("sample", *one) for one in key], backbone.latent_shape(round(seconds * 16000)))
+    start = seeding.normal([seeding.generator("sample", *one) for one in key], backbone.latent_shape(round(seconds * 16000)))
     settings = {"num_inference_steps": 5, "guidance_scale": guidance_scale}
     theirs = pipeline(prompts, audio_length_in_s=seconds, latents=start, output_type="pt", **settings).audios
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from audioldm_lit.adapters.base import trainable
 from audioldm_lit.adapters.bottleneck import BottleneckAdapter
-from audioldm_lit.adapters.file import load_adapter, save_adapter
+from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
 from audioldm_lit.adapters.full import FullFineTune
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.textual_inversion import TextualInversion
-from audioldm_lit.blending import Blend, Part, Share, twin
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.blending import Blend, Part, Share, twin
 
 import tiny
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from audioldm_lit.cache import Cache
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.errors import InputError
-from audioldm_lit.shards import Shards
+from audioldm_lit.storage.shards import Shards
+from audioldm_lit.training.cache import Cache
 
 import layouts
 import tiny

@@ -11,11 +11,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.folder import Folder
-from audioldm_lit.held_out import held_out_losses
+from audioldm_lit.training.held_out_loss import held_out_losses
 
 import layouts
 import tiny
@@ -39,7 +39,7 @@ def draw(drawn: Conditioning, generators: list[torch.Generator]) -> torch.Tensor
 
 
 def stream(places: range, seed: int = 0) -> list[torch.Generator]:
-    return [noise.generator(seed, "train", place) for place in places]
+    return [seeding.generator(seed, "train", place) for place in places]
 
 
 # ---------------------------------------------------------------- the files
@@ -95,7 +95,7 @@ def test_no_setting_changes_what_is_drawn_after_it(audio_probability, dropout, s
     for drawn in (Conditioning(audio_probability, dropout), conditioning("text")):
         generators = stream(range(4), seed)
         draw(drawn, generators)
-        after.append(noise.normal(generators, (3,)))
+        after.append(seeding.normal(generators, (3,)))
     assert torch.equal(*after)
 
 

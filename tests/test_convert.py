@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from audioldm_lit.adapters.adalora import AdaLoRA
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.bottleneck import BottleneckAdapter
-from audioldm_lit.adapters.card import About, write_card
-from audioldm_lit.adapters.file import load_adapter, read_about, save_adapter
+from audioldm_lit.adapters.files.adapter_file import load_adapter, read_about, save_adapter
+from audioldm_lit.adapters.files.card import About, write_card
 from audioldm_lit.adapters.full import FullFineTune
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import resolve

@@ -13,12 +13,12 @@ import scipy.special
 import scipy.stats
 import torch
 
+from audioldm_lit.evaluation.score import Comparison, compare, score
 from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.divergence import KLDivergence
 from audioldm_lit.metrics.frechet import FrechetDistance
 from audioldm_lit.metrics.inception import InceptionScore
 from audioldm_lit.metrics.kernel import KAD, KID
-from audioldm_lit.metrics.score import Comparison, compare, score
 from audioldm_lit.metrics.text import CLAPScore, Retention
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_lit.audio import resample
+from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.health import duplicates
 from audioldm_lit.health.duplicates import DuplicateSearch, describe, near_duplicate_threshold, nearest, whiten

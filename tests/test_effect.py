@@ -14,7 +14,7 @@ from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.effect import NO_EFFECT, SATURATED, Effect, measure_effect, show
+from audioldm_lit.inference.effect import NO_EFFECT, SATURATED, Effect, measure_effect, show
 
 import tiny
 

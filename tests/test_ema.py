@@ -18,10 +18,18 @@ from torch import nn
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.callbacks.averages import PROFILES, Averages, held_out_loss
 from audioldm_lit.data.esc50 import ESC50
-from audioldm_lit.ema import WIDEST, PowerAverage, gamma_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.post_hoc import SIGMA_RELS, Snapshot, choose, coefficients, read_snapshots, reconstruct, write_snapshots
+from audioldm_lit.training.ema import WIDEST, PowerAverage, gamma_of
+from audioldm_lit.training.post_hoc_average import (
+    SIGMA_RELS,
+    Snapshot,
+    choose,
+    coefficients,
+    read_snapshots,
+    reconstruct,
+    write_snapshots,
+)
 
 import layouts
 from runs import SHORT, run_folder

@@ -16,14 +16,15 @@ import soundfile
 import torch
 from rich.console import Console
 
-from audioldm_lit.audio import resample
+from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
-from audioldm_lit.manifest import Entry, write_manifest
-from audioldm_lit.metrics.evaluation import Evaluation, check_comparable
+from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.passport import check_comparable
+from audioldm_lit.evaluation.protocol import load_protocol
+from audioldm_lit.evaluation.scoring import score_files
+from audioldm_lit.evaluation.tables import show, terminal, to_csv, to_latex
+from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.metrics.extractors.base import Extractor
-from audioldm_lit.metrics.protocol import load_protocol
-from audioldm_lit.metrics.scoring import score_files
-from audioldm_lit.metrics.tables import show, terminal, to_csv, to_latex
 
 import layouts
 import runs
@@ -65,7 +66,8 @@ def protocol(path: str = "light.yaml", weights: str = "first", **settings: Any) 
     for name, metric in metrics.items():
         with_it = {} if metric is LSD else {"extractor": extractor}
         metrics = {**metrics, name: {**metric, "init_args": {**with_it, **metric.get("init_args", {})}}}
-    content = {"class_path": METRICS + "protocol.Protocol", "init_args": {"name": "light", "metrics": metrics, **settings}}
+    init_args = {"name": "light", "metrics": metrics, **settings}
+    content = {"class_path": "audioldm_lit.evaluation.protocol.Protocol", "init_args": init_args}
     Path(path).write_text(json.dumps(content))  # JSON is YAML
     return Path(path)
 
@@ -608,7 +610,7 @@ TEXTS = {
     "a word": "hello\n",
     "a number": "7\n",
     "UTF-16": "class_path: x\n".encode("utf-16"),
-    "no metrics": f"class_path: {METRICS}protocol.Protocol\n",
+    "no metrics": "class_path: audioldm_lit.evaluation.protocol.Protocol\n",
     "another class": f"class_path: {METRICS}kernel.KAD\n",
     "an unknown class": "class_path: nowhere.Protocol\n",
 }

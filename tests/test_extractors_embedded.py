@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
-from audioldm_lit.audio import resample
+from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors import aisfx as aisfx_module
 from audioldm_lit.metrics.extractors.aisfx import AISFX, BLOCK, BLOCK_HOP, FrontEnd
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.clap import CLAP
-from audioldm_lit.wheel import Wheel
+from audioldm_lit.storage.fetch import Wheel
 
 import tiny
 
@@ -305,7 +305,7 @@ def test_without_a_network_one_sentence_names_the_way_out(workdir, monkeypatch, 
 def test_processes_that_unpack_at_once_are_all_content(tmp_path):
     wheel = parcel(tmp_path / "a.whl")
     program = (
-        "import sys, zipfile; from pathlib import Path; from audioldm_lit.wheel import Wheel\n"
+        "import sys, zipfile; from pathlib import Path; from audioldm_lit.storage.fetch import Wheel\n"
         "path, folder = map(Path, sys.argv[1:3])\n"
         "lay_out = lambda archive, into: [(into / str(i)).write_bytes(bytes(10_000)) for i in range(300)]\n"
         f"Wheel(**{vars(wheel)!r}).unpack(path, folder, lay_out)"

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.audioset import AudioSet
 from audioldm_lit.data.clips import Clip, Coverage
 from audioldm_lit.data.folder import Folder
-from audioldm_lit.decoding import read_channels
 from audioldm_lit.errors import InputError
 from audioldm_lit.health import measure as measuring
 from audioldm_lit.health.checkup import Checkup, examine

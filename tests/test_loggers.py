@@ -20,10 +20,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from audioldm_lit.audio import MEL_FLOOR, write
+from audioldm_lit.audio.log_mel import MEL_FLOOR
+from audioldm_lit.audio.spectrogram import LOUDEST, write_spectrogram
+from audioldm_lit.audio.waveform import write
 from audioldm_lit.cli import main
-from audioldm_lit.loggers import TensorBoard, Wandb, log_clip
-from audioldm_lit.spectrogram import LOUDEST, write_spectrogram
+from audioldm_lit.training.loggers import TensorBoard, Wandb, log_clip
 
 import layouts
 from runs import REPOSITORY, arguments, run_folder

@@ -14,14 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric, Rows
+from audioldm_lit.metrics.denoising_loss import HeldOutLoss
 from audioldm_lit.metrics.divergence import KLDivergence
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.frechet import FrechetDistance, frechet_distance
-from audioldm_lit.metrics.held_out import HeldOutLoss
 from audioldm_lit.metrics.inception import InceptionScore
 from audioldm_lit.metrics.kernel import KAD, KID
 from audioldm_lit.metrics.neighbours import Coverage, Density, Precision, Recall
@@ -279,7 +279,7 @@ def test_inception_score_is_its_definition_and_lies_between_one_and_its_ceilings
 def test_inception_score_of_ten_splits_is_the_mean_over_them():
     logits = normal(0, 57, 12, spread=3)
     taken = fed(InceptionScore(splits=10), logits).gathered()[0].values.numpy().astype(np.float64)  # in the order of their names
-    order = torch.randperm(57, generator=noise.generator(0, "splits")).numpy()
+    order = torch.randperm(57, generator=seeding.generator(0, "splits")).numpy()
     scores = [reference_inception(taken[order[part * 57 // 10 : (part + 1) * 57 // 10]]) for part in range(10)]
     estimated = InceptionScore(splits=10).measure(rows(taken))
     assert estimated.value == pytest.approx(np.mean(scores), rel=1e-9)

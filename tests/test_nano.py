@@ -4,9 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from audioldm_lit.audio import fit
-from audioldm_lit.backbone import REPOSITORY, Backbone
-from audioldm_lit.sampling import Sampler
+from audioldm_lit.assets import REPOSITORY
+from audioldm_lit.audio.waveform import fit
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.inference.sampling import Sampler
 
 FOLDER = REPOSITORY / "checkpoints" / "audioldm-nano"
 WEIGHTS = sorted(FOLDER.rglob("*.safetensors"))

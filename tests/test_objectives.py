@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 from scipy import stats
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
-from audioldm_lit.held_out import grid, held_out_losses
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
 from audioldm_lit.objectives.timesteps import Importance, LogitNormal, Uniform
 from audioldm_lit.objectives.weighting import P2, Debiased, MinSNR
+from audioldm_lit.training.held_out_loss import grid, held_out_losses
 
 import tiny
 from runs import SHORT
@@ -79,7 +79,7 @@ def snr(scheduler) -> torch.Tensor:
 
 
 def generators(count=3, name="objective"):
-    return [noise.generator(name, i) for i in range(count)]
+    return [seeding.generator(name, i) for i in range(count)]
 
 
 def draw(count, *size):

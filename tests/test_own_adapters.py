@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from audioldm_lit.adapters.base import trainable
 from audioldm_lit.adapters.bottleneck import BottleneckAdapter
-from audioldm_lit.adapters.file import load_adapter, save_adapter
+from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.partial import PartialFineTune
 from audioldm_lit.adapters.text_head import TextHead
 from audioldm_lit.adapters.textual_inversion import TextualInversion
-from audioldm_lit.backbone import NANO, Backbone
+from audioldm_lit.assets import NANO
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
 import tiny

@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.conditioning import Conditioning
-from audioldm_lit.ema import EMA
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.held_out import HeldOutLoss
+from audioldm_lit.metrics.denoising_loss import HeldOutLoss
+from audioldm_lit.training.ema import EMA
 
 GENERATORS = [("c", i) for i in range(3000)]
 
@@ -18,7 +18,7 @@ GENERATORS = [("c", i) for i in range(3000)]
 def test_conditions_come_in_the_stated_shares(audio_probability, dropout):
     count = len(GENERATORS)
     text, audio, nothing = torch.full((count, 1), 1.0), torch.full((count, 1), 2.0), torch.zeros(1)
-    generators = [noise.generator(*key) for key in GENERATORS]
+    generators = [seeding.generator(*key) for key in GENERATORS]
     drawn = Conditioning(audio_probability, dropout).draw(text, audio, nothing, generators)
     shares = [(drawn == value).double().mean().item() for value in (0, 1, 2)]
     expected = [dropout, (1 - dropout) * (1 - audio_probability), (1 - dropout) * audio_probability]

@@ -17,7 +17,8 @@ from audioldm_lit.adapters.adalora import AdaLoRA
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import resolve
-from audioldm_lit.backbone import NANO, Backbone
+from audioldm_lit.assets import NANO
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
 import tiny

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from audioldm_lit.cache import Cache
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.data.mixing import Mix
 from audioldm_lit.data.phrasing import Phrasing, read_paraphrases
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
+from audioldm_lit.training.cache import Cache
 
 import layouts
 from runs import REPOSITORY, SHORT, arguments, run_folder

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
 from audioldm_lit.objectives.prior import BATCH, GENERAL, PriorPreservation
-from audioldm_lit.sampling import Sampler
 
 import tiny
 
@@ -59,7 +59,7 @@ def prepared(backbone: Backbone, folder: Path, **settings) -> PriorPreservation:
 
 
 def generators(name="prior", count=3):
-    return [noise.generator(name, i) for i in range(count)]
+    return [seeding.generator(name, i) for i in range(count)]
 
 
 def batch(backbone):
@@ -74,8 +74,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_clips_are_the_bases_own_of_the_prompts_in_turn(backbone, tmp_path):
     objective = prepared(backbone, tmp_path)
     cond, unconditional = backbone.encode_text([*PROMPTS, *PROMPTS, "rain"]), backbone.encode_text([""])[0]
-    each = [noise.generator("prior", 0, place) for place in range(5)]
-    start = noise.normal(each, backbone.latent_shape(NUM_SAMPLES))
+    each = [seeding.generator("prior", 0, place) for place in range(5)]
+    start = seeding.normal(each, backbone.latent_shape(NUM_SAMPLES))
     expected = Sampler(num_inference_steps=2).latents(backbone, cond, unconditional, start, each, "epsilon")
     assert torch.allclose(objective.latents, expected, atol=1e-4)
     assert torch.allclose(objective.prompt_embeds, cond, atol=1e-5)

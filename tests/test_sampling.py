@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
-from audioldm_lit.sampling import Sampler
+from audioldm_lit.inference.sampling import Sampler
 
 KEYS = [(0, f"prompt {i}", 0) for i in range(3)]
 
@@ -22,16 +22,16 @@ def test_clip_does_not_depend_on_its_batch(backbone, eta):
 
 def test_seed_prompt_and_candidate_each_change_the_noise():
     keys = [(0, "rain", 0), (1, "rain", 0), (0, "dog", 0), (0, "rain", 1)]
-    drawn = noise.normal([noise.generator("sample", *key) for key in keys], (64,))
+    drawn = seeding.normal([seeding.generator("sample", *key) for key in keys], (64,))
     assert len({tuple(row.tolist()) for row in drawn}) == len(keys)
 
 
 def test_generator_of_a_key_is_the_same_everywhere():
-    assert noise.number(0, "rain", 0) == 8776338542403586548
+    assert seeding.number(0, "rain", 0) == 8776338542403586548
 
 
 def test_keys_do_not_run_together():
-    assert noise.number("a", "bc") != noise.number("ab", "c")
+    assert seeding.number("a", "bc") != seeding.number("ab", "c")
 
 
 def test_eta_adds_noise_and_guidance_matters(backbone):

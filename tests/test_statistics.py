@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from audioldm_lit.ablation.columns import NAMES
+from audioldm_lit.ablation.sheets import arms, latex, markdown, sheets
 from audioldm_lit.ablation.statistics import comparisons, importance, summary
-from audioldm_lit.ablation.tables import arms, latex, markdown, sheets
 from audioldm_lit.errors import InputError
 
 

@@ -10,11 +10,11 @@ from lightning import Trainer
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.cli import main
 from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.evaluation.protocol import Protocol
+from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.estimate import Estimate
-from audioldm_lit.metrics.protocol import Protocol
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.sampling import Sampler
 
 import layouts
 from runs import EMBEDDED, SHORT, arguments, run_folder

@@ -154,7 +154,7 @@ def test_an_augmented_run_trains_encodes_once_and_validates_on_clips_as_they_are
     plain = json.loads((run_folder(workdir) / "result.json").read_text())
     (workdir / "strong.yaml").write_text(yaml.safe_dump(STRONG))
     options = [*arguments(tiny_folder, data, steps=2), "--data.init_args.augmentation", workdir / "strong.yaml"]
-    options += ["--model.time_mask", "audioldm_lit.latent_mask.TimeMask"]
+    options += ["--model.time_mask", "audioldm_lit.training.time_mask.TimeMask"]
     assert cli("fit", *options)[0] == 0
     result = json.loads((run_folder(workdir) / "result.json").read_text())
     assert result["training_clips"] == plain["training_clips"] == 6

@@ -10,8 +10,8 @@ import pandas as pd
 
 from audioldm_lit.ablation.columns import NAMES
 from audioldm_lit.ablation.curve import Curve, Estimate, fit_curve
+from audioldm_lit.ablation.sheets import Sheet
 from audioldm_lit.ablation.statistics import axes_of
-from audioldm_lit.ablation.tables import Sheet
 from audioldm_lit.errors import InputError
 
 SIZE = "training_clips"

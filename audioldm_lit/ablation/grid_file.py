@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from audioldm_lit.ablation.columns import DERIVED, NAMES
 from audioldm_lit.ablation.grid import FIT, PROGRAM, Grid, Trial, is_file
 from audioldm_lit.errors import InputError
-from audioldm_lit.paths import check_name
+from audioldm_lit.storage.names import check_name
 
 KEYS = ("name", "base", "program", "set", "axes", "exclude")
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from audioldm_lit.ablation.curve_arms import SIZE, Arm
 from audioldm_lit.ablation.statistics import interval
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 POINTS = 60  # of a drawn curve
 
@@ -47,7 +47,7 @@ def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes], minor=False)
     axes.minorticks_off()
     axes.legend(frameon=False)
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, format=path.suffix[1:], dpi=150)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from audioldm_lit.ablation.tables import Sheet
+from audioldm_lit.ablation.sheets import Sheet
 from audioldm_lit.errors import InputError
 
 FILE = Path(__file__).with_name("published.yaml")

@@ -11,7 +11,7 @@ import pandas as pd
 from audioldm_lit.ablation.columns import COSTS, FIGURES, NAMES
 from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 TRAINED = ("training_clips", "steps", "best_step", "trained_weights")  # 0 where nothing was
 OF_A_SEED = ("seed", "sha256", "preds", "train", "rules", "coverage")  # what a passport says of one run, not of how it was scored
@@ -35,7 +35,7 @@ def collect(grid: Grid, out: Path) -> pd.DataFrame:
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write it whole."""
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         table.to_csv(unfinished, index=False)
 
 

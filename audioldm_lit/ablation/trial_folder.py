@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 ATTEMPTS = 2  # a failed run is tried again once
 
@@ -118,7 +118,7 @@ def newest(folders: Iterable[Path], name: str) -> Path | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole."""
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ from audioldm_lit.ablation.grid import Trial
 from audioldm_lit.ablation.provenance import provenance
 from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest, write_json
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 
 class TrialError(Exception):
@@ -58,7 +58,7 @@ def run_trial(trial: Trial, path: Path, environment: Mapping[str, str]) -> str:
             result = _run(trial, attempt, earlier, lock, environment)
             write_json(folder.result_file, {**about, **result})
         except (TrialError, InputError, OSError) as error:
-            with whole(attempt / "error.txt") as unfinished:
+            with atomic_write(attempt / "error.txt") as unfinished:
                 unfinished.write_text(f"{error}\n", encoding="utf-8")
             return State.FAILED
         return State.DONE

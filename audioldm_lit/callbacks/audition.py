@@ -7,11 +7,11 @@ import torch
 from lightning import Callback, Trainer
 from torch import Tensor
 
-from audioldm_lit.audio import write
-from audioldm_lit.loggers import log_clip
-from audioldm_lit.manifest import file_stem
+from audioldm_lit.audio.spectrogram import write_spectrogram
+from audioldm_lit.audio.waveform import write
+from audioldm_lit.inference.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.spectrogram import write_spectrogram
+from audioldm_lit.training.loggers import log_clip
 
 
 class Audition(Callback):

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from audioldm_lit.ema import WIDEST, PowerAverage
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.post_hoc import SIGMA_RELS, Candidate, choose, read_snapshots, write_snapshots
+from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.training.ema import WIDEST, PowerAverage
+from audioldm_lit.training.post_hoc_average import SIGMA_RELS, Candidate, choose, read_snapshots, write_snapshots
 
 PROFILES = (0.05, 0.1, 0.2)  # with a third beside the paper's two, few snapshots give wide averages as well
 MOST_WEIGHTS = 10_000_000  # 120 MB a snapshot of three profiles
@@ -111,7 +111,7 @@ class Averages(Callback):
         if candidates[0].loss < (1 - GAIN) * float(policy.best_model_score):
             pl_module.chosen = candidates[0], weights
         if trainer.is_global_zero:
-            with whole(self.folder / "candidates.json") as unfinished:
+            with atomic_write(self.folder / "candidates.json") as unfinished:
                 unfinished.write_text(json.dumps([asdict(one) for one in candidates], indent=2) + "\n")
             show(candidates, step, float(policy.best_model_score), pl_module.base_loss, Console())
 

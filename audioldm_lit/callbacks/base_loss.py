@@ -10,8 +10,8 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 import audioldm_lit
-from audioldm_lit.folders import whole
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.storage.atomic_write import atomic_write
 
 PACKAGE = Path(audioldm_lit.__file__).parent
 LIBRARIES = ("torch", "diffusers", "peft")
@@ -36,7 +36,7 @@ class BaseLoss(Callback):
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Keep what was measured."""
         if self.path:
-            with whole(self.path) as unfinished:
+            with atomic_write(self.path) as unfinished:
                 unfinished.write_text(json.dumps({"losses": pl_module.base_losses}) + "\n")
 
 

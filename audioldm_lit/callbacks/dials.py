@@ -9,8 +9,8 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from audioldm_lit import noise
-from audioldm_lit.backbone import find_model
+from audioldm_lit import seeding
+from audioldm_lit.assets import find_model
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric
@@ -81,7 +81,7 @@ class Dials(Callback):
         held_out, train = (pl_module.data.waveforms(split) for split in ("val", "train"))
         self.recordings = {"target": self._read(pl_module, held_out), "train": self._read(pl_module, train)}
         captions = {clip.id: clip.caption for clip in held_out.clips}
-        chosen = sorted(captions, key=lambda one: noise.number("dials", one))[: self.count]
+        chosen = sorted(captions, key=lambda one: seeding.number("dials", one))[: self.count]
         self.domain = {one: captions[one] for one in chosen}
         lines = self.prompts.read_text(encoding="utf-8-sig").splitlines()
         self.general = {line.strip(): line.strip() for line in lines if line.strip()}

@@ -6,7 +6,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch.utils.data import default_collate
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 
@@ -79,7 +79,7 @@ def _step(trainer: Trainer, module: LitAudioLDM, size: int) -> None:
     held = [torch.empty_like(weight) for weight in module.weights.values() for _ in range(4)]
     clips, device = module.data.datasets["train"], trainer.strategy.root_device
     batch = trainer.strategy.batch_to_device(default_collate([clips[index % len(clips)] for index in range(size)]))
-    generators = [noise.generator(module.seed, "micro-batch", index) for index in range(size)]
+    generators = [seeding.generator(module.seed, "micro-batch", index) for index in range(size)]
     module.backbone.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         with trainer.precision_plugin.forward_context():

@@ -6,8 +6,8 @@ from typing import Any
 import torch.distributed
 from lightning import Callback, Trainer
 
-from audioldm_lit.audio import write
-from audioldm_lit.manifest import Entry, write_manifest
+from audioldm_lit.audio.waveform import write
+from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.module import LitAudioLDM
 
 

@@ -11,20 +11,20 @@ import torch
 from lightning import Callback, Trainer
 from rich.console import Console
 
-from audioldm_lit.adapters.card import About, write_card
-from audioldm_lit.adapters.file import load_weights, save_adapter
+from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
+from audioldm_lit.adapters.files.card import About, write_card
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.blending import Part, Share
 from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
 from audioldm_lit.callbacks.best_check import BestCheck
 from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.callbacks.scores import report, score_systems
-from audioldm_lit.effect import Effect, measure_effect
-from audioldm_lit.effect import show as show_effect
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.inference.blending import Part, Share
+from audioldm_lit.inference.effect import Effect, measure_effect
+from audioldm_lit.inference.effect import show as show_effect
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.storage.atomic_write import atomic_write
 
 HEARD = 4  # prompts on which the effect of the adapter is measured
 
@@ -120,7 +120,7 @@ class Result(Callback):
         write_card(folder / "adapter.md", *made, about)
         effect = self._effect(module, folder / "adapter.safetensors")
         result["effect"] = effect.as_dict()
-        with whole(folder / "result.json") as unfinished:  # a grid takes it for the end of a run
+        with atomic_write(folder / "result.json") as unfinished:  # a grid takes it for the end of a run
             unfinished.write_text(json.dumps(result, indent=2) + "\n")
         show_effect(effect, Console())
         show(result, Console())

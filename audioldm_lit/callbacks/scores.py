@@ -10,14 +10,14 @@ from lightning import Trainer
 from rich.console import Console
 from rich.progress import track
 
-from audioldm_lit import noise
-from audioldm_lit.audio import write
+from audioldm_lit import seeding
+from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
-from audioldm_lit.manifest import Entry, write_manifest
-from audioldm_lit.metrics.evaluation import Evaluation
+from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.tables import show
+from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.metrics.extractors.base import AudioBatch
-from audioldm_lit.metrics.tables import show
 from audioldm_lit.module import LitAudioLDM
 
 BATCH = 8  # clips generated at once
@@ -82,7 +82,7 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
 def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
     """Score as many recordings of the training split as clips were generated; nothing where it has fewer."""
     count = sum(map(len, held_out))
-    recordings = sorted(module.data.present("train"), key=lambda clip: noise.number(module.seed, "real", clip.id))[:count]
+    recordings = sorted(module.data.present("train"), key=lambda clip: seeding.number(module.seed, "real", clip.id))[:count]
     if len(recordings) < count:
         return {}
     like = held_out[0]

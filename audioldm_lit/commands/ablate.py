@@ -14,14 +14,14 @@ from rich.markup import escape
 from audioldm_lit.ablation.board import board
 from audioldm_lit.ablation.check import check_settings
 from audioldm_lit.ablation.cluster import Cluster, Local
-from audioldm_lit.ablation.estimate import show_plan, time_base
 from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.ablation.provenance import check_committed
 from audioldm_lit.ablation.published import sheet as published_sheet
 from audioldm_lit.ablation.results import collect, write_csv
 from audioldm_lit.ablation.runner import Runner
-from audioldm_lit.ablation.tables import latex, markdown, sheets, terminal
+from audioldm_lit.ablation.sheets import latex, markdown, sheets, terminal
+from audioldm_lit.ablation.timing import show_plan, time_base
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.ablation.unchanged import check_unchanged
 from audioldm_lit.errors import InputError

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from audioldm_lit import noise
-from audioldm_lit.adapters.exchange import DiffusersFolder, PeftFolder
-from audioldm_lit.adapters.layout import AdapterFile, Layout, MergedModel, Source
-from audioldm_lit.backbone import NANO, Backbone
+from audioldm_lit import seeding
+from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
+from audioldm_lit.adapters.files.layout import AdapterFile, Layout, MergedModel, Source
+from audioldm_lit.assets import NANO
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 SOURCES: dict[str, Source] = {"adapter": AdapterFile(), "peft": PeftFolder(), "diffusers": DiffusersFolder()}
 LAYOUTS: dict[str, Layout] = {**SOURCES, "merged": MergedModel()}
@@ -56,7 +57,7 @@ def convert(
     adapted = SOURCES[kind].read(source, model)
     model.eval()
     expected = _predict(model)
-    with whole(out.absolute()) as unfinished:
+    with atomic_write(out.absolute()) as unfinished:
         LAYOUTS[to].write(unfinished, adapted)
         model.unet = fresh
         LAYOUTS[to].load(unfinished, model)
@@ -67,7 +68,7 @@ def convert(
                 "prediction_type": adapted.prediction_type, "max_absolute_difference": absolute,
                 "max_relative_difference": relative,
             }  # fmt: skip
-            with whole(json) as report:
+            with atomic_write(json) as report:
                 report.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
     lines = [f"{out}: {kind} -> {to}; largest difference of the UNet's output {absolute:.1e}, {relative:.1e} of the largest value"]
     if not adapted.stated:
@@ -103,9 +104,9 @@ def _check_out(out: Path, to: str) -> None:
 @torch.no_grad()
 def _predict(model: Backbone) -> Tensor:
     """The UNet's output (N, C, F/4, M/4) on noise, with a random text embedding at each of N timesteps."""
-    keys = [noise.generator("convert", place) for place in range(TIMESTEPS)]
-    latents = noise.normal(keys, model.latent_shape(round(model.window * model.sample_rate)))
-    cond = F.normalize(noise.normal(keys, (model.text_encoder.config.projection_dim,)), dim=-1)
+    keys = [seeding.generator("convert", place) for place in range(TIMESTEPS)]
+    latents = seeding.normal(keys, model.latent_shape(round(model.window * model.sample_rate)))
+    cond = F.normalize(seeding.normal(keys, (model.text_encoder.config.projection_dim,)), dim=-1)
     timesteps = torch.linspace(0, model.scheduler.config.num_train_timesteps - 1, TIMESTEPS).long()
     return model(latents, timesteps, cond).double()
 

@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from audioldm_lit.ablation.curve_arms import arms, as_dict, chosen, read_results, sheet
 from audioldm_lit.ablation.plot import plot as draw
-from audioldm_lit.ablation.tables import terminal
-from audioldm_lit.folders import whole
+from audioldm_lit.ablation.sheets import terminal
+from audioldm_lit.storage.atomic_write import atomic_write
 
 
 def curve(
@@ -51,5 +51,5 @@ def curve(
     if plot is not None:
         draw(found, results, metric, plot)
     if json is not None:
-        with whole(json) as unfinished:
+        with atomic_write(json) as unfinished:
             unfinished.write_text(dumps([as_dict(arm, numbers, reach) for arm in found], indent=2) + "\n", encoding="utf-8")

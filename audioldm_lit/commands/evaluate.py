@@ -9,11 +9,11 @@ from rich.markup import escape
 
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import cache_folder
-from audioldm_lit.metrics.evaluation import compare_systems
-from audioldm_lit.metrics.protocol import load_protocol
-from audioldm_lit.metrics.scoring import score_files
-from audioldm_lit.metrics.tables import show, to_csv, to_latex
+from audioldm_lit.evaluation.evaluation import compare_systems
+from audioldm_lit.evaluation.protocol import load_protocol
+from audioldm_lit.evaluation.scoring import score_files
+from audioldm_lit.evaluation.tables import show, to_csv, to_latex
+from audioldm_lit.storage.cache_folder import cache_folder
 
 
 def evaluate(

@@ -11,14 +11,15 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from audioldm_lit.audio import write
-from audioldm_lit.backbone import NANO, Backbone
-from audioldm_lit.blending import Blend, Part, Share
+from audioldm_lit.assets import NANO
+from audioldm_lit.audio.waveform import write
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.device import device_named
-from audioldm_lit.effect import measure_effect, show
 from audioldm_lit.errors import InputError
-from audioldm_lit.manifest import Entry, write_manifest
-from audioldm_lit.sampling import Sampler
+from audioldm_lit.inference.blending import Blend, Part, Share
+from audioldm_lit.inference.effect import measure_effect, show
+from audioldm_lit.inference.manifest import Entry, write_manifest
+from audioldm_lit.inference.sampling import Sampler
 
 HEARD = 4  # prompts on which the effect of an adapter is measured
 

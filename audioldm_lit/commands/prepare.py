@@ -8,14 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from audioldm_lit.backbone import NANO, Backbone
-from audioldm_lit.cache import Cache
+from audioldm_lit.assets import NANO
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import cache_folder, whole
 from audioldm_lit.health.checkup import SPLITS, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
+from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.training.cache import Cache
 
 
 def prepare(
@@ -59,7 +61,7 @@ def prepare(
     write_manifest(out / "manifest.jsonl", checkup.items, data.root)
     write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}")
     if json is not None:
-        with whole(json) as unfinished:
+        with atomic_write(json) as unfinished:
             unfinished.write_text(dumps(as_dict(checkup), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     show(checkup, console)
     counts = ", ".join(f"{count:,} {split}" for split, count in checkup.counts.items())

@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.files import VIDEO, by_stem
@@ -58,5 +58,5 @@ class AudioCaps(AudioDataModule):
         path = next((audio[one] for one in names if one in audio), self.root / f"Y{video}.wav")
         if self.captions == "all" and len(rows) > 1:
             return [Clip(f"{name}#{row['audiocap_id']}", path, row["caption"], source=video, where=where) for where, row in rows]
-        where, row = min(rows, key=lambda one: noise.number(self.caption_seed, "caption", one[1]["audiocap_id"]))
+        where, row = min(rows, key=lambda one: seeding.number(self.caption_seed, "caption", one[1]["audiocap_id"]))
         return [Clip(name, path, row["caption"], source=video, where=where)]

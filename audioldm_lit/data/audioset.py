@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.files import VIDEO, by_stem
@@ -64,7 +64,7 @@ class AudioSet(AudioDataModule):
                 rarest = min(labels, key=lambda label: (counts[label], label))
                 clips.append(self._clip(where, row, [names[label] for label in labels], names[rarest], audio))
         if split == "test" and self.num_test_clips is not None:
-            clips.sort(key=lambda clip: noise.number("test", clip.id))
+            clips.sort(key=lambda clip: seeding.number("test", clip.id))
             return clips[: self.num_test_clips]
         return clips
 
@@ -86,7 +86,7 @@ class AudioSet(AudioDataModule):
 
 
 def _validates(video: str) -> bool:
-    return noise.number("validation", video) % VALIDATION == 0
+    return seeding.number("validation", video) % VALIDATION == 0
 
 
 def _segments(table: Path, names: dict[str, str]) -> Iterator[tuple[str, dict[str, str], list[str]]]:

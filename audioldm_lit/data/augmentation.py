@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from audiomentations.core.transforms_interface import BaseWaveformTransform
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.data.mixing import Mix
 from audioldm_lit.errors import InputError
 
@@ -59,7 +59,7 @@ class Augmentation:
 
     def partners(self, key: Sequence[object]) -> bool:
         """Whether the variant is a mixture, so that its partner must be read."""
-        return self.mix is not None and self.mix.level(noise.generator(*key, "mix")) is not None
+        return self.mix is not None and self.mix.level(seeding.generator(*key, "mix")) is not None
 
     def caption(self, caption: str, partner: str, key: Sequence[object]) -> str:
         """Caption of a variant, without making it."""
@@ -85,9 +85,9 @@ class Augmentation:
                 could not be made again.
         """
         if self.mix is not None:
-            waveform, caption = self.mix((waveform, caption), partner, sample_rate, noise.generator(*key, "mix"))
+            waveform, caption = self.mix((waveform, caption), partner, sample_rate, seeding.generator(*key, "mix"))
         for place, transform in enumerate(self.transforms):
-            seed = noise.number(*key, "transform", place)
+            seed = seeding.number(*key, "transform", place)
             once, again = (_transformed(transform, waveform, sample_rate, seed) for _ in range(2))
             name = type(transform).__name__
             if not once.isfinite().all():

@@ -4,7 +4,7 @@ import hashlib
 
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.clips import ClipDataset
 
@@ -76,4 +76,4 @@ class AugmentedDataset(ClipDataset):
     def _partner(self, index: int) -> int:
         """Another clip of the set, the clip itself where there is no other."""
         clip, others = index % len(self.clips), len(self.clips) - 1
-        return (clip + 1 + noise.number(*self._key(index), "partner") % others) % len(self.clips) if others else clip
+        return (clip + 1 + seeding.number(*self._key(index), "partner") % others) % len(self.clips) if others else clip

@@ -16,7 +16,7 @@ from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from audioldm_lit.audio import Padding
+from audioldm_lit.audio.waveform import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, Coverage, Split
@@ -24,7 +24,7 @@ from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
-from audioldm_lit.paths import why_no_file
+from audioldm_lit.storage.names import why_no_file
 
 
 class AudioDataModule(LightningDataModule, ABC):

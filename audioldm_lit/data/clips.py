@@ -12,9 +12,9 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audioldm_lit.audio import Padding, fit, read
+from audioldm_lit.audio.decoding import MAX_SAMPLES, check_length, check_openable, open_audio
+from audioldm_lit.audio.waveform import Padding, fit, read
 from audioldm_lit.data.phrasing import Phrasing
-from audioldm_lit.decoding import MAX_SAMPLES, check_length, check_openable, open_audio
 from audioldm_lit.errors import InputError
 
 Split = Literal["train", "val", "test"]

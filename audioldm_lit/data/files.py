@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.paths import check_name
+from audioldm_lit.storage.names import check_name
 
 AUDIO = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".au", ".caf", ".w64"}
 VIDEO = re.compile(r"[\w-]{1,64}", re.ASCII)  # id of a YouTube video, which names files

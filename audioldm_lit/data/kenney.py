@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from audioldm_lit.data.folder import Folder
-from audioldm_lit.folders import cache_folder
-from audioldm_lit.wheel import Wheel
+from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.fetch import Wheel
 
 WHEEL = Wheel(
     requirement="arcade==3.3.3",

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audioldm_lit.audio import PEAK
+from audioldm_lit.audio.waveform import PEAK
 from audioldm_lit.errors import InputError
 
 KEY = "data.init_args.augmentation.init_args.mix.init_args"

@@ -10,7 +10,7 @@ from string import Formatter
 import yaml
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.paths import is_mark, why_no_file
+from audioldm_lit.storage.names import is_mark, why_no_file
 
 KEY = "data.init_args.phrasing.init_args"
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # the base loader leaves words such as `no` and `808` words

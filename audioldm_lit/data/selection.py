@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.errors import InputError
 
@@ -46,7 +46,7 @@ def few_shot(clips: Sequence[Clip], seed: int, shots: int | None = None, num_tra
             f"there are {len(clips)} training clips, fewer than data.init_args.num_train_clips={num_train_clips}; "
             "lower it or add clips."
         )
-    in_turn = sorted(clips, key=lambda clip: (ranks[clip.id], noise.number(seed, "class", clip.label)))
+    in_turn = sorted(clips, key=lambda clip: (ranks[clip.id], seeding.number(seed, "class", clip.label)))
     chosen = {clip.id for clip in in_turn[:num_train_clips]}
     return [clip for clip in clips if clip.id in chosen]
 
@@ -55,7 +55,7 @@ def _in_order(clips: Sequence[Clip], seed: int) -> list[Clip]:
     """Clips of one class: first one of every source, then a second of every source that has two, and so on."""
     seen: Counter[str] = Counter()
     places = []
-    for clip in sorted(clips, key=lambda clip: noise.number(seed, "shots", clip.id)):
+    for clip in sorted(clips, key=lambda clip: seeding.number(seed, "shots", clip.id)):
         places.append((seen[clip.source], clip))
         seen[clip.source] += 1
     return [clip for _, clip in sorted(places, key=lambda place: place[0])]  # a stable sort keeps the hash's order
@@ -72,7 +72,7 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
         held_out = max(1, round(len(members) / 5))
         quota = {"train": 1, "val": held_out * (len(members) >= 2), "test": held_out * (len(members) >= 3)}
         placed = Counter(splits[source] for source in members if source in splits)
-        for source in sorted((one for one in members if one not in splits), key=lambda source: noise.number("split", source)):
+        for source in sorted((one for one in members if one not in splits), key=lambda source: seeding.number("split", source)):
             splits[source] = next((split for split in quota if placed[split] < quota[split]), "train")
             placed[splits[source]] += 1
         if not placed["train"]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch.utils.data import DistributedSampler
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 
 
 class TrainingStream(DistributedSampler):
@@ -56,8 +56,8 @@ class TrainingStream(DistributedSampler):
             turn, place = divmod(position, self.num_clips)
             if turn != current:
                 current = turn
-                order = sorted(range(self.num_clips), key=lambda index: noise.number(self.seed, "order", turn, index))
+                order = sorted(range(self.num_clips), key=lambda index: seeding.number(self.seed, "order", turn, index))
             clip = order[place]
-            variant = noise.number(self.seed, "variant", turn, clip) % self.variants
-            choice = noise.number(self.seed, "text", turn, clip) % self.choices
+            variant = seeding.number(self.seed, "variant", turn, clip) % self.variants
+            choice = seeding.number(self.seed, "text", turn, clip) % self.choices
             yield (choice * self.variants + variant) * self.num_clips + clip

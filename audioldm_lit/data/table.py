@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.paths import check_name, is_mark, why_no_file
+from audioldm_lit.storage.names import check_name, is_mark, why_no_file
 
 Row = tuple[str, dict[str, str]]  # where it stands ("metadata.csv, line 3"), value of each column
 MAX_LINES = 3_000_000  # AudioSet's longest list has 2,041,792; beyond, a table would fill the memory before anything is trained

@@ -18,7 +18,7 @@ from audioldm_lit.health.collection import collection_findings, empty_splits
 from audioldm_lit.health.duplicates import DuplicatePairs, DuplicateSearch
 from audioldm_lit.health.findings import Examined, Finding, clip_findings
 from audioldm_lit.health.measure import Measurement, measure
-from audioldm_lit.parallel import ahead
+from audioldm_lit.storage.prefetch import prefetch
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 ORDER = ("error", "warning", "note")
@@ -94,7 +94,7 @@ def _listed(data: AudioDataModule, split: Split) -> list[Clip]:
 def _read_all(files: Sequence[Path], search: DuplicateSearch, threads: int, progress: Progress) -> dict[Path, Result]:
     results = {}
     task = progress.add_task(f"reading {len(files):,} recordings", total=len(files))
-    for path, result in zip(files, ahead(lambda i: _read(files[i], i, search), range(len(files)), threads), strict=True):
+    for path, result in zip(files, prefetch(lambda i: _read(files[i], i, search), range(len(files)), threads), strict=True):
         results[path] = result
         progress.advance(task)
     return results

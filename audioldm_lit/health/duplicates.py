@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.extractors.fingerprint import N_MELS, Fingerprint
@@ -68,7 +68,7 @@ class DuplicateSearch:
         self.frames = torch.zeros(num_clips, dtype=torch.long)  # 0: never added, or silent
         self.folder = folder
         self.fingerprint = Fingerprint()
-        self.filters = torch.randn(FILTERS, BANDS, WIDTH, generator=noise.generator("duplicates"))
+        self.filters = torch.randn(FILTERS, BANDS, WIDTH, generator=seeding.generator("duplicates"))
         self.lock = Lock()
         self.digests: set[str] = set()
         try:

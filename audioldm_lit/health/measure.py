@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audioldm_lit.audio import resample
-from audioldm_lit.decoding import check_length, check_whole, decode, open_audio
+from audioldm_lit.audio.decoding import check_length, check_whole, decode, open_audio
+from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
+from audioldm_lit.evaluation.reading import FULL_SCALE, RUN, is_clipped
 from audioldm_lit.health.spectrum import Spectrum
-from audioldm_lit.metrics.reading import FULL_SCALE, RUN, is_clipped
 
 BLOCK = 2**20  # samples of all channels together that are held at once: 4 MB
 HEARD = 30  # seconds from the start by which copies are known

@@ -16,9 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
 from audioldm_lit.health.checkup import SPLITS, Checkup
 from audioldm_lit.health.findings import Examined, Finding
+from audioldm_lit.storage.atomic_write import atomic_write
 
 SHOWN = 200  # findings of one kind on the page; the rest stand in the JSON
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -30,7 +30,7 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
     Raises:
         InputError: If a clip lies outside the root, or the file cannot be written.
     """
-    with whole(path) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
+    with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
         for one in items:
             clip = one.clip
             if not clip.path.is_relative_to(root):
@@ -105,7 +105,7 @@ def write_page(path: Path, checkup: Checkup, name: str) -> None:
     page = template.render(
         name=name, report=as_dict(checkup), kinds=by_kind(checkup), shown=SHOWN, pictures=pictures, splits=SPLITS
     )
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
@@ -28,7 +28,7 @@ class Rows:
     Attributes:
         values: (R, D), as extracted.
         clip: (R,) index of each row's clip, 0 to N - 1, ascending.
-        ids: (N,) number of each clip's name (`noise.number`), ascending.
+        ids: (N,) number of each clip's name (`seeding.number`), ascending.
     """
 
     values: Tensor
@@ -50,7 +50,7 @@ class Rows:
 
     def named(self, names: Sequence[str]) -> "Rows":
         """The rows of the clips of these names."""
-        numbers = torch.tensor([noise.number(name) for name in names], dtype=torch.int64, device=self.ids.device)
+        numbers = torch.tensor([seeding.number(name) for name in names], dtype=torch.int64, device=self.ids.device)
         return self.take(torch.isin(self.ids, numbers))
 
     def mean(self) -> Tensor:
@@ -100,7 +100,7 @@ class ClipMetric(Metric, ABC):
         rows = rows.detach()
         if rows.ndim < 3:
             rows = rows.reshape(len(ids), 1, -1)
-        numbers = torch.tensor([noise.number(one) for one in ids], dtype=torch.int64, device=rows.device)
+        numbers = torch.tensor([seeding.number(one) for one in ids], dtype=torch.int64, device=rows.device)
         places = torch.arange(rows.shape[1], device=rows.device)
         getattr(self, f"{side}_ids").append(numbers.repeat_interleave(len(places)))
         getattr(self, f"{side}_places").append(places.repeat(len(ids)))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 
 LEVEL = 0.95
 Z = 1.959964  # normal quantile of that level
@@ -105,7 +105,7 @@ def bootstrap_t(influence: Sequence[Tensor], seed: int) -> tuple[float, float] |
         return None
     error, variance = torch.zeros(RESAMPLES, dtype=torch.float64), torch.zeros(RESAMPLES, dtype=torch.float64)
     for number, side in enumerate(sides):
-        mean, spread = _resampled(side.cpu(), noise.generator(seed, "bootstrap", number))
+        mean, spread = _resampled(side.cpu(), seeding.generator(seed, "bootstrap", number))
         error, variance = error + mean, variance + spread
     scale = standard_error(sides)
     if scale == 0.0:

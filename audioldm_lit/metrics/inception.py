@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.estimate import Estimate
@@ -47,7 +47,7 @@ class InceptionScore(ClipMetric):
         count = len(probs)
         if count < 2 * self.splits:
             raise InputError(f"the inception score needs at least {2 * self.splits} clips for {self.splits} splits, not {count}.")
-        order = torch.randperm(count, generator=noise.generator(self.seed, "splits")).to(probs.device)
+        order = torch.randperm(count, generator=seeding.generator(self.seed, "splits")).to(probs.device)
         bounds = [count * part // self.splits for part in range(self.splits + 1)]
         parts = [probs[order[low:high]] for low, high in pairwise(bounds)]
         scores = torch.stack([log_score(part.sum(dim=0), _entropy(part).sum(), len(part)) for part in parts]).exp()

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
@@ -61,10 +61,10 @@ class Denoising(Objective):
         generators: Sequence[torch.Generator],
     ) -> Tensor:
         """Loss (B,) of every sample; see `Objective.forward`."""
-        drawn = noise.normal(generators, latents.shape[1:])
+        drawn = seeding.normal(generators, latents.shape[1:])
         timesteps = self.timesteps(generators, scheduler).to(latents.device)
         if self.noise_offset:
-            drawn += self.noise_offset * noise.normal(generators, (latents.shape[1], 1, 1))  # (B, C, 1, 1)
+            drawn += self.noise_offset * seeding.normal(generators, (latents.shape[1], 1, 1))  # (B, C, 1, 1)
         drawn = drawn.to(latents.device)
         # x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon, Eq. 4 of Ho et al. 2020
         noisy_latents = scheduler.add_noise(latents, drawn, timesteps)

@@ -13,13 +13,14 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from audioldm_lit import noise
-from audioldm_lit.backbone import REPOSITORY, Backbone
+from audioldm_lit import seeding
+from audioldm_lit.assets import REPOSITORY
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
-from audioldm_lit.sampling import Sampler
-from audioldm_lit.shards import Shards
+from audioldm_lit.storage.shards import Shards
 
 FORMAT = "prior/1"
 GENERAL = REPOSITORY / "configs" / "prompts" / "general.txt"
@@ -99,7 +100,7 @@ class PriorPreservation(Objective):
     ) -> Tensor:
         """Loss (B,) of every sample and of a generated clip drawn for it; see `Objective.forward`."""
         losses = self.objective(backbone, scheduler, latents, cond, generators)
-        chosen = (noise.uniform(generators) * len(self.latents)).long()
+        chosen = (seeding.uniform(generators) * len(self.latents)).long()
         prior, prior_cond = (values[chosen].to(latents.device) for values in (self.latents, self.prompt_embeds))
         # Eq. 2 of Ruiz et al.
         return losses + self.weight * self.objective(backbone, scheduler, prior, prior_cond, generators)
@@ -114,10 +115,10 @@ class PriorPreservation(Objective):
         self, backbone: Backbone, shape: tuple[int, int, int], places: Sequence[int], on_step: Callable[[], None]
     ) -> list[dict[str, Tensor]]:
         """Latents and text embeddings of the clips at some places of the list."""
-        generators = [noise.generator("prior", self.seed, place) for place in places]
+        generators = [seeding.generator("prior", self.seed, place) for place in places]
         unconditional, *embeds = backbone.encode_text(["", *(self.texts[place] for place in places)])
         cond = torch.stack(embeds)
-        start = noise.normal(generators, shape).to(backbone.device)
+        start = seeding.normal(generators, shape).to(backbone.device)
         base_type = backbone.scheduler.config.prediction_type  # what the base predicts, whatever is trained
         latents = self.sampler.latents(backbone, cond, unconditional, start, generators, base_type, on_step)
         if not latents.isfinite().all():

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.weighting import Weighting
 
@@ -36,7 +36,7 @@ class Uniform(TimestepSampling):
 
     def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
-        return (noise.uniform(generators) * scheduler.config.num_train_timesteps).long()
+        return (seeding.uniform(generators) * scheduler.config.num_train_timesteps).long()
 
 
 class LogitNormal(TimestepSampling):
@@ -58,7 +58,7 @@ class LogitNormal(TimestepSampling):
 
     def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
-        place = torch.sigmoid(self.mean + self.std * noise.normal(generators, ()).double())
+        place = torch.sigmoid(self.mean + self.std * seeding.normal(generators, ()).double())
         last = scheduler.config.num_train_timesteps - 1
         return (place * (last + 1)).long().clamp(max=last)  # far out, the sigmoid rounds to 1
 
@@ -82,4 +82,4 @@ class Importance(TimestepSampling):
         weights = self.weighting(scheduler, torch.arange(scheduler.config.num_train_timesteps)).double()
         cumulative = weights.cumsum(0) / weights.sum()
         # The first timestep up to which the probability exceeds a uniform number.
-        return torch.searchsorted(cumulative, noise.uniform(generators).double(), right=True)
+        return torch.searchsorted(cumulative, seeding.uniform(generators).double(), right=True)

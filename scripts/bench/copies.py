@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from audioldm_lit import noise
-from audioldm_lit.audio import LogMel, read
+from audioldm_lit import seeding
+from audioldm_lit.audio.log_mel import LogMel
+from audioldm_lit.audio.waveform import read
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
@@ -132,7 +133,7 @@ def load(root: Path) -> tuple[Tensor, list[str], list[str]]:
 
 def draw(folds: list[str], classes: list[str], fold: str, options: argparse.Namespace, number: int) -> tuple[list[int], ...]:
     """Indices of the training, held-out and independent clips."""
-    order = torch.randperm(len(folds), generator=noise.generator(options.seed, fold, number)).tolist()
+    order = torch.randperm(len(folds), generator=seeding.generator(options.seed, fold, number)).tolist()
     training: list[int] = []
     taken: Counter[str] = Counter()
     for i in order:
@@ -152,7 +153,7 @@ def measure(options: argparse.Namespace) -> dict:
     figures: dict = {"recordings": len(clips), "seconds": perf_counter() - start, **vars(options), "root": options.root.name}
     planted = {}
     for name, manipulate in MANIPULATIONS.items():
-        copies = [manipulate(clip, noise.generator(options.seed, name, i)) for i, clip in enumerate(clips)]
+        copies = [manipulate(clip, seeding.generator(options.seed, name, i)) for i, clip in enumerate(clips)]
         planted[name] = shift_tolerant_similarity(embed(copies), rows)
     thresholds: list[float] = []
     flags: dict[str, list[bool]] = {name: [] for name in sorted(set(classes))}

@@ -24,11 +24,12 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 
-from audioldm_lit.backbone import NANO, Backbone
-from audioldm_lit.cache import Cache
+from audioldm_lit.assets import NANO
+from audioldm_lit.audio.decoding import read_channels
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.esc50 import ESC50
-from audioldm_lit.decoding import read_channels
-from audioldm_lit.folders import cache_folder
+from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.training.cache import Cache
 
 BATCH = 8
 SECONDS = 5

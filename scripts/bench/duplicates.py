@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from audioldm_lit import noise
-from audioldm_lit.audio import read, resample
+from audioldm_lit import seeding
+from audioldm_lit.audio.waveform import read, resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.duplicates import DuplicateSearch, nearest, whiten
 from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
@@ -113,7 +113,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     start = process_time()
     clips, labels = load(options)
     reading = process_time() - start
-    chosen = torch.randperm(len(clips), generator=noise.generator(options.seed))[: options.copies].tolist()
+    chosen = torch.randperm(len(clips), generator=seeding.generator(options.seed))[: options.copies].tolist()
     search = DuplicateSearch(len(clips) + len(chosen), folder)
     start = process_time()
     for i, clip in enumerate(clips):
@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     }
     for name, manipulate in MANIPULATIONS.items():
         for n, i in enumerate(chosen):
-            search.add(len(clips) + n, manipulate(clips[i], noise.generator(options.seed, name, i)))
+            search.add(len(clips) + n, manipulate(clips[i], seeding.generator(options.seed, name, i)))
         result = search.pairs(everyone)
         found = {(i, j) for i, j, _ in result.pairs}
         planted = {(i, len(clips) + n) for n, i in enumerate(chosen)}

@@ -41,14 +41,15 @@ from transformers import (
     SpeechT5HifiGanConfig,
 )
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.adapters.base import trainable
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import resolve
-from audioldm_lit.backbone import NANO, Backbone
+from audioldm_lit.assets import NANO
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.device import device_named, fast_precision
-from audioldm_lit.ema import EMA
 from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.training.ema import EMA
 
 Step = Callable[[int], Tensor]  # number of the step -> its loss
 CLIPS = 8  # that training goes through in turn
@@ -90,10 +91,10 @@ class Draws:
     def __init__(self, backbone: Backbone, seconds: float, batch: int) -> None:
         self.batch = batch
         samples, width = round(seconds * backbone.sample_rate), backbone.unet.config.projection_class_embeddings_input_dim
-        clips = [noise.generator("clip", number) for number in range(CLIPS)]
-        self.latents = noise.normal(clips, backbone.latent_shape(samples)).to(backbone.device)
-        self.cond = F.normalize(noise.normal(clips, [width])).to(backbone.device)
-        self.waveforms = 0.1 * noise.normal(clips, [samples]).to(backbone.device)
+        clips = [seeding.generator("clip", number) for number in range(CLIPS)]
+        self.latents = seeding.normal(clips, backbone.latent_shape(samples)).to(backbone.device)
+        self.cond = F.normalize(seeding.normal(clips, [width])).to(backbone.device)
+        self.waveforms = 0.1 * seeding.normal(clips, [samples]).to(backbone.device)
 
     def clips(self, step: int) -> list[int]:
         """Numbers of the clips of a step."""
@@ -101,7 +102,7 @@ class Draws:
 
     def generators(self, step: int) -> list[torch.Generator]:
         """One stream a clip."""
-        return [noise.generator("step", step, place) for place in range(self.batch)]
+        return [seeding.generator("step", step, place) for place in range(self.batch)]
 
     def loss(self, backbone: Backbone, step: int, latents: Tensor | None = None, cond: Tensor | None = None) -> Tensor:
         """Loss of a step, on cached latents and embeddings where none are given."""

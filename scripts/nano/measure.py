@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.sampling import Sampler
+from audioldm_lit.inference.sampling import Sampler
 
 PROMPTS = ("rain falling", "a dog barking", "footsteps", "a cymbal")
 

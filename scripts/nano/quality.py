@@ -19,13 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.evaluation.score import Score, score
+from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.extractors.aisfx import AISFX
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.kernel import KAD
-from audioldm_lit.metrics.score import Score, score
 from audioldm_lit.metrics.spectral import LogSpectralDistance
-from audioldm_lit.sampling import Sampler
 
 from architecture import SAMPLE_RATE, WINDOW
 from clap import retrieval

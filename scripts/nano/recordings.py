@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audioldm_lit.audio import fit, read
+from audioldm_lit.audio.waveform import fit, read
 
 from architecture import SAMPLE_RATE
 

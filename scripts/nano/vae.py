@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from audioldm_lit.audio import LogMel
+from audioldm_lit.audio.log_mel import LogMel
 
 from architecture import SAMPLE_RATE
 from loop import adamw, autocast, train

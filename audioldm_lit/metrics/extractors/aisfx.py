@@ -18,9 +18,9 @@ import torchaudio
 from torch import Tensor, nn
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import cache_folder
 from audioldm_lit.metrics.extractors.base import Extractor
-from audioldm_lit.wheel import Wheel
+from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.fetch import Wheel
 
 WHEEL = Wheel(
     requirement="aisfx==0.1.2",

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audioldm_lit.audio import resample
+from audioldm_lit.audio.waveform import resample
 
 
 @dataclass(frozen=True, eq=False)

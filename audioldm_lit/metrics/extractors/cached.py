@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from audioldm_lit.folders import whole
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+from audioldm_lit.storage.atomic_write import atomic_write
 
 
 class Cached(Extractor):
@@ -46,7 +46,7 @@ class Cached(Extractor):
             extracted = self.extractor.extract(part)
             for row, index in enumerate(missing):
                 clips[index] = {name: rows[row] for name, rows in extracted.items()}
-                with whole(paths[index]) as unfinished:
+                with atomic_write(paths[index]) as unfinished:
                     unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in clips[index].items()}))
         return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
 

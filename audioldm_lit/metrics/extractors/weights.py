@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import cache_folder
+from audioldm_lit.storage.cache_folder import cache_folder
 
 # PANNs' 16 kHz file also holds its training sampler's clip numbers: int64 arrays, pickled by NumPy 1 under a name that NumPy 2 has
 # moved. To rebuild such arrays is all that this allows.

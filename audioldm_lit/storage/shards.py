@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 Row = Mapping[str, Tensor]
 
@@ -71,7 +71,7 @@ class Shards:
         names = rows[keys[0]]
         stacked = {name: torch.stack([rows[key][name].cpu() for key in keys]) for name in names}
         path = self.folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:32]}.safetensors"
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_bytes(save(stacked, metadata={"keys": json.dumps(keys)}))
         self.refresh()
 

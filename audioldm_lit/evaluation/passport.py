@@ -1,37 +1,11 @@
-"""The scores of one system with their passport, and what may stand beside them."""
+"""The passport of an evaluation: everything its values depend on, and what may stand beside it."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.score import Comparison, Score, compare
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of one system.
-
-    Attributes:
-        scores: By metric.
-        passport: Everything the values depend on; `sha256` is the hash of what two systems must share to be compared.
-        not_computed: Reasons, by metric.
-    """
-
-    scores: Mapping[str, Score]
-    passport: Mapping[str, Any]
-    not_computed: Mapping[str, str] = field(default_factory=dict)
-
-    def noting(self, **entries: Any) -> "Evaluation":
-        """The same scores with further entries in the passport."""
-        return replace(self, passport={**self.passport, **entries})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        figures = {name: score.as_dict() for name, score in self.scores.items()}
-        return {"metrics": figures, "not_computed": dict(self.not_computed), "passport": dict(self.passport)}
 
 
 def stamp(shared: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -62,13 +36,6 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
                 raise InputError(
                     f"{first} and {name} were scored differently: {where} is {_brief(here)} and {_brief(there)}; score both alike."
                 )
-
-
-def compare_systems(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
-    """How the second system differs from the first, by metric; see `compare` and `check_comparable`."""
-    check_comparable({"the first": first.passport, "the second": second.passport})
-    shared = [name for name in first.scores if name in second.scores]
-    return {name: compare(first.scores[name], second.scores[name]) for name in shared}
 
 
 def _first_difference(entry: str, here: Any, there: Any) -> tuple[str, Any, Any]:

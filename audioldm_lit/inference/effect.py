@@ -33,11 +33,11 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.blending import twin
-from audioldm_lit.held_out import noise_of
+from audioldm_lit.diffusion import noise_of
+from audioldm_lit.inference.blending import twin
 
 NO_EFFECT, SATURATED = 0.005, 0.15
 TIMESTEPS = (900, 700, 500, 300, 100)
@@ -113,8 +113,8 @@ def measure_effect(
     merged.unet.eval()
     embeds = base.encode_text(prompts)
     conds = embeds, adapter.prompt_embeds(merged, prompts, embeds)
-    generators = [noise.generator("effect", seed, row) for row in range(len(prompts))]
-    latents = noise.normal(generators, base.latent_shape(round(base.window * base.sample_rate))).to(base.device)
+    generators = [seeding.generator("effect", seed, row) for row in range(len(prompts))]
+    latents = seeding.normal(generators, base.latent_shape(round(base.window * base.sample_rate))).to(base.device)
     distances = _distances(base, merged, conds, latents, prediction_type)
     return Effect(_blocks(base, merged), _added(base, adapted, merged), distances)
 

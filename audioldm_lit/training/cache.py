@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
-from audioldm_lit.parallel import ahead
-from audioldm_lit.shards import Shards
+from audioldm_lit.storage.prefetch import prefetch
+from audioldm_lit.storage.shards import Shards
 
 FORMAT = "latents-float16/1"  # posterior mean and standard deviation; float16 keeps three digits more than the VAE is exact to
 ROWS = 1024  # a shard: 134 MB of latents of 10.24 s
@@ -107,7 +107,7 @@ class Cache:
         share = range(rank, len(clips), num_ranks)
         keys = self.keys(clips)
         missing = {keys[index]: index for index in share if keys[index] not in self.latents}
-        waveforms = ahead(clips.waveform, missing.values())
+        waveforms = prefetch(clips.waveform, missing.values())
         rows = (
             (key, self._encode_clip(clips.where(missing[key]), one))
             for key, one in zip(missing, waveforms, strict=True)
@@ -127,7 +127,7 @@ class Cache:
     def keys(self, clips: ClipDataset) -> list[str]:
         """Key of every item; each file is read once."""
         if clips not in self._keys:
-            self._keys[clips] = list(ahead(clips.content_key, range(len(clips))))
+            self._keys[clips] = list(prefetch(clips.content_key, range(len(clips))))
         return self._keys[clips]
 
     def _encode_clip(self, where: str, waveform: Tensor) -> dict[str, Tensor]:

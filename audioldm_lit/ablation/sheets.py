@@ -12,7 +12,7 @@ from rich.table import Table
 
 from audioldm_lit.ablation.statistics import axes_of, comparisons, importance, summary
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.tables import latex_text
+from audioldm_lit.evaluation.tables import latex_text
 
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.adapters.card import About
+from audioldm_lit.adapters.files.card import About
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 FORMAT = "audioldm_lit.adapter/1"
 
@@ -44,7 +44,7 @@ def save_adapter(
     }
     if about is not None:
         metadata["about"] = about.to_json()
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
 
 

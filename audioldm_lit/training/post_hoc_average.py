@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from audioldm_lit.ema import gamma_of
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.training.ema import gamma_of
 
 FORMAT = "audioldm_lit.averages/1"
 SIGMA_RELS = (0.05, 0.1, 0.15, 0.2, 0.25)  # within the range in which the paper finds the reconstruction good, appendix C.5
@@ -66,7 +66,7 @@ def write_snapshots(path: Path, step: int, averages: Mapping[float, Mapping[str,
     """Write the averages of one step, by their sigma_rel, to one file; it appears whole or not at all."""
     named = {f"{profile}/{name}": one for profile, average in averages.items() for name, one in average.items()}
     metadata = {"format": FORMAT, "step": str(step), "sigma_rels": json.dumps(list(averages))}
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_bytes(save({name: one.detach().cpu().contiguous() for name, one in named.items()}, metadata))
 
 

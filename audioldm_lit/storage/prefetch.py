@@ -10,7 +10,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(function: Callable[[A], B], items: Iterable[A], threads: int = 2) -> Iterator[B]:
+def prefetch(function: Callable[[A], B], items: Iterable[A], threads: int = 2) -> Iterator[B]:
     """Map a function over items in threads.
 
     Results come in order, and only a few are made before they are asked for: memory does not grow with the number of items, and an

@@ -17,10 +17,10 @@ from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 from torch import Tensor
 
-from audioldm_lit.adapters.card import About
-from audioldm_lit.adapters.file import FORMAT, check_base, check_finite, read_metadata, read_tensors
-from audioldm_lit.adapters.layout import LIBRARY_ERRORS, Adapted, Source, card_beside, first_line
-from audioldm_lit.adapters.peft_settings import adapter_for, check_settings
+from audioldm_lit.adapters.files.adapter_file import FORMAT, check_base, check_finite, read_metadata, read_tensors
+from audioldm_lit.adapters.files.card import About
+from audioldm_lit.adapters.files.layout import LIBRARY_ERRORS, Adapted, Source, card_beside, first_line
+from audioldm_lit.adapters.files.peft_settings import adapter_for, check_settings
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from audioldm_lit.audio import MEL_FLOOR
-from audioldm_lit.folders import whole
+from audioldm_lit.audio.log_mel import MEL_FLOOR
+from audioldm_lit.storage.atomic_write import atomic_write
 
 LOUDEST = 2.2  # natural log of a mel bin: a full-scale sine reaches it, at low frequencies
 ROWS = 4  # pixels a mel bin
@@ -30,5 +30,5 @@ def write_spectrogram(path: Path, log_mel: Tensor) -> None:
     pixels = np.stack(
         [np.interp(level, scale, channel) for channel in COLOURS.T], axis=-1
     )  # (M, F, 3); beyond the ends as the ends
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         Image.fromarray(pixels.round().astype(np.uint8).repeat(ROWS, axis=0)).save(unfinished, format="PNG")

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audioldm_lit import __version__, noise
-from audioldm_lit.audio import resample
+from audioldm_lit import __version__, seeding
+from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
+from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.passport import stamp
+from audioldm_lit.evaluation.score import Score, score
 from audioldm_lit.metrics.base import ClipMetric
-from audioldm_lit.metrics.evaluation import Evaluation, stamp
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.cached import Cached
-from audioldm_lit.metrics.score import Score, score
 
 FOLDERS = (Path("configs/protocol"), Path(__file__).resolve().parents[2] / "configs" / "protocol")
 
@@ -120,7 +121,7 @@ class Protocol(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             seen = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(seen, self.seen)
-        names = {noise.number(one): one for part in seen for clips in part.values() for one in clips}
+        names = {seeding.number(one): one for part in seen for clips in part.values() for one in clips}
         for one in scores.values():
             for part in (one, *(apart for apart in one.classes.values() if isinstance(apart, Score))):
                 part.estimate.details.update(_named(part.estimate.details, names))

@@ -10,10 +10,10 @@ from rich.progress import Progress
 
 from audioldm_lit.data.clips import Clip
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.evaluation import Evaluation
-from audioldm_lit.metrics.listing import left_out, list_clips
-from audioldm_lit.metrics.protocol import Protocol
-from audioldm_lit.metrics.reading import Reader
+from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.listing import left_out, list_clips
+from audioldm_lit.evaluation.protocol import Protocol
+from audioldm_lit.evaluation.reading import Reader
 
 
 def score_files(

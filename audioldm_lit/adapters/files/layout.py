@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.adapters.card import About, write_card
-from audioldm_lit.adapters.file import FORMAT, load_adapter, read_about, read_metadata, save_adapter
+from audioldm_lit.adapters.files.adapter_file import FORMAT, load_adapter, read_about, read_metadata, save_adapter
+from audioldm_lit.adapters.files.card import About, write_card
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 

@@ -5,9 +5,9 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from audioldm_lit.audio import resample
+from audioldm_lit.audio.decoding import read_channels
+from audioldm_lit.audio.waveform import resample
 from audioldm_lit.data.clips import Clip
-from audioldm_lit.decoding import read_channels
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch
 

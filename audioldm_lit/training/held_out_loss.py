@@ -10,8 +10,9 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import noise_of
 
 
 def grid(scheduler: DDIMScheduler, num_timesteps: int) -> list[int]:
@@ -37,21 +38,12 @@ def held_out_losses(
     Returns:
         Mean squared errors (B, K), from the least noise to the most.
     """
-    generators = [noise.generator("held out", one) for one in ids]
+    generators = [seeding.generator("held out", one) for one in ids]
     losses = []
     for step in grid(scheduler, num_timesteps):
-        drawn = noise.normal(generators, latents.shape[1:]).to(latents.device)
+        drawn = seeding.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), step, device=latents.device)
         noisy_latents = scheduler.add_noise(latents, drawn, timesteps)
         error = noise_of(backbone(noisy_latents, timesteps, cond), scheduler, noisy_latents, timesteps) - drawn
         losses.append(error.square().mean(dim=(1, 2, 3)))  # (B, C, F/4, M/4) -> (B,)
     return torch.stack(losses, dim=1)
-
-
-def noise_of(model_pred: Tensor, scheduler: DDIMScheduler, noisy_latents: Tensor, timesteps: Tensor) -> Tensor:
-    """The noise that a prediction says is in the latents."""
-    if scheduler.config.prediction_type == "epsilon":
-        return model_pred.float()
-    alpha_bar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps][:, None, None, None]
-    # epsilon = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t, Salimans and Ho 2022 (arXiv 2202.00512), appendix D
-    return alpha_bar.sqrt() * model_pred.float() + (1 - alpha_bar).sqrt() * noisy_latents

@@ -1,4 +1,4 @@
-"""Where the project keeps what it can make again, and how it writes files."""
+"""Writing a file or folder that appears whole or not at all."""
 
 import os
 import shutil
@@ -9,13 +9,8 @@ from pathlib import Path
 from audioldm_lit.errors import InputError
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/audioldm_lit`, by default under `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audioldm_lit"
-
-
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes `path` when the block ends.
 
     The file or folder appears whole or not at all, whichever processes write it, and its folder is made.

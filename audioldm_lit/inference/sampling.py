@@ -9,7 +9,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
@@ -119,7 +119,7 @@ class Sampler:
         Returns:
             Waveforms (B, num_samples) float32.
         """
-        generators = [noise.generator("sample", *key) for key in keys]
-        start = noise.normal(generators, backbone.latent_shape(num_samples)).to(backbone.device)
+        generators = [seeding.generator("sample", *key) for key in keys]
+        start = seeding.normal(generators, backbone.latent_shape(num_samples)).to(backbone.device)
         latents = self.latents(backbone, cond, unconditional, start, generators, prediction_type, on_step)
         return backbone.decode(latents, num_samples)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter
-from audioldm_lit.adapters.file import load_adapter
+from audioldm_lit.adapters.files.adapter_file import load_adapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 

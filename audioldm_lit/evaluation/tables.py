@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audioldm_lit.metrics.evaluation import Evaluation, check_comparable, compare_systems
-from audioldm_lit.metrics.score import Score
+from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
+from audioldm_lit.evaluation.passport import check_comparable
+from audioldm_lit.evaluation.score import Score
 
 FIELDS = (
     "system", "metric", "class", "extractor", "value", "low", "high", "debiased", "floor", "floor_clips", "n_clips", "n_rows",

@@ -11,7 +11,7 @@ from typing import Any
 from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.errors import InputError
-from audioldm_lit.folders import whole
+from audioldm_lit.storage.atomic_write import atomic_write
 
 CAPTIONS = 50  # kept of a run's; enough to see what it knows
 
@@ -100,7 +100,7 @@ def write_card(path: Path, adapter: Adapter, base: str, prediction_type: str, ab
         _scores(about),
         _limits(base, about),
     ]
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("\n".join(parts), encoding="utf-8")
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from audioldm_lit import noise
-from audioldm_lit.folders import whole
+from audioldm_lit import seeding
+from audioldm_lit.storage.atomic_write import atomic_write
 
 
 @dataclass(frozen=True, order=True)
@@ -36,13 +36,13 @@ class Entry:
 def file_stem(text: str) -> str:
     """A prompt or id as the start of a file name that every system accepts, different for different texts."""
     readable = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:60]
-    return f"{readable}-{noise.number(text) % 16**6:06x}"
+    return f"{readable}-{seeding.number(text) % 16**6:06x}"
 
 
 def write_manifest(folder: Path, settings: dict[str, Any], entries: Iterable[Entry]) -> Path:
     """Write `manifest.json`: the settings that all clips share, and one object a clip."""
     clips = [{"file": entry.file, **asdict(entry)} for entry in sorted(entries)]
     path = folder / "manifest.json"
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps({**settings, "clips": clips}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return path

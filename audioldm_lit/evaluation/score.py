@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audioldm_lit import noise
+from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.estimate import MIN_CLIPS, Estimate, bootstrap_t
@@ -153,7 +153,7 @@ def _floor(metric: ClipMetric, preds: Rows, target: Rows, seed: int) -> Floor:
         return Floor()
     floor = ours = 0.0
     for split in range(FLOOR_SPLITS):
-        generator = noise.generator(seed, "floor", split)
+        generator = seeding.generator(seed, "floor", split)
         real = torch.randperm(target.num_clips, generator=generator).to(target.ids.device)
         made = torch.randperm(preds.num_clips, generator=generator).to(preds.ids.device)
         one, other = target.take(real[:count]), target.take(real[count : 2 * count])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.paths import why_no_file
+from audioldm_lit.storage.names import why_no_file
 
 MAX_SAMPLES = 2**27  # of all channels together that are ever held at once: 512 MB, 50 minutes at 44.1 kHz
 USUAL_RATE = 16_000  # Hz; what has a lower rate grows when it is brought to the model's

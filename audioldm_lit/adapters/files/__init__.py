@@ -1,0 +1,1 @@
+"""An adapter on disk: its own file and page, and the layouts of PEFT and diffusers."""

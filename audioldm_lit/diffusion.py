@@ -1,0 +1,13 @@
+"""Formulas of the diffusion process."""
+
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+
+def noise_of(model_pred: Tensor, scheduler: DDIMScheduler, noisy_latents: Tensor, timesteps: Tensor) -> Tensor:
+    """The noise that a prediction says is in the latents."""
+    if scheduler.config.prediction_type == "epsilon":
+        return model_pred.float()
+    alpha_bar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps][:, None, None, None]
+    # epsilon = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t, Salimans and Ho 2022 (arXiv 2202.00512), appendix D
+    return alpha_bar.sqrt() * model_pred.float() + (1 - alpha_bar).sqrt() * noisy_latents

@@ -1,0 +1,1 @@
+"""Scores of any system's clips: protocols, passports, which clips are read, tables."""
