@@ -14,7 +14,7 @@ from audioldm_lit.adapters.full import FullFineTune
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.errors import InputError
-from audioldm_lit.inference.blending import Blend, Part, Share, twin
+from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend, copy_backbone
 
 import tiny
 
@@ -59,9 +59,9 @@ def merged(file):
     return adapter, backbone
 
 
-def blend(*shares):
+def blend(*adapters):
     base = tiny.backbone()
-    return Blend(base, [Part.load(share, base) for share in shares])
+    return Blend(base, [AdaptedCopy.load(setting, base) for setting in adapters])
 
 
 def summed(*weighted):
@@ -78,7 +78,7 @@ def summed(*weighted):
 
 def test_folded_blend_is_the_sum_of_hand_made_deltas(files):
     """dW = scaling B A for every LoRA layer, read from the modules of peft."""
-    model = blend(Share(files["conv"], 0.5), Share(files["all"], -2.0))
+    model = blend(AdapterSetting(files["conv"], 0.5), AdapterSetting(files["all"], -2.0))
     expected = {name: weight.double().clone() for name, weight in BASE.unet.state_dict().items()}
     for file, strength in ((files["conv"], 0.5), (files["all"], -2.0)):
         backbone = tiny.backbone()
@@ -95,13 +95,13 @@ def test_folded_blend_is_the_sum_of_hand_made_deltas(files):
 @settings(max_examples=10)
 @given(st.floats(-3, 3), st.floats(-3, 3))
 def test_folded_blend_predicts_like_its_sum_of_weights(files, one, other):
-    model = blend(Share(files["conv"], one), Share(files["all"], other))
+    model = blend(AdapterSetting(files["conv"], one), AdapterSetting(files["all"], other))
     assert torch.allclose(predict(model), predict(summed((files["conv"], one), (files["all"], other))), atol=1e-5)
 
 
 @pytest.mark.parametrize("names", [["all"], ["bottleneck"], ["all", "bottleneck", "word"]])
 def test_strength_0_is_the_base_to_the_last_bit(files, names):
-    assert torch.equal(predict(blend(*(Share(files[name], 0.0) for name in names))), predict(BASE))
+    assert torch.equal(predict(blend(*(AdapterSetting(files[name], 0.0) for name in names))), predict(BASE))
 
 
 @pytest.mark.parametrize("name", ["conv", "all", "bottleneck", "word"])
@@ -110,7 +110,7 @@ def test_lone_adapter_of_strength_1_is_the_adapter_to_the_last_bit_in_one_pass(f
     with torch.no_grad():
         cond = adapter.prompt_embeds(backbone, PROMPTS, BASE.encode_text(PROMPTS))
         expected = backbone(LATENTS, torch.tensor([500, 500]), cond)
-    model = blend(Share(files[name]), Share(files["v"], 0.0))
+    model = blend(AdapterSetting(files[name]), AdapterSetting(files["v"], 0.0))
     passes = []
     for unet in {model.unet, *(one.unet for one in model.passes)}:
         unet.register_forward_hook(lambda *_: passes.append(1))
@@ -121,15 +121,15 @@ def test_lone_adapter_of_strength_1_is_the_adapter_to_the_last_bit_in_one_pass(f
 
 @pytest.mark.parametrize("name", ["all", "bottleneck", "word"])
 def test_adapter_acts_from_the_first_timestep_to_below_the_second(files, name):
-    model = blend(Share(files[name], timesteps=(200, 600)))
-    alone = blend(Share(files[name]))
+    model = blend(AdapterSetting(files[name], timesteps=(200, 600)))
+    alone = blend(AdapterSetting(files[name]))
     for step in (0, 199, 600, 999, 200, 599, 199):  # back and forth: what was folded in is taken out again
         expected = alone if 200 <= step < 600 else BASE
         assert torch.equal(predict(model, step), predict(expected, step)), step
 
 
 def test_rows_at_different_timesteps_are_blended_each_on_its_own(files):
-    model = blend(Share(files["all"], 0.7, (0, 500)), Share(files["bottleneck"], 2.0, (400, 1000)))
+    model = blend(AdapterSetting(files["all"], 0.7, (0, 500)), AdapterSetting(files["bottleneck"], 2.0, (400, 1000)))
     with torch.no_grad():
         cond = model.encode_text(PROMPTS)
         together = model(LATENTS, torch.tensor([450, 700]), cond)
@@ -139,7 +139,7 @@ def test_rows_at_different_timesteps_are_blended_each_on_its_own(files):
 
 def test_what_cannot_be_folded_is_blended_in_the_predictions(files):
     """pred = pred_folded + sum_j s_j (pred_j - pred_base), each adapter with the text as it reads it."""
-    model = blend(Share(files["all"], 0.5), Share(files["bottleneck"], 0.3), Share(files["word"], -0.8))
+    model = blend(AdapterSetting(files["all"], 0.5), AdapterSetting(files["bottleneck"], 0.3), AdapterSetting(files["word"], -0.8))
     base, bottleneck = predict(BASE), predict(merged(files["bottleneck"])[1])
     word = predict(merged(files["word"])[1])
     assert (word[0] - base[0]).abs().max() > 1e-4
@@ -148,7 +148,7 @@ def test_what_cannot_be_folded_is_blended_in_the_predictions(files):
 
 
 def test_without_a_folded_adapter_the_base_is_asked_once(files):
-    model = blend(Share(files["bottleneck"], 0.5))
+    model = blend(AdapterSetting(files["bottleneck"], 0.5))
     passes = []
     model.unet.register_forward_hook(lambda *_: passes.append(1))
     expected = predict(BASE) + 0.5 * (predict(merged(files["bottleneck"])[1]) - predict(BASE))
@@ -158,30 +158,34 @@ def test_without_a_folded_adapter_the_base_is_asked_once(files):
 
 
 def test_the_same_adapter_twice_is_double_its_strength(files):
-    twice = blend(Share(files["all"], 0.5), Share(files["all"], 0.5))
-    assert torch.allclose(predict(twice), predict(blend(Share(files["all"]))), atol=1e-5)
+    twice = blend(AdapterSetting(files["all"], 0.5), AdapterSetting(files["all"], 0.5))
+    assert torch.allclose(predict(twice), predict(blend(AdapterSetting(files["all"]))), atol=1e-5)
 
 
 def test_base_is_not_touched_by_loading(files):
     base = tiny.backbone()
     before = base.fingerprint("unet"), base.fingerprint("text_encoder"), len(base.tokenizer)
     for name in ("all", "word", "v"):
-        Part.load(Share(files[name]), base)
+        AdaptedCopy.load(AdapterSetting(files[name]), base)
     assert (base.fingerprint("unet"), base.fingerprint("text_encoder"), len(base.tokenizer)) == before
 
 
 def test_twin_shares_what_adapters_leave_alone():
-    other = twin(BASE)
+    other = copy_backbone(BASE)
     assert other.vae is BASE.vae
     assert other.unet is not BASE.unet
     assert torch.equal(predict(other), predict(BASE))
 
 
 def test_an_adapter_that_predicts_something_else_is_used_alone_or_refused(files):
-    assert blend(Share(files["v"])).prediction_type == "v_prediction"
-    for shares in ([Share(files["v"], 0.5)], [Share(files["v"], timesteps=(0, 500))], [Share(files["v"]), Share(files["all"])]):
+    assert blend(AdapterSetting(files["v"])).prediction_type == "v_prediction"
+    for adapters in (
+        [AdapterSetting(files["v"], 0.5)],
+        [AdapterSetting(files["v"], timesteps=(0, 500))],
+        [AdapterSetting(files["v"]), AdapterSetting(files["all"])],
+    ):
         with pytest.raises(InputError, match=r"v\.safetensors: predicts v_prediction.*alone"):
-            blend(*shares)
+            blend(*adapters)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +198,7 @@ def test_an_adapter_that_predicts_something_else_is_used_alone_or_refused(files)
 )
 def test_wrong_share_is_named(files, change, named):
     with pytest.raises(InputError, match=named):
-        Part.load(Share(files["all"], **change), BASE)
+        AdaptedCopy.load(AdapterSetting(files["all"], **change), BASE)
 
 
 def generated(workdir, name):

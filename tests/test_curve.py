@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit, minimize_scalar
 from scipy.stats import f as f_distribution
 
-from audioldm_lit.ablation.curve import EXPONENTS, FURTHEST, Curve, fit_curve
 from audioldm_lit.ablation.curve_arms import arms, chosen, read_results
+from audioldm_lit.ablation.power_law import EXPONENTS, FURTHEST, Curve, fit_curve
 from audioldm_lit.errors import InputError
 
 SIZES, SEEDS = (8, 16, 32, 64, 128, 256), 3

@@ -20,7 +20,7 @@ from hypothesis.extra.numpy import arrays
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.audioset import AudioSet
-from audioldm_lit.data.clips import Clip, Coverage
+from audioldm_lit.data.clips import Clip, FoundClips
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.errors import InputError
 from audioldm_lit.health import measure as measuring
@@ -509,8 +509,8 @@ COLLECTION_RULES = {  # what the rule finds: its kind, severity, the clips dropp
     ),
     "audio that is missing": (
         "missing audio", "warning", set(),
-        {"items": [one()], "coverage": {"val": Coverage(99, 100)}},
-        {"items": [one()], "coverage": {"val": Coverage(100, 100)}},
+        {"items": [one()], "coverage": {"val": FoundClips(99, 100)}},
+        {"items": [one()], "coverage": {"val": FoundClips(100, 100)}},
     ),
     "a class that is never trained": (
         "class without training", "warning", set(),

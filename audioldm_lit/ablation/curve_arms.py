@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from audioldm_lit.ablation.columns import NAMES
-from audioldm_lit.ablation.curve import Curve, Estimate, fit_curve
+from audioldm_lit.ablation.power_law import Curve, CurveValue, fit_curve
 from audioldm_lit.ablation.sheets import Sheet
 from audioldm_lit.ablation.statistics import axes_of
 from audioldm_lit.errors import InputError
@@ -152,11 +152,11 @@ def _value(curve: Curve, clips: int) -> str:
     return _text(curve.at(clips))
 
 
-def _finite(estimate: Estimate) -> dict[str, float | None]:
+def _finite(estimate: CurveValue) -> dict[str, float | None]:
     """For JSON, which knows no infinity."""
     return {name: one if one is not None and isfinite(one) else None for name, one in vars(estimate).items()}
 
 
-def _text(estimate: Estimate) -> str:
+def _text(estimate: CurveValue) -> str:
     span = f"[{estimate.low:.4g}, {estimate.high:.4g}]"
     return span if estimate.value is None else f"{estimate.value:.4g}\n{span}"

@@ -20,7 +20,7 @@ from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.callbacks.scores import report, score_systems
 from audioldm_lit.errors import InputError
-from audioldm_lit.inference.blending import Part, Share
+from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting
 from audioldm_lit.inference.effect import Effect, measure_effect
 from audioldm_lit.inference.effect import show as show_effect
 from audioldm_lit.module import LitAudioLDM
@@ -130,8 +130,8 @@ class Result(Callback):
         captions = [clip.caption for clip in module.data.datasets["train"].clips.clips]
         prompts = list(dict.fromkeys(captions))[:HEARD]
         base = Backbone.load(module.backbone_name).to(module.device)
-        part = Part.load(Share(file), base)
-        return measure_effect(base, part.adapter, part.backbone, part.prediction_type, prompts, module.seed)
+        adapted = AdaptedCopy.load(AdapterSetting(file), base)
+        return measure_effect(base, adapted.adapter, adapted.backbone, adapted.prediction_type, prompts, module.seed)
 
     def _about(self, module: LitAudioLDM, result: dict[str, Any]) -> About:
         train = module.data.datasets["train"]

@@ -16,7 +16,7 @@ from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
-from audioldm_lit.inference.blending import Blend, Part, Share
+from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.inference.sampling import Sampler
@@ -29,7 +29,7 @@ def generate(
     prompts: Path | None = None,
     out: Path = Path("generated"),
     backbone: str = NANO,
-    adapter: Path | Share | list[Path | Share] | None = None,
+    adapter: Path | AdapterSetting | list[Path | AdapterSetting] | None = None,
     duration: float | None = None,
     seed: int = 0,
     num_candidates: int = 1,
@@ -67,11 +67,11 @@ def generate(
         raise InputError("--num_candidates and --batch_size must be at least 1.")
     sampler = sampler or Sampler()
     target = device_named(device)
-    shares = _shares(adapter)
+    adapters = _adapters(adapter)
     base = Backbone.load(backbone).to(target)
     fingerprint = base.fingerprint("unet")
-    _check_timesteps(shares, sampler, base)
-    model = _blend(base, shares, texts)
+    _check_timesteps(adapters, sampler, base)
+    model = _blend(base, adapters, texts)
     num_samples = round((duration or model.window) * model.sample_rate)
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
     embeds = dict(zip(texts, model.encode_text(texts), strict=True))
@@ -88,7 +88,7 @@ def generate(
             for entry, waveform in zip(batch, waveforms, strict=True):
                 write(out / entry.file, waveform, model.sample_rate)
     settings = {
-        "backbone": backbone, "base": fingerprint, "adapters": [{**asdict(share), "file": str(share.file)} for share in shares],
+        "backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters],
         "sampler": sampler.spec(), "negative_prompt": negative_prompt, "sample_rate": model.sample_rate,
         "num_samples": num_samples, "precision": precision,
     }  # fmt: skip
@@ -98,37 +98,37 @@ def generate(
     Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
 
 
-def _shares(adapter: Path | Share | Sequence[Path | Share] | None) -> list[Share]:
+def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] | None) -> list[AdapterSetting]:
     """Every adapter with its strength and timesteps."""
-    given = [] if adapter is None else [adapter] if isinstance(adapter, Path | Share) else adapter
-    shares = [one if isinstance(one, Share) else Share(one) for one in given]
-    for share in shares:
-        share.check()
-    return shares
+    given = [] if adapter is None else [adapter] if isinstance(adapter, Path | AdapterSetting) else adapter
+    adapters = [one if isinstance(one, AdapterSetting) else AdapterSetting(one) for one in given]
+    for setting in adapters:
+        setting.check()
+    return adapters
 
 
-def _check_timesteps(shares: Sequence[Share], sampler: Sampler, base: Backbone) -> None:
+def _check_timesteps(adapters: Sequence[AdapterSetting], sampler: Sampler, base: Backbone) -> None:
     """Refuse an adapter that would never act."""
     scheduler = getattr(diffusers, sampler.scheduler).from_config(base.scheduler.config)
     scheduler.set_timesteps(sampler.num_inference_steps)
     steps = scheduler.timesteps.tolist()
-    for share in shares:
-        if not any(map(share.acts_at, steps)):
+    for setting in adapters:
+        if not any(map(setting.acts_at, steps)):
             raise InputError(
-                f"{share.file}: none of the sampler's timesteps, {steps[0]} to {steps[-1]}, lies in {list(share.timesteps)}; "
+                f"{setting.file}: none of the sampler's timesteps, {steps[0]} to {steps[-1]}, lies in {list(setting.timesteps)}; "
                 "widen timesteps, or take more of --sampler.num_inference_steps."
             )
 
 
-def _blend(base: Backbone, shares: Sequence[Share], prompts: Sequence[str]) -> Blend:
+def _blend(base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence[str]) -> Blend:
     """The base with the adapters, after printing what each does at strength 1."""
-    parts = []
-    for share in shares:
-        part = Part.load(share, base)
-        effect = measure_effect(base, part.adapter, part.backbone, part.prediction_type, prompts[:HEARD])
-        show(effect, Console(), f"Effect of {share.file}")
-        parts.append(part)
-    return Blend(base, parts)
+    copies = []
+    for setting in adapters:
+        adapted = AdaptedCopy.load(setting, base)
+        effect = measure_effect(base, adapted.adapter, adapted.backbone, adapted.prediction_type, prompts[:HEARD])
+        show(effect, Console(), f"Effect of {setting.file}")
+        copies.append(adapted)
+    return Blend(base, copies)
 
 
 def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str]:

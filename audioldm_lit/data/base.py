@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from audioldm_lit.audio.waveform import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
-from audioldm_lit.data.clips import Clip, ClipDataset, Coverage, Split
+from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, Split
 from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
@@ -90,7 +90,7 @@ class AudioDataModule(LightningDataModule, ABC):
         self.captioned = True
         """Whether clips have captions; those of a data set without can be conditioned on their sound alone."""
         self.datasets: dict[str, Dataset] = {}
-        self.coverage: dict[Split, Coverage] = {}
+        self.coverage: dict[Split, FoundClips] = {}
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:
@@ -174,7 +174,7 @@ class AudioDataModule(LightningDataModule, ABC):
             InputError: If some may be missing, but not so many.
         """
         clips = [clip for clip in listed if os.path.isfile(clip.path)]
-        self.coverage[split] = coverage = Coverage(*(len({clip.path for clip in part}) for part in (clips, listed)))
+        self.coverage[split] = coverage = FoundClips(*(len({clip.path for clip in part}) for part in (clips, listed)))
         if clips and coverage.share < self.min_coverage < 1:
             there = {clip.path for clip in clips}
             lost = next(clip.path.name for clip in listed if clip.path not in there)

@@ -59,7 +59,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
+class FoundClips:
     """How many of a split's listed clips have their audio on this machine.
 
     Attributes:

@@ -12,7 +12,7 @@ import torch
 from rich.progress import Progress
 
 from audioldm_lit.data.base import AudioDataModule
-from audioldm_lit.data.clips import Clip, Coverage, Split
+from audioldm_lit.data.clips import Clip, FoundClips, Split
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.collection import collection_findings, empty_splits
 from audioldm_lit.health.duplicates import DuplicatePairs, DuplicateSearch
@@ -38,7 +38,7 @@ class Checkup:
 
     items: Sequence[Examined]
     findings: Sequence[Finding]
-    coverage: dict[Split, Coverage]
+    coverage: dict[Split, FoundClips]
     threshold: float
 
     @cached_property

@@ -7,7 +7,7 @@ from statistics import median
 
 from networkx import Graph, connected_components
 
-from audioldm_lit.data.clips import Coverage, Split
+from audioldm_lit.data.clips import FoundClips, Split
 from audioldm_lit.health.captions import caption_problems
 from audioldm_lit.health.duplicates import DuplicatePairs
 from audioldm_lit.health.findings import Examined, Finding, Severity
@@ -21,7 +21,7 @@ CAPTIONS: dict[str, Severity] = {"empty": "error", "long": "note", "repeated": "
 def collection_findings(
     items: Sequence[Examined],
     copies: DuplicatePairs,
-    coverage: Mapping[Split, Coverage],
+    coverage: Mapping[Split, FoundClips],
     duration: float,
     dropped: Iterable[str] = (),
 ) -> list[Finding]:
@@ -59,7 +59,7 @@ def empty_splits(items: Sequence[Examined], dropped: set[str]) -> Iterator[Findi
             yield Finding("empty split", "warning" if split == "test" else "error", f"{split} split", why, mend)
 
 
-def _incomplete(coverage: Mapping[Split, Coverage]) -> Iterator[Finding]:
+def _incomplete(coverage: Mapping[Split, FoundClips]) -> Iterator[Finding]:
     for split, one in coverage.items():
         if one.share < 1:
             yield Finding(

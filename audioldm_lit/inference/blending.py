@@ -18,7 +18,7 @@ ALL = (0, 1000)  # timesteps of AudioLDM's noise schedule
 
 
 @dataclass(frozen=True)
-class Share:
+class AdapterSetting:
     """An adapter, how much of it, and when.
 
     Args:
@@ -57,28 +57,28 @@ class Share:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class AdaptedCopy:
     """An adapter on a copy of its base.
 
     Attributes:
-        share: How much of it, and when.
+        setting: How much of it, and when.
         adapter: The adapter.
         backbone: The copy, with the adapter injected.
         prediction_type: What the copy's UNet predicts.
     """
 
-    share: Share
+    setting: AdapterSetting
     adapter: Adapter
     backbone: Backbone
     prediction_type: str
 
     @classmethod
-    def load(cls, share: Share, base: Backbone) -> "Part":
+    def load(cls, setting: AdapterSetting, base: Backbone) -> "AdaptedCopy":
         """Load an adapter's file; the base is left alone."""
-        share.check()
-        backbone = twin(base)
-        adapter, prediction_type = load_adapter(share.file, backbone)
-        return cls(share, adapter, backbone, prediction_type)
+        setting.check()
+        backbone = copy_backbone(base)
+        adapter, prediction_type = load_adapter(setting.file, backbone)
+        return cls(setting, adapter, backbone, prediction_type)
 
     @property
     def reads(self) -> bool:
@@ -105,30 +105,32 @@ class Blend(Backbone):
 
     Args:
         base: The base; the weights of its UNet change while the blend samples.
-        parts: The adapters, not yet folded; those of strength 0 are left out.
+        copies: The adapters, not yet folded; those of strength 0 are left out.
 
     Raises:
         InputError: If an adapter predicts something else than the base, which it can only alone and at strength 1.
     """
 
-    def __init__(self, base: Backbone, parts: Sequence[Part]) -> None:
-        parts = [part for part in parts if part.share.strength != 0]
-        lone = parts[0] if len(parts) == 1 and parts[0].share.plain else None
+    def __init__(self, base: Backbone, copies: Sequence[AdaptedCopy]) -> None:
+        copies = [adapted for adapted in copies if adapted.setting.strength != 0]
+        lone = copies[0] if len(copies) == 1 and copies[0].setting.plain else None
         if not lone:
-            _check_predictions(parts, base.scheduler.config.prediction_type)
+            _check_predictions(copies, base.scheduler.config.prediction_type)
         super().__init__(
             lone.backbone.unet if lone else base.unet,  # beside a lone adapter, the base's own UNet would never be asked
             base.vae, base.text_encoder, base.tokenizer, base.vocoder, base.scheduler, base.audio_encoder, base.feature_extractor,
         )  # fmt: skip
         self.prediction_type = lone.prediction_type if lone else base.scheduler.config.prediction_type
-        for part in parts:
-            part.adapter.merge(part.backbone)
-        folded = [part for part in parts if part is not lone and not part.reads and _same_weights(part.backbone, base)]
-        self.added = [part for part in parts if part not in folded]
-        self.passes = nn.ModuleList(part.backbone.eval() for part in self.added)  # so that they move with the blend
-        self.base = twin(base) if folded and self.added else None
+        for adapted in copies:
+            adapted.adapter.merge(adapted.backbone)
+        folded = [
+            adapted for adapted in copies if adapted is not lone and not adapted.reads and _same_weights(adapted.backbone, base)
+        ]
+        self.added = [adapted for adapted in copies if adapted not in folded]
+        self.passes = nn.ModuleList(adapted.backbone.eval() for adapted in self.added)  # so that they move with the blend
+        self.base = copy_backbone(base) if folded and self.added else None
         before = base.unet.state_dict()
-        self.folded = [(part.share, _changed(part.backbone.unet.state_dict(), before)) for part in folded]
+        self.folded = [(adapted.setting, _changed(adapted.backbone.unet.state_dict(), before)) for adapted in folded]
         self.original = {name: before[name].cpu().clone() for _, weights in self.folded for name in weights}
         self.in_place = (False,) * len(folded)  # which of them are in the UNet's weights now
 
@@ -136,7 +138,7 @@ class Blend(Backbone):
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> embeddings (B, K D): the base's and, beside it, those of every adapter that reads text in its own way."""
         embeds = super().encode_text(prompts)
-        own = [part.adapter.prompt_embeds(part.backbone, prompts, embeds) for part in self.added if part.reads]
+        own = [adapted.adapter.prompt_embeds(adapted.backbone, prompts, embeds) for adapted in self.added if adapted.reads]
         return torch.cat([embeds, *own], dim=-1)
 
     def forward(self, noisy_latents: Tensor, timesteps: Tensor, cond: Tensor) -> Tensor:
@@ -146,23 +148,25 @@ class Blend(Backbone):
             rows = zip(noisy_latents.split(1), timesteps.split(1), cond.split(1), strict=True)
             return torch.cat([self(*row) for row in rows])
         ((folded, added),) = acting
-        cond, *texts = cond.chunk(1 + sum(part.reads for part in self.added), dim=-1)
-        conds = [texts.pop(0) if part.reads else cond for part in self.added]
-        extra = [(part, own) for part, own, acts in zip(self.added, conds, added, strict=True) if acts]
-        if len(extra) == 1 and extra[0][0].share.strength == 1 and not any(folded):
+        cond, *texts = cond.chunk(1 + sum(adapted.reads for adapted in self.added), dim=-1)
+        conds = [texts.pop(0) if adapted.reads else cond for adapted in self.added]
+        extra = [(adapted, own) for adapted, own, acts in zip(self.added, conds, added, strict=True) if acts]
+        if len(extra) == 1 and extra[0][0].setting.strength == 1 and not any(folded):
             return extra[0][0].backbone(noisy_latents, timesteps, extra[0][1])
         self._fold(folded)
         pred = super().forward(noisy_latents, timesteps, cond)
         if not extra:
             return pred
         base = self.base(noisy_latents, timesteps, cond).float() if any(folded) else pred.float()
-        changes = [part.share.strength * (part.backbone(noisy_latents, timesteps, own).float() - base) for part, own in extra]
+        changes = [
+            adapted.setting.strength * (adapted.backbone(noisy_latents, timesteps, own).float() - base) for adapted, own in extra
+        ]
         return pred.float() + sum(changes)
 
     def _acting(self, timestep: float) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
         """Which of the adapters act at a timestep, of those that are folded and of the others."""
-        folded = tuple(share.acts_at(timestep) for share, _ in self.folded)
-        return folded, tuple(part.share.acts_at(timestep) for part in self.added)
+        folded = tuple(setting.acts_at(timestep) for setting, _ in self.folded)
+        return folded, tuple(adapted.setting.acts_at(timestep) for adapted in self.added)
 
     def _fold(self, acting: tuple[bool, ...]) -> None:
         """Put W_0 + sum_i s_i (W_i - W_0) into the UNet."""
@@ -172,25 +176,25 @@ class Blend(Backbone):
         for name, weight in self.original.items():
             base = weight.double()
             blended = base.clone()
-            for (share, weights), acts in zip(self.folded, acting, strict=True):
+            for (setting, weights), acts in zip(self.folded, acting, strict=True):
                 if acts and name in weights:
-                    blended += share.strength * (weights[name].double() - base)  # in float64, exact at strength 1
+                    blended += setting.strength * (weights[name].double() - base)  # in float64, exact at strength 1
             own[name].copy_(blended)
         self.in_place = acting
 
 
-def twin(backbone: Backbone) -> Backbone:
+def copy_backbone(backbone: Backbone) -> Backbone:
     """A copy for an adapter to work on; what adapters leave alone (VAE, vocoder, audio tower) is shared, not copied."""
     shared = backbone.vae, backbone.vocoder, backbone.audio_encoder, backbone.log_mel
     return copy.deepcopy(backbone, {id(one): one for one in shared})
 
 
-def _check_predictions(parts: Sequence[Part], prediction_type: str) -> None:
-    for part in parts:
-        if part.prediction_type != prediction_type:
+def _check_predictions(copies: Sequence[AdaptedCopy], prediction_type: str) -> None:
+    for adapted in copies:
+        if adapted.prediction_type != prediction_type:
             raise InputError(
-                f"{part.share.file}: predicts {part.prediction_type}, the base {prediction_type}, which cannot be blended; use it "
-                "alone, at strength 1 and all timesteps."
+                f"{adapted.setting.file}: predicts {adapted.prediction_type}, the base {prediction_type}, which cannot be blended; "
+                "use it alone, at strength 1 and all timesteps."
             )
 
 

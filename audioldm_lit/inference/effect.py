@@ -37,7 +37,7 @@ from audioldm_lit import seeding
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.diffusion import noise_of
-from audioldm_lit.inference.blending import twin
+from audioldm_lit.inference.blending import copy_backbone
 
 NO_EFFECT, SATURATED = 0.005, 0.15
 TIMESTEPS = (900, 700, 500, 300, 100)
@@ -108,7 +108,7 @@ def measure_effect(
         prompts: Texts on which the predictions are compared; each model reads them in its own way.
         seed: Seed of the noise.
     """
-    merged = twin(adapted)
+    merged = copy_backbone(adapted)
     adapter.merge(merged)
     merged.unet.eval()
     embeds = base.encode_text(prompts)

@@ -46,7 +46,7 @@ class Kernel(ABC):
         """(N, D) and (M, D) -> (N, M)."""
 
 
-class Gaussian(Kernel):
+class GaussianKernel(Kernel):
     """scale * exp(-|x - y|^2 / (2 bandwidth^2))."""
 
     def __init__(self, bandwidth: float, scale: float) -> None:
@@ -58,7 +58,7 @@ class Gaussian(Kernel):
         return self.scale * torch.exp(-squared_distances(x, y) / (2 * self.bandwidth**2))
 
 
-class Cubic(Kernel):
+class CubicKernel(Kernel):
     """(x.y / D + 1)^3."""
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class KAD(KernelDistance):
 
     def kernel(self, reference: Tensor) -> Kernel:
         """Gaussian at the reference's median distance."""
-        return Gaussian(median_distance(reference), 100.0)
+        return GaussianKernel(median_distance(reference), 100.0)
 
 
 class KID(KernelDistance):
@@ -83,7 +83,7 @@ class KID(KernelDistance):
 
     def kernel(self, reference: Tensor) -> Kernel:
         """Cubic; it has no parameter."""
-        return Cubic()
+        return CubicKernel()
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

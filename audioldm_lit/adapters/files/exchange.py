@@ -29,7 +29,7 @@ NAME = "default"  # of the adapter within peft's layers
 ORIGIN = "audioldm_lit"  # metadata key under which a converted file says on what it stands
 
 
-class Foreign(Source):
+class PeftLayout(Source):
     """A layout of weights as peft names them, with peft's configuration."""
 
     prefix: str  # that may stand before the names
@@ -74,7 +74,7 @@ class Foreign(Source):
         return Adapted(backbone, adapter, base, names, prediction_type, about, bool(origin))
 
 
-class PeftFolder(Foreign):
+class PeftFolder(PeftLayout):
     """`adapter_config.json` and `adapter_model.safetensors`, for `peft.PeftModel.from_pretrained(unet, folder)`."""
 
     prefix = "base_model.model."
@@ -108,7 +108,7 @@ class PeftFolder(Foreign):
         card_beside(path, adapted)
 
 
-class DiffusersFolder(Foreign):
+class DiffusersFolder(PeftLayout):
     """`pytorch_lora_weights.safetensors`, for `unet.load_lora_adapter(folder, prefix=None, use_safetensors=True)`."""
 
     prefix = "unet."  # of files saved from a pipeline

@@ -22,7 +22,7 @@ SIZES = 1500  # that a search for a number of clips looks at
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CurveValue:
     """A value with its interval; no value where the interval is wider than all that was gained over the measured sizes."""
 
     value: float | None
@@ -122,7 +122,7 @@ class Curve:
         first, last = self._fitted(self._shape(np.array([self.smallest, self.largest])))[:, self._best]
         return float((last - first) if self.higher_is_better else (first - last))
 
-    def at(self, clips: int) -> Estimate:
+    def at(self, clips: int) -> CurveValue:
         """What runs on this many clips would give on average.
 
         Raises:
@@ -136,12 +136,12 @@ class Curve:
         return self._estimate(self._shape(np.array([clips])))
 
     @cached_property
-    def level(self) -> Estimate:
+    def level(self) -> CurveValue:
         """Where the curve levels off, a; an interval without an end where the runs do not show that it does."""
         found = self._estimate(-1 / EXPONENTS[None])
         if self._error[0] > self._allowed:
             return found
-        return Estimate(None, found.low, np.inf) if self.higher_is_better else Estimate(None, -np.inf, found.high)
+        return CurveValue(None, found.low, np.inf) if self.higher_is_better else CurveValue(None, -np.inf, found.high)
 
     def needed(self, target: float) -> Needed:
         """How many clips would take the metric to a target: the numbers at which the curve's value and interval reach it."""
@@ -183,10 +183,10 @@ class Curve:
         fitted = self._fitted(shapes)
         return (fitted - half)[:, allowed].min(axis=1), (fitted + half)[:, allowed].max(axis=1)
 
-    def _estimate(self, shape: NDArray[np.float64]) -> Estimate:
+    def _estimate(self, shape: NDArray[np.float64]) -> CurveValue:
         low, high = (float(end[0]) for end in self._band(shape))
         value = float(self._fitted(shape)[0, self._best])
-        return Estimate(value if high - low <= abs(self.gain) else None, low, high)
+        return CurveValue(value if high - low <= abs(self.gain) else None, low, high)
 
     def _reached(self, values: NDArray[np.float64] | float, target: float) -> NDArray[np.bool_]:
         return np.asarray(values) >= target if self.higher_is_better else np.asarray(values) <= target
