@@ -27,13 +27,13 @@ from transformers import (
     ClapTextModelWithProjection,
     RobertaTokenizer,
     SpeechT5HifiGan,
-    SpeechT5HifiGanConfig,
 )
 from transformers.utils import logging as transformers_logging
 
 from audioldm_lit.assets import find_model
 from audioldm_lit.audio.log_mel import LogMel
 from audioldm_lit.errors import InputError
+from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
 transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
 diffusers_logging.disable_progress_bar()
@@ -41,9 +41,9 @@ NETWORKS = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
     "text_encoder": ClapTextModelWithProjection,
-    "vocoder": SpeechT5HifiGan,
     "audio_encoder": ClapAudioModelWithProjection,
 }
+VOCODERS = {network.__name__: network for network in (SpeechT5HifiGan, InverseSTFTVocoder)}  # as a vocoder's config.json names them
 
 
 class Backbone(nn.Module):
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
         vae: AutoencoderKL,
         text_encoder: ClapTextModelWithProjection,
         tokenizer: RobertaTokenizer,
-        vocoder: SpeechT5HifiGan,
+        vocoder: SpeechT5HifiGan | InverseSTFTVocoder,
         scheduler: DDIMScheduler,
         audio_encoder: ClapAudioModelWithProjection | None = None,
         feature_extractor: ClapFeatureExtractor | None = None,
@@ -108,6 +108,7 @@ class Backbone(nn.Module):
             for part, network in NETWORKS.items()
             if part != "audio_encoder" or (folder / part).is_dir()
         }
+        parts["vocoder"] = _load_network(folder / "vocoder", _vocoder_class(_read_config(folder / "vocoder")))
         parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         if "audio_encoder" in parts:
@@ -123,13 +124,14 @@ class Backbone(nn.Module):
             tokenizer: Tokenizer that fits the text tower's vocabulary.
             seed: Seed of the weights; the global random state is left as it was.
         """
+        vocoder = _vocoder_class(configs["vocoder"])
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             parts: dict[str, Any] = {
                 "unet": UNet2DConditionModel.from_config(dict(configs["unet"])),
                 "vae": AutoencoderKL.from_config(dict(configs["vae"])),
                 "text_encoder": ClapTextModelWithProjection(ClapTextConfig(**configs["text_encoder"])),
-                "vocoder": SpeechT5HifiGan(SpeechT5HifiGanConfig(**configs["vocoder"])),
+                "vocoder": vocoder(vocoder.config_class(**configs["vocoder"])),
                 "scheduler": DDIMScheduler.from_config(dict(configs["scheduler"])),
             }
             if "audio_encoder" in configs:
@@ -150,8 +152,9 @@ class Backbone(nn.Module):
         known = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")
         index: dict[str, Any] = {"_class_name": "AudioLDMPipeline"}
         for part in known:
-            library = "transformers" if part in ("text_encoder", "tokenizer", "vocoder") else "diffusers"
-            index[part] = [library, type(parts[part]).__name__]
+            kind = type(parts[part])
+            ours = kind.__module__.startswith("audioldm_lit")
+            index[part] = [kind.__module__ if ours else kind.__module__.partition(".")[0], kind.__name__]
         (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
     def fingerprint(self, part: str) -> str:
@@ -275,6 +278,22 @@ class Backbone(nn.Module):
 def _check_part(folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: this part of the model is missing; copy the whole diffusers folder.")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    _check_part(folder)
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}/config.json: cannot be read ({error}); fetch the folder again.") from error
+
+
+def _vocoder_class(config: Mapping[str, Any]) -> type[nn.Module]:
+    """The class that a vocoder's configuration names; the published folders' own where it names none."""
+    name = (config.get("architectures") or [SpeechT5HifiGan.__name__])[0]
+    if name not in VOCODERS:
+        raise InputError(f"vocoder/config.json: architectures names {name}; this project knows {', '.join(VOCODERS)}.")
+    return VOCODERS[name]
 
 
 def _forget_origin(file: Path) -> None:

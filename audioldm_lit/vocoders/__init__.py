@@ -1,0 +1,1 @@
+"""Log-mel -> waveform: networks beside the published models' own, called as those are."""
