@@ -103,7 +103,7 @@ def _command(verb: str, args: list[str]) -> Any:
 
 def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
     """Arguments as the parser wants them: `--strict` as `--strict=true`, and each of several `--set a=1 --set b=2` to be kept."""
-    kinds = {f"--{name}": one.annotation for name, one in signature(function).parameters.items()}
+    kinds = {f"--{name}": parameter.annotation for name, parameter in signature(function).parameters.items()}
     words = []
     for word, following in pairwise([*args, ""]):
         if kinds.get(word) is bool and following not in ("true", "false"):

@@ -129,9 +129,9 @@ class LitAudioLDM(LightningModule):
         self.backbone.to(self.trainer.strategy.root_device)
         self._encode(data, waveforms=stage == "test" and self.protocol is not None)
         if stage == "fit":
-            clips = {split: one.fingerprint() for split, one in data.datasets.items()}
+            clips = {split: dataset.fingerprint() for split, dataset in data.datasets.items()}
             varied = {"augmentation": data.augmentation, "phrasing": data.phrasing}
-            self.trained_on = {**clips, **{name: one and one.fingerprint for name, one in varied.items()}, "seed": data.seed}
+            self.trained_on = {**clips, **{name: part and part.fingerprint for name, part in varied.items()}, "seed": data.seed}
             self._prepare_objective()
         self._make_fast(stage)
 
@@ -289,7 +289,7 @@ class LitAudioLDM(LightningModule):
         """Held-out loss of the test clips, and scores of what their captions sound like."""
         self.held_out_loss.update(batch["id"], self.held_out(batch))
         if self.protocol is not None:
-            preds = self.generate(self.prompt_embeds(batch), [(self.seed, one, 0) for one in batch["id"]])
+            preds = self.generate(self.prompt_embeds(batch), [(self.seed, name, 0) for name in batch["id"]])
             sides = {"preds": preds, "target": batch["waveform"]}
             ids, rate, captions = batch["id"], self.backbone.sample_rate, batch["caption"]
             self.protocol.update(**{side: AudioBatch(ids, waveform, rate, captions) for side, waveform in sides.items()})
@@ -307,9 +307,9 @@ class LitAudioLDM(LightningModule):
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
         """Generate a clip for every test caption; rows with `id`, `prompt` and `waveform` (T,)."""
-        waveforms = self.generate(self.prompt_embeds(batch), [(self.seed, one, 0) for one in batch["id"]])
+        waveforms = self.generate(self.prompt_embeds(batch), [(self.seed, name, 0) for name in batch["id"]])
         rows = zip(batch["id"], batch["caption"], waveforms.cpu(), strict=True)
-        return [{"id": one, "prompt": prompt, "waveform": waveform} for one, prompt, waveform in rows]
+        return [{"id": name, "prompt": prompt, "waveform": waveform} for name, prompt, waveform in rows]
 
     def generate(self, cond: Tensor, keys: list[tuple]) -> Tensor:
         """Generate waveforms (B, T) of the data's duration from conditions (B, D); see `Sampler.__call__`."""
@@ -342,7 +342,7 @@ class LitAudioLDM(LightningModule):
                 f"--ckpt_path: was trained with {ours['adapter']}, model.adapter is {self.adapter.spec()}; use the same."
             )
         resumed = self.trainer.state.fn == TrainerFn.FITTING
-        changed = next((name for name, one in ours["trained_on"].items() if resumed and one != self.trained_on[name]), None)
+        changed = next((name for name, value in ours["trained_on"].items() if resumed and value != self.trained_on[name]), None)
         if changed:
             raise InputError(
                 f"--ckpt_path: was trained on other data, `{changed}` differs from what `data` gives now; "

@@ -25,9 +25,9 @@ def generator(*key: object) -> torch.Generator:
 
 def normal(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
     """Standard normal noise (B, *shape): row i from generator i."""
-    return torch.stack([torch.randn(tuple(shape), generator=one) for one in generators])
+    return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])
 
 
 def uniform(generators: Sequence[torch.Generator]) -> Tensor:
     """Uniform numbers (B,) in [0, 1): number i from generator i."""
-    return torch.stack([torch.rand((), generator=one) for one in generators])
+    return torch.stack([torch.rand((), generator=generator) for generator in generators])

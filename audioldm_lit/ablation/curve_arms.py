@@ -154,7 +154,7 @@ def _value(curve: Curve, clips: int) -> str:
 
 def _finite(estimate: CurveValue) -> dict[str, float | None]:
     """For JSON, which knows no infinity."""
-    return {name: one if one is not None and isfinite(one) else None for name, one in vars(estimate).items()}
+    return {name: value if value is not None and isfinite(value) else None for name, value in vars(estimate).items()}
 
 
 def _text(estimate: CurveValue) -> str:

@@ -46,7 +46,7 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     excluded = _excluded(content.get("exclude") or [], axes, path)
     trials: dict[str, Trial] = {}
     for trial in _trials(shared, axes, folder, base, program):
-        if any(all(trial.levels[axis] in levels for axis, levels in one.items()) for one in excluded):
+        if any(all(trial.levels[axis] in levels for axis, levels in exclusion.items()) for exclusion in excluded):
             continue
         if trial.id in trials:
             raise InputError(f"{path}: {trial.id} stands there twice; give the levels different names or settings.")
@@ -71,7 +71,7 @@ def _with_nested(names: Sequence[str], folder: Path) -> list[str]:
         found[name] = None
         beside = Path(name).parent
         named = re.findall(r"[^\s'\"\[\]{},]+\.yaml\b", (folder / name).read_text(encoding="utf-8"))
-        waiting += [str(beside / one) for one in named if (folder / beside / one).is_file()]
+        waiting += [str(beside / name) for name in named if (folder / beside / name).is_file()]
     return list(found)
 
 
@@ -115,7 +115,7 @@ def _base(content: Any, folder: Path, path: Path) -> list[str]:
     files = content if isinstance(content, list) else [content]
     if not files:
         raise InputError(f"{path}: `base` names no config; name the experiment that the runs start from.")
-    return [_file(folder, one, f"{path}: base") for one in files]
+    return [_file(folder, file, f"{path}: base") for file in files]
 
 
 def _program(content: Any, folder: Path, path: Path) -> Sequence[str]:
@@ -134,9 +134,9 @@ def _levels(axis: str, content: Any, folder: Path, path: Path) -> dict[str, dict
     where = f"{path}: axes.{axis}"
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{where}: is empty; give levels by name, or keys with a list of values each.")
-    if all(isinstance(one, Mapping) for one in content.values()):
+    if all(isinstance(block, Mapping) for block in content.values()):
         return {str(level): _settings(settings, folder, f"{where}.{level}") for level, settings in content.items()}
-    if not all(isinstance(one, list) and one for one in content.values()):
+    if not all(isinstance(levels, list) and levels for levels in content.values()):
         raise InputError(
             f"{where}: mixes levels and lists, or a list is empty; give either levels by name or a list for every key."
         )
@@ -208,7 +208,7 @@ def _check_order(trial: Trial, path: Path) -> None:
 
 
 def _excluded(content: Any, axes: Mapping[str, Mapping[str, Any]], path: Path) -> list[dict[str, list[str]]]:
-    return [_exclusion(one, axes, path) for one in (content if isinstance(content, list) else [content])]
+    return [_exclusion(exclusion, axes, path) for exclusion in (content if isinstance(content, list) else [content])]
 
 
 def _exclusion(content: Any, axes: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, list[str]]:
@@ -216,7 +216,9 @@ def _exclusion(content: Any, axes: Mapping[str, Mapping[str, Any]], path: Path) 
     where = f"{path}: exclude"
     if not isinstance(content, Mapping) or not content or [] in content.values():
         raise InputError(f"{where}: has an entry without axes or levels; write for example `{{strategy: base, shots: [2, 5]}}`.")
-    chosen = {axis: [str(one) for one in (levels if isinstance(levels, list) else [levels])] for axis, levels in content.items()}
+    chosen = {
+        axis: [str(level) for level in (levels if isinstance(levels, list) else [levels])] for axis, levels in content.items()
+    }
     for axis, levels in chosen.items():
         wrong = axis if axis not in axes else next((level for level in levels if level not in axes[axis]), None)
         if wrong is not None:

@@ -61,8 +61,8 @@ def _draw(axes: Axes, arm: Arm, rows: pd.DataFrame, name: str, colour: str) -> N
         return
     clips = np.unique(np.geomspace(arm.curve.smallest, arm.curve.largest, POINTS).round().astype(int))
     drawn = [arm.curve.at(int(number)) for number in clips]
-    axes.plot(clips, [np.nan if one.value is None else one.value for one in drawn], color=colour)
-    axes.fill_between(clips, [one.low for one in drawn], [one.high for one in drawn], color=colour, alpha=0.15)
+    axes.plot(clips, [np.nan if point.value is None else point.value for point in drawn], color=colour)
+    axes.fill_between(clips, [point.low for point in drawn], [point.high for point in drawn], color=colour, alpha=0.15)
 
 
 def _untrained(rows: pd.DataFrame, found: Sequence[Arm]) -> dict[str, pd.DataFrame]:

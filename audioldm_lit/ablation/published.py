@@ -93,7 +93,7 @@ def _row(row: Any, where: str) -> Published:
     if not isinstance(row, dict):
         raise InputError(f"{where} is no mapping; give it the keys system, dataset, values and so on.")
     where = f"{where} ({row.get('system', 'without system')})"
-    _check_keys(row, {one.name for one in fields(Published)}, {"passport"}, where)
+    _check_keys(row, {field.name for field in fields(Published)}, {"passport"}, where)
     for key in ("system", "dataset", "source"):
         if not isinstance(row[key], str) or not row[key].strip():
             raise InputError(f"{where}: {key} is {row[key]!r}; give a text.")

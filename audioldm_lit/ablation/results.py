@@ -46,7 +46,7 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     costs = {name: known.get(name) for name in COSTS} | {name: fitted.get(name, 0) for name in TRAINED}
     costs["commit"] = ", ".join(f"{tree['commit'][:9]}{'+' * tree['dirty']}" for tree in result["code"].values())
     yield {"metric": "loss", **_figures(test["loss"]), **costs}
-    passport = {name: one for name, one in test["passport"].items() if name not in OF_A_SEED}
+    passport = {name: entry for name, entry in test["passport"].items() if name not in OF_A_SEED}
     digest = hashlib.sha256(json.dumps(passport, sort_keys=True).encode()).hexdigest()
     for name, score in test["metrics"].items():
         yield {"metric": name, **_figures({**score, "passport": digest}), **costs}
@@ -56,4 +56,4 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _figures(score: dict[str, Any]) -> dict[str, Any]:
     low, high = score["interval"] or (None, None)
-    return {name: one for name, one in {**score, "low": low, "high": high}.items() if name in FIGURES}
+    return {name: figure for name, figure in {**score, "low": low, "high": high}.items() if name in FIGURES}

@@ -57,11 +57,11 @@ def arms(results: pd.DataFrame) -> Sheet:
     for key, arm in means.groupby(axes, sort=False) if axes else [((), means)]:
         most = arm["seeds"].max()
         cells = {
-            (one.metric, one.passport): _cell(one.mean, one.low, one.high) + (f" (n = {one.seeds})" if one.seeds < most else "")
-            for one in arm.itertuples()
+            (row.metric, row.passport): _cell(row.mean, row.low, row.high) + (f" (n = {row.seeds})" if row.seeds < most else "")
+            for row in arm.itertuples()
         }
         costs = f"{arm['seconds'].mean() / 60:.1f}", f"{arm['trained_weights'].mean():,.0f}", str(most)
-        rows.append([*map(str, key), *(cells.get(tuple(one), "") for one in measured), *costs])
+        rows.append([*map(str, key), *(cells.get(tuple(column), "") for column in measured), *costs])
     return Sheet(
         "mean over seeds [95 %]", [*axes, *heads, "minutes", "trained weights", "seeds"], rows, len(axes), _remarks(results)
     )
@@ -104,7 +104,7 @@ def explained(results: pd.DataFrame, metric: str, name: str) -> Sheet:
         table = importance(results, metric)
     except InputError as reason:
         return Sheet(title, columns, [], 1, [str(reason)])
-    rows = [[str(axis), f"{100 * one.share:.1f} %", _p(one.p)] for axis, one in table.iterrows()]
+    rows = [[str(axis), f"{100 * effect.share:.1f} %", _p(effect.p)] for axis, effect in table.iterrows()]
     return Sheet(title, columns, rows, 1)
 
 

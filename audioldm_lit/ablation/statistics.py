@@ -98,7 +98,9 @@ def _pairs(
     trained = rows[rows["steps"] > 0]
     for key, cell in trained.groupby(others, sort=False) if others else [((), trained)]:
         where = dict(zip(others, key, strict=True))
-        bases = {level: _at(group, where, [one for one in planned if one[axis] == level]) for level, group in untrained.items()}
+        bases = {
+            level: _at(group, where, [trial for trial in planned if trial[axis] == level]) for level, group in untrained.items()
+        }
         here = bases | dict(list(cell.groupby(axis, sort=False)))
         arms = {level: _by_seed(group) for level, group in here.items() if len(group)}
         for first, second in combinations(arms, 2):
@@ -108,7 +110,7 @@ def _pairs(
 def _at(group: pd.DataFrame, where: Mapping[str, Any], planned: Sequence[Mapping[str, str]]) -> pd.DataFrame:
     """Rows of an untrained arm at the levels of those axes that it is run on; it does not depend on the others."""
     for axis, level in where.items():
-        if any(one[axis] == level for one in planned):
+        if any(trial[axis] == level for trial in planned):
             group = group[group[axis] == level]
     return group
 
@@ -146,7 +148,7 @@ def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
         raise InputError(f"importance of {metric}: needs trained runs at two levels of an axis and more; let the grid go on.")
     factors = {axis: f"C(Q('{axis}'))" for axis in axes}
     terms = dict(factors)
-    terms |= {f"{one} × {other}": f"{factors[one]}:{factors[other]}" for one, other in combinations(axes, 2)}
+    terms |= {f"{axis} × {other}": f"{factors[axis]}:{factors[other]}" for axis, other in combinations(axes, 2)}
     if REPETITION in rows and rows[REPETITION].nunique() > 1:
         terms[REPETITION] = f"C(Q('{REPETITION}'))"
     model = ols(f"value ~ {' + '.join(terms.values())}", rows)

@@ -44,7 +44,7 @@ class Pace:
 
 def time_base(grid: Grid, environment: Mapping[str, str]) -> Pace:
     """Time the grid's first run that trains, or the first where none does, with the variables that runs will have."""
-    trial = next((one for one in grid.trials.values() if one.fit), next(iter(grid.trials.values())))
+    trial = next((candidate for candidate in grid.trials.values() if candidate.fit), next(iter(grid.trials.values())))
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status(f"timing {trial.id}"):
         few = [f"--trainer.max_steps={STEPS}", f"--trainer.val_check_interval={STEPS // 2}"]
         fitted, fit_seconds = _timed("fit", trial, few, Path(folder), environment) if trial.fit else ({}, 0.0)
@@ -63,7 +63,7 @@ def show_plan(grid: Grid, out: Path, pace: Pace, slots: int, console: Console) -
         table.add_column(column)
     for number, (name, trial) in enumerate(grid.trials.items()):
         state = TrialFolder(out / "runs" / name).state
-        key = trial.fit, json.dumps([trial.settings.get(f"trainer.{one}") for one in ("max_steps", "val_check_interval")])
+        key = trial.fit, json.dumps([trial.settings.get(f"trainer.{name}") for name in ("max_steps", "val_check_interval")])
         if key not in known:
             known[key] = pace.seconds(trial)
         seconds = known[key]

@@ -18,8 +18,8 @@ def check_unchanged(grid: Grid, out: Path) -> None:
     file = out / "files.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     now = {name: hashlib.sha256((grid.folder / name).read_bytes()).hexdigest() for name in grid.files}
-    one = next(iter(grid.trials.values()))
-    now |= {"the grid's base": " ".join(one.base), "the grid's program": Path(one.program[-1]).name}
+    trial = next(iter(grid.trials.values()))
+    now |= {"the grid's base": " ".join(trial.base), "the grid's program": Path(trial.program[-1]).name}
     changed = next((name for name, digest in now.items() if known.get(name, digest) != digest), None)
     if changed:
         raise InputError(f"{changed} has changed since the first runs of {out}; restore it, or give another --out.")

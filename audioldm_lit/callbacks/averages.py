@@ -42,7 +42,7 @@ class Averages(Callback):
     """
 
     def __init__(self, profiles: list[float] | None = None) -> None:
-        if profiles and (len(set(profiles)) < len(profiles) or not all(0 < one < WIDEST for one in profiles)):
+        if profiles and (len(set(profiles)) < len(profiles) or not all(0 < profile < WIDEST for profile in profiles)):
             raise InputError(f"averages.profiles is {profiles}; give different numbers above 0 and below {WIDEST:.4f}.")
         self.profiles = profiles
         self.averages: dict[float, PowerAverage] = {}  # by sigma_rel; none while it is off
@@ -55,7 +55,7 @@ class Averages(Callback):
         self.folder = Path(trainer.log_dir or trainer.default_root_dir).absolute() / "averages"
         pl_module.chosen = None
         restored, self.restored = self.restored, {}
-        self.averages = {one: PowerAverage(one) for one in self._tracked(trainer, pl_module, restored)}
+        self.averages = {profile: PowerAverage(profile) for profile in self._tracked(trainer, pl_module, restored)}
         for sigma_rel, average in self.averages.items():
             if restored:
                 average.average, average.num_updates = restored["averages"][sigma_rel], restored["num_updates"]
@@ -112,7 +112,7 @@ class Averages(Callback):
             pl_module.chosen = candidates[0], weights
         if trainer.is_global_zero:
             with atomic_write(self.folder / "candidates.json") as unfinished:
-                unfinished.write_text(json.dumps([asdict(one) for one in candidates], indent=2) + "\n")
+                unfinished.write_text(json.dumps([asdict(candidate) for candidate in candidates], indent=2) + "\n")
             show(candidates, step, float(policy.best_model_score), pl_module.base_loss, Console())
 
     def _follow(self, trainer: Trainer, module: LitAudioLDM) -> None:
@@ -123,7 +123,7 @@ class Averages(Callback):
     def _store(self, trainer: Trainer) -> None:
         path = self.folder / f"step-{trainer.global_step:06d}.safetensors"
         if trainer.is_global_zero:
-            write_snapshots(path, trainer.global_step, {sigma_rel: one.average for sigma_rel, one in self.averages.items()})
+            write_snapshots(path, trainer.global_step, {sigma_rel: running.average for sigma_rel, running in self.averages.items()})
         self.snapshots[trainer.global_step] = path
 
     def state_dict(self) -> dict[str, Any]:
@@ -131,8 +131,8 @@ class Averages(Callback):
         if not self.averages:
             return {}
         return {
-            "num_updates": max(one.num_updates for one in self.averages.values()),
-            "averages": {sigma_rel: one.average for sigma_rel, one in self.averages.items()},
+            "num_updates": max(running.num_updates for running in self.averages.values()),
+            "averages": {sigma_rel: running.average for sigma_rel, running in self.averages.items()},
             "snapshots": {step: str(path) for step, path in self.snapshots.items()},
         }
 
@@ -181,9 +181,13 @@ def show(candidates: Sequence[Candidate], best_step: int, best: float, base: flo
         table.add_row("none, the base", f"{base:.5f}", "")
     table.add_row(f"best check, step {best_step}", f"{best:.5f}", "")
     winner = candidates[0] if candidates[0].loss < (1 - GAIN) * best else None
-    for one in sorted(candidates, key=lambda one: (one.step, one.sigma_rel)):
-        mark = "  <- chosen" if one is winner else ""
-        table.add_row(f"sigma_rel {one.sigma_rel:g}, step {one.step}", f"{one.loss:.5f}{mark}", f"{one.profile_error:.1%}")
+    for candidate in sorted(candidates, key=lambda candidate: (candidate.step, candidate.sigma_rel)):
+        mark = "  <- chosen" if candidate is winner else ""
+        table.add_row(
+            f"sigma_rel {candidate.sigma_rel:g}, step {candidate.step}",
+            f"{candidate.loss:.5f}{mark}",
+            f"{candidate.profile_error:.1%}",
+        )
     console.print(table, soft_wrap=True)
     console.print(
         f"The least of {len(candidates)} losses of the same clips is optimistic; the test split had no part in the choice.",

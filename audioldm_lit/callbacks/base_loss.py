@@ -41,8 +41,8 @@ class BaseLoss(Callback):
 
 
 def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
-    classes = [type(one) for one in (module, module.adapter)]
-    if not all(one.__module__.startswith("audioldm_lit.") for one in classes):
+    classes = [type(part) for part in (module, module.adapter)]
+    if not all(cls.__module__.startswith("audioldm_lit.") for cls in classes):
         return None
     held_out = module.data.datasets["val"]
     content = {

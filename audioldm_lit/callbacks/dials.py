@@ -81,8 +81,8 @@ class Dials(Callback):
         held_out, train = (pl_module.data.waveforms(split) for split in ("val", "train"))
         self.recordings = {"target": self._read(pl_module, held_out), "train": self._read(pl_module, train)}
         captions = {clip.id: clip.caption for clip in held_out.clips}
-        chosen = sorted(captions, key=lambda one: seeding.number("dials", one))[: self.count]
-        self.domain = {one: captions[one] for one in chosen}
+        chosen = sorted(captions, key=lambda name: seeding.number("dials", name))[: self.count]
+        self.domain = {name: captions[name] for name in chosen}
         lines = self.prompts.read_text(encoding="utf-8-sig").splitlines()
         self.general = {line.strip(): line.strip() for line in lines if line.strip()}
         self.general = dict(list(self.general.items())[: self.count])
@@ -112,10 +112,10 @@ class Dials(Callback):
     def _generate(self, trainer: Trainer, module: LitAudioLDM, prompts: Mapping[str, str]) -> AudioBatch:
         """This process's share of clips for prompts by id."""
         ids = list(prompts)[trainer.global_rank :: trainer.world_size]
-        captions = [prompts[one] for one in ids]
+        captions = [prompts[name] for name in ids]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             cond = module.backbone.encode_text(captions) if ids else torch.empty(0)
-            waveform = module.generate(cond, [(module.seed, one, 0) for one in ids]) if ids else torch.empty(0, 1)
+            waveform = module.generate(cond, [(module.seed, name, 0) for name in ids]) if ids else torch.empty(0, 1)
         return AudioBatch(ids, waveform, module.backbone.sample_rate, captions)
 
     def state_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class MicroBatch(Callback):
         data = pl_module.data
         whole = data.batch_size // trainer.world_size
         sizes = micro_batches(whole)
-        size = next((one for one in sizes if fits(trainer, pl_module, one)), 0)
+        size = next((candidate for candidate in sizes if fits(trainer, pl_module, candidate)), 0)
         size = int(trainer.strategy.reduce(torch.tensor(size, device=trainer.strategy.root_device), reduce_op="min"))
         if not size:
             raise InputError(

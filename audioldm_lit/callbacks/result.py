@@ -94,14 +94,14 @@ class Result(Callback):
     def _export(self, trainer: Trainer, module: LitAudioLDM, best: dict[str, Any]) -> None:
         folder, auditions = rank_zero_folder(trainer), Audition.folder(trainer)
         encoded = {split: module.data.datasets[split] for split in ("train", "val")}
-        clips = {split: {"sha256": one.fingerprint(), "clips": one.contents()} for split, one in encoded.items()}
+        clips = {split: {"sha256": dataset.fingerprint(), "clips": dataset.contents()} for split, dataset in encoded.items()}
         result = {
             "held_out_loss_before": module.base_loss,
             **best,
             "held_out_clips": len(encoded["val"]),
             "training_clips": len(encoded["train"].clips.clips),
             "training_clips_sha256": clips["train"]["sha256"],
-            "coverage": {split: str(one) for split, one in module.data.coverage.items()},
+            "coverage": {split: str(coverage) for split, coverage in module.data.coverage.items()},
             "steps": trainer.global_step,
             "trained_weights": sum(weight.numel() for weight in module.weights.values()),
             "seconds": round(time.monotonic() - self.began, 1),
@@ -110,7 +110,7 @@ class Result(Callback):
             "auditions": str(auditions) if auditions.is_dir() else None,
             "checkpoint": trainer.checkpoint_callback.best_model_path,
         }
-        readings = next(one for one in trainer.callbacks if isinstance(one, Dials)).readings
+        readings = next(callback for callback in trainer.callbacks if isinstance(callback, Dials)).readings
         if readings:
             result["dials"] = {"base": asdict(readings[0]), "best": asdict(readings[best["best_step"]])}
         (folder / "clips.json").write_text(json.dumps(clips, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

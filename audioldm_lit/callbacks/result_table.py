@@ -22,8 +22,9 @@ def _training(result: dict[str, Any]) -> list[tuple[str, str]]:
         change = f"{(after - before) / before:+.1%}, {'better' if after < before else 'not better than the base'}"
         loss = f"{before:.4f} before, {after:.4f} after ({change}); {result['held_out_clips']} clips, same noise"
     trained = f"{result['trained_weights']:,} weights on {result['training_clips']} clips, {result['steps']} steps"
-    audio = [(f"{split} audio", one) for split, one in result["coverage"].items()]
-    partly = [(name, one) for name, one in audio if not one.endswith(" 100.0 %")]  # rounded down, so that it means all
+    audio = [(f"{split} audio", coverage) for split, coverage in result["coverage"].items()]
+    # Rounded down, so that 100 % means all.
+    partly = [(name, coverage) for name, coverage in audio if not coverage.endswith(" 100.0 %")]
     return [
         ("trained", trained),
         ("held-out loss", loss),

@@ -49,13 +49,15 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[s
         evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
     coverage = {split: str(data.coverage[split]) for split in ("val", "test")}
-    return {name: one.noting(coverage=coverage) for name, one in (evaluations | _real(trainer, module, held_out)).items()}
+    return {
+        name: evaluation.noting(coverage=coverage) for name, evaluation in (evaluations | _real(trainer, module, held_out)).items()
+    }
 
 
 def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
     """Write `scores.json` and print it."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = {name: one.as_dict() for name, one in evaluations.items()}
+    content = {name: evaluation.as_dict() for name, evaluation in evaluations.items()}
     (folder / "scores.json").write_text(json.dumps(content, indent=2) + "\n")
     show(evaluations, Console())
 
@@ -68,15 +70,15 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
     batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
     for batch in track(batches, f"generating {folder.name}", transient=True, disable=not trainer.is_global_zero):
         ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
-        keys = [(module.seed, one, 0) for one in ids]
+        keys = [(module.seed, name, 0) for name in ids]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             cond = backbone.encode_text(captions)
             waveforms = module.sampler(backbone, cond, module.unconditional, keys, clips.num_samples, prediction_type)
-        for one, caption, waveform in zip(ids, captions, waveforms, strict=True):
-            write(folder / Entry(one, caption, module.seed, 0).file, waveform, clips.sample_rate)
+        for name, caption, waveform in zip(ids, captions, waveforms, strict=True):
+            write(folder / Entry(name, caption, module.seed, 0).file, waveform, clips.sample_rate)
         recordings = torch.stack([clip["waveform"] for clip in batch]).to(module.device)
         sides = {"preds": waveforms, "target": recordings}  # metrics of pairs see both at once
-        module.protocol.update(**{side: AudioBatch(ids, one, clips.sample_rate, captions) for side, one in sides.items()})
+        module.protocol.update(**{side: AudioBatch(ids, waveform, clips.sample_rate, captions) for side, waveform in sides.items()})
 
 
 def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:

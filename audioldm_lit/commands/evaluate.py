@@ -66,7 +66,9 @@ def evaluate(
     first, *second = results.values()
     content = first.as_dict()
     if second:
-        verdicts = {name: {**vars(one), "verdict": str(one)} for name, one in compare_systems(first, second[0]).items()}
+        verdicts = {
+            name: {**vars(comparison), "verdict": str(comparison)} for name, comparison in compare_systems(first, second[0]).items()
+        }
         content |= {"compare": second[0].as_dict(), "comparison": verdicts}
     for path, text in ((json, dumps(content, indent=2) + "\n"), (csv, to_csv(results)), (latex, to_latex(results))):
         if path is not None:

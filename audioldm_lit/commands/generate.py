@@ -101,7 +101,7 @@ def generate(
 def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] | None) -> list[AdapterSetting]:
     """Every adapter with its strength and timesteps."""
     given = [] if adapter is None else [adapter] if isinstance(adapter, Path | AdapterSetting) else adapter
-    adapters = [one if isinstance(one, AdapterSetting) else AdapterSetting(one) for one in given]
+    adapters = [item if isinstance(item, AdapterSetting) else AdapterSetting(item) for item in given]
     for setting in adapters:
         setting.check()
     return adapters

@@ -70,13 +70,13 @@ def prepare(
         write_manifest(out / "clean.jsonl", checkup.kept, data.root)
         text = f"{out / 'clean.jsonl'} keeps {len(checkup.kept):,} of {len(checkup.items):,} clips"
         console.print(escape(text), soft_wrap=True, highlight=False)
-    errors = [one for one in checkup.findings if one.severity == "error"]
-    stopping = {name for one in errors for name in one.clips}
+    errors = [finding for finding in checkup.findings if finding.severity == "error"]
+    stopping = {name for finding in errors for name in finding.clips}
     if stopping and not fix:
         raise InputError(f"{len(stopping)} clips stop training or spoil its scores; mend them, or leave them out with --fix.")
-    for one in errors:
-        if not one.drop:
-            raise InputError(f"{one.where}: {one.detail}; {one.mend}.")
+    for finding in errors:
+        if not finding.drop:
+            raise InputError(f"{finding.where}: {finding.detail}; {finding.mend}.")
     if cache:
         items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
         _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())
@@ -85,7 +85,7 @@ def prepare(
 def _encode(data: AudioDataModule, items: Sequence[Examined], backbone: str, audio_embeds: bool, folder: Path) -> None:
     cache = Cache(folder, Backbone.load(backbone), audio_embeds)
     for split in SPLITS:
-        clips = [one.clip for one in items if one.split == split]
+        clips = [item.clip for item in items if item.split == split]
         if clips:
             waveforms = data.dataset(clips, split)
             cache.fill(data.training_set(waveforms) if split == "train" else waveforms)

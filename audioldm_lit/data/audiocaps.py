@@ -55,8 +55,8 @@ class AudioCaps(AudioDataModule):
         """The items of one clip: one, or one a caption."""
         video = rows[0][1]["youtube_id"]
         names = (f"Y{video}", name, video, *(row["audiocap_id"] for _, row in rows))
-        path = next((audio[one] for one in names if one in audio), self.root / f"Y{video}.wav")
+        path = next((audio[name] for name in names if name in audio), self.root / f"Y{video}.wav")
         if self.captions == "all" and len(rows) > 1:
             return [Clip(f"{name}#{row['audiocap_id']}", path, row["caption"], source=video, where=where) for where, row in rows]
-        where, row = min(rows, key=lambda one: seeding.number(self.caption_seed, "caption", one[1]["audiocap_id"]))
+        where, row = min(rows, key=lambda listed: seeding.number(self.caption_seed, "caption", listed[1]["audiocap_id"]))
         return [Clip(name, path, row["caption"], source=video, where=where)]

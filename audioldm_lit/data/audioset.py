@@ -69,7 +69,7 @@ class AudioSet(AudioDataModule):
         return clips
 
     def _clip(self, where: str, row: dict[str, str], names: list[str], rarest: str, audio: dict[str, Path]) -> Clip:
-        video, start, end = row["YTID"], *(f"{float(row[one]):g}" for one in ("start_seconds", "end_seconds"))
+        video, start, end = row["YTID"], *(f"{float(row[column]):g}" for column in ("start_seconds", "end_seconds"))
         stems = (f"Y{video}", video, f"{video}_{start}", f"{video}_{start}_{end}")
         path = next((audio[stem] for stem in stems if stem in audio), self.root / f"Y{video}.wav")
         return Clip(f"{video}_{start}", path, caption_from(self.caption, ", ".join(names)), rarest, video, where)

@@ -122,15 +122,15 @@ def _global_random_state(seed: int) -> Iterator[None]:
 def _content(value: Any, path: bool = False) -> Any:
     """What a parameter says, as JSON and without memory addresses; of paths, the files' bytes."""
     if isinstance(value, list | tuple):
-        return [_content(one, path) for one in value]
+        return [_content(item, path) for item in value]
     if isinstance(value, BaseWaveformTransform):
         named = f"{type(value).__module__}.{type(value).__qualname__}"
-        return [named, {name: _content(one, name.endswith("path")) for name, one in _parameters(value).items()}]
+        return [named, {name: _content(parameter, name.endswith("path")) for name, parameter in _parameters(value).items()}]
     if isinstance(value, Path) or path:
         files = sorted(file for file in (Path(value), *Path(value).rglob("*")) if file.is_file())
         return [str(value), [[str(file), hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]]
     if isinstance(value, dict):
-        return {name: _content(one) for name, one in value.items()}
+        return {name: _content(item) for name, item in value.items()}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     named = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '<')}"

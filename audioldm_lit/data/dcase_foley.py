@@ -84,4 +84,4 @@ class DCASEFoley(AudioDataModule):
 def _class_of(name: str) -> str | None:
     """The class that a folder or a list means: `DogBark`, `dog_bark`, and `Sneeze` for sneeze_cough."""
     letters = re.sub("[^a-z]", "", name.lower())
-    return {**{one.replace("_", ""): one for one in CLASSES}, "sneeze": "sneeze_cough"}.get(letters)
+    return {**{label.replace("_", ""): label for label in CLASSES}, "sneeze": "sneeze_cough"}.get(letters)

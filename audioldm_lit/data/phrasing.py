@@ -48,7 +48,9 @@ class Phrasing:
         content = json.dumps([self.every, self.training, self.paraphrases], sort_keys=True)
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         """Of everything that training captions depend on beside the clips."""
-        self._others = {self.caption(one): [self.caption(other) for other in others] for one, others in self.paraphrases.items()}
+        self._others = {
+            self.caption(caption): [self.caption(other) for other in others] for caption, others in self.paraphrases.items()
+        }
 
     def caption(self, caption: str) -> str:
         """A caption of the data set as all splits say it."""
@@ -56,7 +58,9 @@ class Phrasing:
 
     def texts(self, caption: str) -> list[str]:
         """What a training clip's caption is drawn from, given as `caption` returns it."""
-        return [template.format(caption=one) for one in (caption, *self._others.get(caption, ())) for template in self.training]
+        return [
+            template.format(caption=phrase) for phrase in (caption, *self._others.get(caption, ())) for template in self.training
+        ]
 
 
 def _check(name: str, template: str) -> bool:
@@ -97,7 +101,7 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
             raise InputError(f"{_where(path, key)}: '{caption}' is listed twice; put its paraphrases into one list.")
         if not isinstance(value, yaml.SequenceNode) or not value.value:
             raise InputError(f"{_where(path, key)}: '{caption}' has no list of paraphrases; write one, such as [a dog barks].")
-        found[caption] = [_text(path, one) for one in value.value]
+        found[caption] = [_text(path, paraphrase) for paraphrase in value.value]
     return found
 
 

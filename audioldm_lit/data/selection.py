@@ -72,7 +72,9 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
         held_out = max(1, round(len(members) / 5))
         quota = {"train": 1, "val": held_out * (len(members) >= 2), "test": held_out * (len(members) >= 3)}
         placed = Counter(splits[source] for source in members if source in splits)
-        for source in sorted((one for one in members if one not in splits), key=lambda source: seeding.number("split", source)):
+        for source in sorted(
+            (source for source in members if source not in splits), key=lambda source: seeding.number("split", source)
+        ):
             splits[source] = next((split for split in quota if placed[split] < quota[split]), "train")
             placed[splits[source]] += 1
         if not placed["train"]:

@@ -83,7 +83,7 @@ def _from_manifest(path: Path) -> list[Clip]:
         clips = [(str(row["id"]), str(row["file"]), row.get("prompt") or "", row.get("candidate", 0)) for row in rows]
     except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is no manifest of generated clips ({error}); give the folder that `generate` wrote.") from error
-    several = Counter(one[0] for one in clips)
+    several = Counter(clip[0] for clip in clips)
     return [
         Clip(_plain(name) if several[name] == 1 else f"{_plain(name)} #{candidate}", path.parent / file, prompt)
         for name, file, prompt, candidate in clips

@@ -45,9 +45,9 @@ class Protocol(nn.Module):
             raise InputError(f"protocol '{name}': sample_rate is {sample_rate}; give a rate in Hz.")
         if peak is not None and not 0 < peak <= 1:
             raise InputError(f"protocol '{name}': peak is {peak}; give a number above 0 and up to 1, or null.")
-        for one, metric in metrics.items():
+        for metric_name, metric in metrics.items():
             if metric.extractor is None and type(metric).update is ClipMetric.update:
-                raise InputError(f"protocol '{name}': {one} has no extractor; give it one.")
+                raise InputError(f"protocol '{name}': {metric_name} has no extractor; give it one.")
         self.name = name
         self.version = version
         self.sample_rate = sample_rate
@@ -65,7 +65,7 @@ class Protocol(nn.Module):
     @property
     def shortest(self) -> float:
         """Seconds of the longest window of any extractor; shorter clips are padded."""
-        return max((one.min_samples / one.sample_rate for one in self.extractors), default=0.0)
+        return max((extractor.min_samples / extractor.sample_rate for extractor in self.extractors), default=0.0)
 
     def asks_for(self, side: str) -> bool:
         """Whether any metric needs this side's clips."""
@@ -79,7 +79,9 @@ class Protocol(nn.Module):
 
     def keep_features(self, folder: Path) -> None:
         """Keep features on disk from now on, one file a clip."""
-        kept = {one: one if isinstance(one, Cached) else Cached(one, folder) for one in self.extractors}
+        kept = {
+            extractor: extractor if isinstance(extractor, Cached) else Cached(extractor, folder) for extractor in self.extractors
+        }
         for metric in self.metrics.values():
             metric.extractor = kept.get(metric.extractor)
 
@@ -95,8 +97,8 @@ class Protocol(nn.Module):
         """Give a batch of each side (`preds`, `target`, `train`) to the metrics that ask for it."""
         ready = {side: self._ready(batch) for side, batch in sides.items() if batch is not None}
         for side, batch in ready.items():
-            for one, waveform in zip(batch.ids, batch.waveform.cpu(), strict=True):
-                self.seen[side][one] = hashlib.sha256(waveform.contiguous().numpy().tobytes()).hexdigest()
+            for name, waveform in zip(batch.ids, batch.waveform.cpu(), strict=True):
+                self.seen[side][name] = hashlib.sha256(waveform.contiguous().numpy().tobytes()).hexdigest()
         for metric in self.metrics.values():
             asked = {side: batch for side, batch in ready.items() if side in metric.sides}
             if asked and metric.extractor is None:  # it may want to see a clip and its recording at once
@@ -121,9 +123,9 @@ class Protocol(nn.Module):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             seen = [None] * torch.distributed.get_world_size()
             torch.distributed.all_gather_object(seen, self.seen)
-        names = {seeding.number(one): one for part in seen for clips in part.values() for one in clips}
-        for one in scores.values():
-            for part in (one, *(apart for apart in one.classes.values() if isinstance(apart, Score))):
+        names = {seeding.number(name): name for part in seen for clips in part.values() for name in clips}
+        for result in scores.values():
+            for part in (result, *(apart for apart in result.classes.values() if isinstance(apart, Score))):
                 part.estimate.details.update(_named(part.estimate.details, names))
         sides = {side: _fingerprint([part.get(side, {}) for part in reversed(seen)]) for side in sorted(set().union(*seen))}
         shared = {**self.passport(), "seed": seed, "n_generated": sides["preds"]["n_clips"]}
@@ -177,8 +179,8 @@ def load_protocol(name: str) -> Protocol:
 
 def _fingerprint(parts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Number of clips, and hashes of their ids and of their samples, from what every process saw."""
-    clips = sorted({one: digest for part in parts for one, digest in part.items()}.items())
-    ids = "\n".join(one for one, _ in clips)
+    clips = sorted({name: digest for part in parts for name, digest in part.items()}.items())
+    ids = "\n".join(name for name, _ in clips)
     return {
         "n_clips": len(clips),
         "ids_sha256": hashlib.sha256(ids.encode()).hexdigest(),

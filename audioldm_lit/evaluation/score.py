@@ -93,7 +93,8 @@ class Score:
             figures["caution"] = self.caution
         if self.classes:
             figures["classes"] = {
-                name: {"not_computed": one} if isinstance(one, str) else one.as_dict() for name, one in self.classes.items()
+                name: {"not_computed": result} if isinstance(result, str) else result.as_dict()
+                for name, result in self.classes.items()
             }
         return figures
 
@@ -156,9 +157,9 @@ def _floor(metric: ClipMetric, preds: Rows, target: Rows, seed: int) -> Floor:
         generator = seeding.generator(seed, "floor", split)
         real = torch.randperm(target.num_clips, generator=generator).to(target.ids.device)
         made = torch.randperm(preds.num_clips, generator=generator).to(preds.ids.device)
-        one, other = target.take(real[:count]), target.take(real[count : 2 * count])
-        floor += metric.value(one, other) / FLOOR_SPLITS
-        ours += metric.value(preds.take(made[:count]), other) / FLOOR_SPLITS
+        half, other_half = target.take(real[:count]), target.take(real[count : 2 * count])
+        floor += metric.value(half, other_half) / FLOOR_SPLITS
+        ours += metric.value(preds.take(made[:count]), other_half) / FLOOR_SPLITS
     return Floor(floor, ours - floor, count)
 
 
@@ -208,10 +209,10 @@ def compare(first: Score, second: Score, seed: int = 0) -> Comparison:
 def _difference(first: Score, second: Score) -> list[Tensor]:
     """Influence on the difference, paired where both systems have the same clips."""
     influence = []
-    for number, ones in enumerate(zip(first.estimate.influence, second.estimate.influence, strict=True)):
-        one, other = ones
-        if torch.equal(first.sides[number].ids, second.sides[number].ids) and len(one) == len(other):
-            influence.append(other - one)
+    for number, pair in enumerate(zip(first.estimate.influence, second.estimate.influence, strict=True)):
+        of_first, of_second = pair
+        if torch.equal(first.sides[number].ids, second.sides[number].ids) and len(of_first) == len(of_second):
+            influence.append(of_second - of_first)
         else:
-            influence += [-one, other]
+            influence += [-of_first, of_second]
     return influence

@@ -39,18 +39,20 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     if others:
         console.print(escape(f"{others[0]} against {first}:"), soft_wrap=True, highlight=False)
         verdicts = compare_systems(evaluations[first], evaluations[others[0]])
-        for verdict, names in _grouped((name, str(one)) for name, one in verdicts.items()).items():
+        for verdict, names in _grouped((name, str(comparison)) for name, comparison in verdicts.items()).items():
             console.print(f"  {', '.join(names)}: {verdict}", soft_wrap=True, highlight=False)
-    cautions = [(name, score.caution) for one in evaluations.values() for name, score in one.scores.items() if score.caution]
-    for system, one in evaluations.items():
-        for line in _copies(one):
+    cautions = [
+        (name, score.caution) for evaluation in evaluations.values() for name, score in evaluation.scores.items() if score.caution
+    ]
+    for system, evaluation in evaluations.items():
+        for line in _copies(evaluation):
             console.print(f"[red]copies[/] of {escape(system)}: {escape(line)}", soft_wrap=True, highlight=False)
     for caution, names in _grouped(cautions).items():
         console.print(f"[yellow]{', '.join(names)}[/]: {escape(caution)}", soft_wrap=True, highlight=False)
     missing = [
         (system, (", ".join(names), reason))
-        for system, one in evaluations.items()
-        for reason, names in _grouped(one.not_computed.items()).items()
+        for system, evaluation in evaluations.items()
+        for reason, names in _grouped(evaluation.not_computed.items()).items()
     ]
     for (names, reason), systems in _grouped(missing).items():
         remark = escape(f"{', '.join(systems)}: {reason}")
@@ -75,22 +77,22 @@ def _grouped(remarks: Iterable[tuple[str, Any]]) -> dict[Any, dict[str, None]]:
 def _metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, Score]:
     """Every metric that any system has, with the first score of it."""
     scores: dict[str, Score] = {}
-    for one in evaluations.values():
-        for name, score in one.scores.items():
+    for evaluation in evaluations.values():
+        for name, score in evaluation.scores.items():
             scores.setdefault(name, score)
     return scores
 
 
 def terminal(evaluations: Mapping[str, Evaluation]) -> Table:
     """A row for every metric and system, and one for recordings against recordings where the metric is a distance."""
-    check_comparable({name: one.passport for name, one in evaluations.items()})
+    check_comparable({name: evaluation.passport for name, evaluation in evaluations.items()})
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("metric", no_wrap=True)
     table.add_column("system", overflow="fold")  # a long name is broken before a figure is cut
     for column in ("value", "95 % interval", "debiased"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, first in _metrics(evaluations).items():
-        systems = {system: one.scores[name] for system, one in evaluations.items() if name in one.scores}
+        systems = {system: evaluation.scores[name] for system, evaluation in evaluations.items() if name in evaluation.scores}
         arrow = {True: " ↑", False: " ↓", None: ""}[first.higher_is_better]
         rows = [(escape(system), *_cells(score)) for system, score in systems.items()]
         if first.floor.num_clips:
@@ -114,13 +116,13 @@ def _interval(score: Score) -> str:
 
 def to_csv(evaluations: Mapping[str, Evaluation]) -> str:
     """One line a system, metric and class."""
-    check_comparable({name: one.passport for name, one in evaluations.items()})
+    check_comparable({name: evaluation.passport for name, evaluation in evaluations.items()})
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, restval="", lineterminator="\n")
     writer.writeheader()
-    for system, one in evaluations.items():
-        for metric, score in one.scores.items():
-            shared = {"system": system, "metric": metric, "passport": one.passport["sha256"]}
+    for system, evaluation in evaluations.items():
+        for metric, score in evaluation.scores.items():
+            shared = {"system": system, "metric": metric, "passport": evaluation.passport["sha256"]}
             writer.writerow({**shared, **_row(score)})
             apart = {name: part for name, part in score.classes.items() if isinstance(part, Score)}
             writer.writerows({**shared, "class": name, **_row(part)} for name, part in apart.items())
@@ -129,7 +131,7 @@ def to_csv(evaluations: Mapping[str, Evaluation]) -> str:
 
 def to_latex(evaluations: Mapping[str, Evaluation]) -> str:
     """A booktabs table, one row a system, the intervals beneath the values; the passport stands in a comment."""
-    check_comparable({name: one.passport for name, one in evaluations.items()})
+    check_comparable({name: evaluation.passport for name, evaluation in evaluations.items()})
     passport, metrics = next(iter(evaluations.values())).passport, _metrics(evaluations)
     arrows = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
     heads = [f"{name.replace('_', ' ').upper()} {arrows[score.higher_is_better]}" for name, score in metrics.items()]
@@ -140,8 +142,8 @@ def to_latex(evaluations: Mapping[str, Evaluation]) -> str:
         " & ".join(["", *heads]) + r" \\",
         r"\midrule",
     ]
-    for system, one in evaluations.items():
-        present = [one.scores.get(name) for name in metrics]
+    for system, evaluation in evaluations.items():
+        present = [evaluation.scores.get(name) for name in metrics]
         values = ["--" if score is None else _number(score.value) for score in present]
         spans = [_interval(score) if score else "" for score in present]
         below = [span and rf"{{\scriptsize {span}}}" for span in spans]

@@ -45,12 +45,12 @@ class Checkup:
     def kept(self) -> list[Examined]:
         """What a cleaned manifest holds."""
         dropped = {name for finding in self.findings for name in finding.drop}
-        return [one for one in self.items if one.clip.id not in dropped]
+        return [item for item in self.items if item.clip.id not in dropped]
 
     @property
     def counts(self) -> dict[Split, int]:
         """Clips of each split."""
-        return {split: sum(one.split == split for one in self.items) for split in SPLITS}
+        return {split: sum(item.split == split for item in self.items) for split in SPLITS}
 
 
 def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
@@ -75,12 +75,12 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
         copies = _compare(files, items, search, threads, progress)
         place = {item.clip.path: number for number, item in enumerate(items)}
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
-        findings += [one for item in items for one in clip_findings(item, data.sample_rate)]
-        dropped = {name for one in findings for name in one.drop}
+        findings += [finding for item in items for finding in clip_findings(item, data.sample_rate)]
+        dropped = {name for finding in findings for name in finding.drop}
         found = collection_findings(items, replace(copies, pairs=tuple(pairs)), data.coverage, data.duration, dropped)
-        findings += [one for one in found if data.captioned or not one.kind.startswith("caption: ")]
-        findings += empty_splits(items, {name for one in findings for name in one.drop})
-    findings.sort(key=lambda one: (ORDER.index(one.severity), one.kind))
+        findings += [finding for finding in found if data.captioned or not finding.kind.startswith("caption: ")]
+        findings += empty_splits(items, {name for finding in findings for name in finding.drop})
+    findings.sort(key=lambda finding: (ORDER.index(finding.severity), finding.kind))
     return Checkup(items, findings, dict(data.coverage), copies.threshold)
 
 
@@ -117,9 +117,9 @@ def _compare(
     task = progress.add_task("comparing", total=None)
     first_source: dict[str, str] = {}  # of exact copies any one may have been taken into the search
     sources = {}
-    for one in items:
-        sound = one.measurement.digest if one.measurement else one.clip.source
-        sources[one.clip.path] = first_source.setdefault(sound, one.clip.source)
+    for item in items:
+        sound = item.measurement.digest if item.measurement else item.clip.source
+        sources[item.clip.path] = first_source.setdefault(sound, item.clip.source)
     with ThreadPoolExecutor(threads) as pool:
         return search.pairs(
             [sources[path] for path in files], pool.map, lambda done, total: progress.update(task, completed=done, total=total)

@@ -34,7 +34,7 @@ def collection_findings(
         duration: Seconds of a training clip.
         dropped: Ids that a cleaned manifest leaves out already.
     """
-    read = [one for one in items if one.measurement is not None]
+    read = [item for item in items if item.measurement is not None]
     findings = [
         *_incomplete(coverage),
         *_shared_sources(items),
@@ -45,25 +45,25 @@ def collection_findings(
         *_formats(read),
         *_captions(items),
     ]
-    dropped = {*dropped, *(name for one in findings for name in one.drop)}
+    dropped = {*dropped, *(name for finding in findings for name in finding.drop)}
     return findings + list(_same_sound(read, dropped))  # last, so that of copies one is kept which may stay
 
 
 def empty_splits(items: Sequence[Examined], dropped: set[str]) -> Iterator[Finding]:
     """Splits that have no clip, or none that a cleaned manifest keeps."""
-    kept = {one.split for one in items if one.clip.id not in dropped}
+    kept = {item.split for item in items if item.clip.id not in dropped}
     for split in HELD_OUT:
         if split not in kept:
-            why = "has no clip that may stay" if any(one.split == split for one in items) else "has no clip"
+            why = "has no clip that may stay" if any(item.split == split for item in items) else "has no clip"
             mend = "add clips of sources of their own, or a table with a split column"
             yield Finding("empty split", "warning" if split == "test" else "error", f"{split} split", why, mend)
 
 
 def _incomplete(coverage: Mapping[Split, FoundClips]) -> Iterator[Finding]:
-    for split, one in coverage.items():
-        if one.share < 1:
+    for split, found in coverage.items():
+        if found.share < 1:
             yield Finding(
-                "missing audio", "warning", f"{split} split", f"has the audio of {one}",
+                "missing audio", "warning", f"{split} split", f"has the audio of {found}",
                 "fetch the rest, or compare only with runs of the same coverage",
             )  # fmt: skip
 
@@ -71,10 +71,10 @@ def _incomplete(coverage: Mapping[Split, FoundClips]) -> Iterator[Finding]:
 def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
     """Takes of one recording on both sides of a split: the model is tested on what it has nearly heard."""
     by_source: dict[str, list[Examined]] = defaultdict(list)
-    for one in items:
-        by_source[one.clip.source].append(one)
+    for item in items:
+        by_source[item.clip.source].append(item)
     for source, members in by_source.items():
-        splits = sorted({one.split for one in members}, key=HELD_OUT.__getitem__)
+        splits = sorted({item.split for item in members}, key=HELD_OUT.__getitem__)
         if len(splits) > 1:
             detail = f"source '{source}' is in {' and '.join(splits)}"
             yield _leak(members, detail, "keep the takes of one recording in one split")
@@ -83,37 +83,37 @@ def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
 def _same_sound(read: Sequence[Examined], dropped: set[str]) -> Iterator[Finding]:
     """Files that decode to the same samples."""
     by_digest: dict[str, dict[str, list[Examined]]] = defaultdict(lambda: defaultdict(list))
-    for one in (one for one in read if one.measurement.silent_share < 1):
-        by_digest[one.measurement.digest][str(one.clip.path)].append(one)
+    for item in (item for item in read if item.measurement.silent_share < 1):
+        by_digest[item.measurement.digest][str(item.clip.path)].append(item)
     for files in by_digest.values():
-        members = [one for items in files.values() for one in items]
-        if len(files) == 1 and len({(one.split, one.clip.label) for one in members}) == 1:
+        members = [item for items in files.values() for item in items]
+        if len(files) == 1 and len({(item.split, item.clip.label) for item in members}) == 1:
             continue  # several captions of one file are no copies
-        names = " and ".join(sorted({one.clip.id for one in members}))
-        if len({one.clip.label for one in members}) > 1:
-            labels = ", ".join(sorted({one.clip.label for one in members}))
-            drop = tuple(one.clip.id for one in members)
+        names = " and ".join(sorted({item.clip.id for item in members}))
+        if len({item.clip.label for item in members}) > 1:
+            labels = ", ".join(sorted({item.clip.label for item in members}))
+            drop = tuple(item.clip.id for item in members)
             yield Finding(
                 "contradiction", "error", members[0].clip.where, f"{names} are the same sound, called {labels}",
                 "find out which it is", drop, drop=drop,
             )  # fmt: skip
-        elif len({one.split for one in members}) > 1:
+        elif len({item.split for item in members}) > 1:
             yield _leak(members, f"{names} are the same sound", "keep one of them")
         else:
-            stay = min(files, key=lambda path: (all(one.clip.id in dropped for one in files[path]), path))
-            drop = tuple(one.clip.id for path, items in files.items() if path != stay for one in items)
+            stay = min(files, key=lambda path: (all(item.clip.id in dropped for item in files[path]), path))
+            drop = tuple(item.clip.id for path, items in files.items() if path != stay for item in items)
             yield Finding(
                 "exact copy", "warning", members[0].clip.where, f"{names} are the same sound", "keep one of them",
-                tuple(one.clip.id for one in members), drop=drop,
+                tuple(item.clip.id for item in members), drop=drop,
             )  # fmt: skip
 
 
 def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Finding]:
     """Recordings that are nearly the same, whole groups at a time: a copy of a copy is one too."""
     by_sound: dict[str, list[int]] = defaultdict(list)  # exact copies, and several captions of a file, go together
-    for place, one in enumerate(items):
-        if one.measurement is not None:
-            by_sound[one.measurement.digest].append(place)
+    for place, item in enumerate(items):
+        if item.measurement is not None:
+            by_sound[item.measurement.digest].append(place)
     alike = Graph()
     for first, second, similarity in copies.pairs:
         sounds = [items[place].measurement.digest for place in (first, second)]
@@ -124,11 +124,11 @@ def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Findin
             continue  # said where the same samples are
         members = [items[place] for place in sorted(place for sound in sounds for place in by_sound[sound])]
         values = [value for *_, value in alike.subgraph(sounds).edges.data("similarity")]
-        names = [one.clip.id for one in members]
+        names = [item.clip.id for item in members]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         listed = f"{', '.join(names[:3])}{more}" if more else f"{', '.join(names[:-1])} and {names[-1]}"
         detail = f"{listed} are nearly the same sound, similarity {min(values):.2f}{' and more' if len(values) > 1 else ''}"
-        if len({one.split for one in members}) > 1:
+        if len({item.split for item in members}) > 1:
             yield _leak(members, detail, "listen to them; keep one, or give them one source")
         else:
             yield Finding("near copy", "warning", members[0].clip.where, detail, "listen to them; keep one", tuple(names))
@@ -136,14 +136,14 @@ def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Findin
 
 def _leak(members: Sequence[Examined], detail: str, mend: str) -> Finding:
     """Clips of several splits of which only those of the most held-out one may stay."""
-    kept = max((one.split for one in members), key=HELD_OUT.__getitem__)
-    drop = tuple(one.clip.id for one in members if one.split != kept)
-    return Finding("leak", "error", members[0].clip.where, detail, mend, tuple(one.clip.id for one in members), drop)
+    kept = max((item.split for item in members), key=HELD_OUT.__getitem__)
+    drop = tuple(item.clip.id for item in members if item.split != kept)
+    return Finding("leak", "error", members[0].clip.where, detail, mend, tuple(item.clip.id for item in members), drop)
 
 
 def _unbalanced(items: Sequence[Examined]) -> Iterator[Finding]:
-    counts = Counter(one.clip.label for one in items if one.split == "train")
-    for label in sorted({one.clip.label for one in items} - set(counts)):
+    counts = Counter(item.clip.label for item in items if item.split == "train")
+    for label in sorted({item.clip.label for item in items} - set(counts)):
         yield Finding("class without training", "warning", f"class '{label}'", "has no training clip", "add some, or leave it out")
     if len(counts) < 2:
         return
@@ -154,26 +154,26 @@ def _unbalanced(items: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def _outliers(read: Sequence[Examined]) -> Iterator[Finding]:
-    sounding = [one for one in read if one.measurement.level_db > -math.inf]
+    sounding = [item for item in read if item.measurement.level_db > -math.inf]
     if not sounding:
         return
-    level, length = median(one.measurement.level_db for one in sounding), median(one.measurement.duration for one in read)
-    for one in sounding:
-        difference = one.measurement.level_db - level
+    level, length = median(item.measurement.level_db for item in sounding), median(item.measurement.duration for item in read)
+    for item in sounding:
+        difference = item.measurement.level_db - level
         if abs(difference) > FAR_DB:
             detail = f"{abs(difference):.0f} dB {'louder' if difference > 0 else 'quieter'} than the median clip"
             mend = "listen: every clip is brought to one peak, its noise with it"
-            yield Finding("unlike level", "warning", one.clip.where, detail, mend, (one.clip.id,))
-    for one in read:
-        if not length / TIMES <= one.measurement.duration <= TIMES * length:
-            detail = f"lasts {one.measurement.duration:.2f} s, the median clip {length:.2f} s"
-            yield Finding("unlike length", "warning", one.clip.where, detail, "listen whether it belongs here", (one.clip.id,))
+            yield Finding("unlike level", "warning", item.clip.where, detail, mend, (item.clip.id,))
+    for item in read:
+        if not length / TIMES <= item.measurement.duration <= TIMES * length:
+            detail = f"lasts {item.measurement.duration:.2f} s, the median clip {length:.2f} s"
+            yield Finding("unlike length", "warning", item.clip.where, detail, "listen whether it belongs here", (item.clip.id,))
 
 
 def _fitted(read: Sequence[Examined], duration: float) -> Iterator[Finding]:
     """What bringing every clip to one length will do."""
-    longer = tuple(one.clip.id for one in read if one.measurement.duration > duration + 0.01)
-    shorter = tuple(one.clip.id for one in read if one.measurement.duration < duration / 2)
+    longer = tuple(item.clip.id for item in read if item.measurement.duration > duration + 0.01)
+    shorter = tuple(item.clip.id for item in read if item.measurement.duration < duration / 2)
     if longer:
         detail = f"{len(longer)} clips are longer than data.init_args.duration, {duration:g} s"
         yield Finding("cut", "note", "all splits", detail, "nothing: the loudest window is taken; or raise duration", longer)
@@ -184,8 +184,8 @@ def _fitted(read: Sequence[Examined], duration: float) -> Iterator[Finding]:
 
 def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
     for what, values in (
-        ("Hz", Counter(one.measurement.sample_rate for one in read)),
-        ("channels", Counter(one.measurement.channels for one in read)),
+        ("Hz", Counter(item.measurement.sample_rate for item in read)),
+        ("channels", Counter(item.measurement.channels for item in read)),
     ):
         if len(values) > 1:
             detail = ", ".join(f"{value:,} {what}: {count}" for value, count in values.most_common())
@@ -193,7 +193,7 @@ def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def _captions(items: Sequence[Examined]) -> Iterator[Finding]:
-    for problem in caption_problems([one.clip.caption for one in items], [one.clip.source for one in items]):
+    for problem in caption_problems([item.clip.caption for item in items], [item.clip.source for item in items]):
         first = items[problem.indices[0]].clip
         ids = tuple(items[index].clip.id for index in problem.indices)
         severity = CAPTIONS.get(problem.kind, "warning")

@@ -152,10 +152,10 @@ class DuplicateSearch:
     def _compare(self, task: tuple[int, Tensor]) -> list[float]:
         """Similarity of a clip to each of others; either may be the one that was trimmed."""
         first, others = task
-        one = self.rows(first)[None]
-        one = F.pad(one, (0, 0, 0, -(one.shape[1] + REACH) % FAST))
+        query = self.rows(first)[None]
+        query = F.pad(query, (0, 0, 0, -(query.shape[1] + REACH) % FAST))
         many = pad_sequence([self.rows(other) for other in others.tolist()], batch_first=True)
-        either = torch.maximum(shift_tolerant_similarity(one, many)[0], shift_tolerant_similarity(many, one)[:, 0])
+        either = torch.maximum(shift_tolerant_similarity(query, many)[0], shift_tolerant_similarity(many, query)[:, 0])
         return either.tolist()
 
 

@@ -49,12 +49,12 @@ class Examined:
     error: str = ""
 
 
-def clip_findings(one: Examined, sample_rate: int) -> Iterator[Finding]:
+def clip_findings(item: Examined, sample_rate: int) -> Iterator[Finding]:
     """What is wrong with a clip by itself; `sample_rate` in Hz is the model's."""
-    clip, measured = one.clip, one.measurement
+    clip, measured = item.clip, item.measurement
     ids = (clip.id,)
     if measured is None:
-        detail, _, mend = one.error.removeprefix(f"{clip.path}: ").rstrip(".").rpartition("; ")
+        detail, _, mend = item.error.removeprefix(f"{clip.path}: ").rstrip(".").rpartition("; ")
         yield Finding("unreadable", "error", clip.where, detail, mend, ids, drop=ids)
         return
     if measured.silent_share == 1:

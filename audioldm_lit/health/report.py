@@ -31,16 +31,16 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
         InputError: If a clip lies outside the root, or the file cannot be written.
     """
     with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8") as lines:
-        for one in items:
-            clip = one.clip
+        for item in items:
+            clip = item.clip
             if not clip.path.is_relative_to(root):
                 raise InputError(f"{clip.path}: lies outside {root}, so no manifest can name it; move it there.")
             name = clip.path.relative_to(root).as_posix()
             if name != name.strip():
                 raise InputError(f"{clip.path}: its name begins or ends with a space, which no table can say; rename it.")
             row = {"id": clip.id, "file": name, "caption": " ".join(clip.caption.split())}
-            row |= {"label": clip.label, "source": clip.source, "split": one.split}
-            measured = asdict(one.measurement) if one.measurement else {"error": one.error}
+            row |= {"label": clip.label, "source": clip.source, "split": item.split}
+            measured = asdict(item.measurement) if item.measurement else {"error": item.error}
             lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
 
 
@@ -48,18 +48,18 @@ def as_dict(checkup: Checkup) -> dict[str, Any]:
     """Everything but the single clips, as plain values."""
     return {
         "clips": checkup.counts,
-        "coverage": {split: str(one) for split, one in checkup.coverage.items()},
+        "coverage": {split: str(coverage) for split, coverage in checkup.coverage.items()},
         "classes": classes(checkup),
-        "hours": sum(one.measurement.duration for one in checkup.items if one.measurement) / 3600,
+        "hours": sum(item.measurement.duration for item in checkup.items if item.measurement) / 3600,
         "near_copy_threshold": checkup.threshold,
-        "findings": [asdict(one) for one in checkup.findings],
+        "findings": [asdict(finding) for finding in checkup.findings],
         "kept": len(checkup.kept),
     }
 
 
 def classes(checkup: Checkup) -> dict[str, dict[str, int]]:
     """Clips of each class in each split."""
-    counts = Counter((one.clip.label, one.split) for one in checkup.items)
+    counts = Counter((item.clip.label, item.split) for item in checkup.items)
     return {label: {split: counts[label, split] for split in SPLITS} for label in sorted({label for label, _ in counts})}
 
 
@@ -70,7 +70,7 @@ def show(checkup: Checkup, console: Console) -> None:
         table.add_column(column, **options)
     for kind, findings in by_kind(checkup).items():
         first = findings[0]
-        clips = len({name for one in findings for name in one.clips}) or ""
+        clips = len({name for finding in findings for name in finding.clips}) or ""
         example = f"{Path(first.where).name if first.clips else first.where}: {first.detail}"
         table.add_row(f"[{COLOURS[first.severity]}]{escape(kind)}[/]", str(clips), escape(example), escape(first.mend))
     if not checkup.findings:
@@ -81,8 +81,8 @@ def show(checkup: Checkup, console: Console) -> None:
 def by_kind(checkup: Checkup) -> dict[str, list[Finding]]:
     """Findings of each kind, the worst first."""
     kinds: dict[str, list[Finding]] = {}
-    for one in checkup.findings:
-        kinds.setdefault(one.kind, []).append(one)
+    for finding in checkup.findings:
+        kinds.setdefault(finding.kind, []).append(finding)
     return kinds
 
 
@@ -92,12 +92,12 @@ def write_page(path: Path, checkup: Checkup, name: str) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    read = [one.measurement for one in checkup.items if one.measurement]
+    read = [item.measurement for item in checkup.items if item.measurement]
     pictures = {
-        "Duration in seconds": histogram([one.duration for one in read]),
-        "Level of what sounds, dB of full scale": histogram([one.level_db for one in read]),
-        "Bandwidth in kHz": histogram([one.bandwidth / 1000 for one in read]),
-        "Silent share in %": histogram([100 * one.silent_share for one in read]),
+        "Duration in seconds": histogram([measured.duration for measured in read]),
+        "Level of what sounds, dB of full scale": histogram([measured.level_db for measured in read]),
+        "Bandwidth in kHz": histogram([measured.bandwidth / 1000 for measured in read]),
+        "Silent share in %": histogram([100 * measured.silent_share for measured in read]),
     }
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         files("audioldm_lit.health").joinpath("page.html").read_text(encoding="utf-8")

@@ -188,8 +188,8 @@ def show(effect: Effect, console: Console, title: str = "Effect of the adapter")
     most = max(effect.blocks.values())
     for block, change in effect.blocks.items():
         table.add_row(block, _percent(change), "█" * round(BAR * change / most) if 0 < change <= most else "")
-    for block, one in effect.added.items():
-        table.add_row(block, "added", f"{one.weights:,} weights of norm {one.norm:.3g}")
+    for block, added in effect.added.items():
+        table.add_row(block, "added", f"{added.weights:,} weights of norm {added.norm:.3g}")
     console.print(table)
     distances = ", ".join(f"{_percent(distance)} at t = {step}" for step, distance in effect.distances.items())
     console.print(f"predictions moved by {_percent(effect.distance)} ({distances})", soft_wrap=True, highlight=False)

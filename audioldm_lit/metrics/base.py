@@ -100,7 +100,7 @@ class ClipMetric(Metric, ABC):
         rows = rows.detach()
         if rows.ndim < 3:
             rows = rows.reshape(len(ids), 1, -1)
-        numbers = torch.tensor([seeding.number(one) for one in ids], dtype=torch.int64, device=rows.device)
+        numbers = torch.tensor([seeding.number(name) for name in ids], dtype=torch.int64, device=rows.device)
         places = torch.arange(rows.shape[1], device=rows.device)
         getattr(self, f"{side}_ids").append(numbers.repeat_interleave(len(places)))
         getattr(self, f"{side}_places").append(places.repeat(len(ids)))

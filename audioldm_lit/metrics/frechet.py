@@ -115,7 +115,7 @@ def _bias(preds: Rows, target: Rows, value: float) -> float:
     for side, other in ((preds, target), (target, preds)):
         groups, fixed = min(GROUPS, side.num_clips), Gaussian(other.values)
         group = torch.arange(side.num_clips, device=side.ids.device) % groups
-        left_out = [_distance(Gaussian(side.take(group != one).values), fixed) for one in range(groups)]
+        left_out = [_distance(Gaussian(side.take(group != index).values), fixed) for index in range(groups)]
         bias += (groups - 1) * (sum(left_out) / groups - value)
     return bias
 

@@ -89,8 +89,8 @@ def _pseudo_values(probs: Tensor) -> Tensor:
     if count > PAIRS or count < 3:
         return count * whole - (count - 1) * without
     two = torch.stack([
-        log_score(prob_sum - probs - one, entropy_sum - entropies - entropy, count - 2)
-        for one, entropy in zip(probs, entropies, strict=True)
+        log_score(prob_sum - probs - prob, entropy_sum - entropies - entropy, count - 2)
+        for prob, entropy in zip(probs, entropies, strict=True)
     ])  # (N, N): without clips i and j  # fmt: skip
     two.fill_diagonal_(0)
     debiased = count * whole - (count - 1) * without.mean()

@@ -123,7 +123,7 @@ class PriorPreservation(Objective):
         latents = self.sampler.latents(backbone, cond, unconditional, start, generators, base_type, on_step)
         if not latents.isfinite().all():
             raise InputError("model.objective.init_args.sampler makes values that are not finite with this model; take another.")
-        return [{"latents": one, "prompt_embeds": embed} for one, embed in zip(latents, cond, strict=True)]
+        return [{"latents": latent, "prompt_embeds": embed} for latent, embed in zip(latents, cond, strict=True)]
 
 
 def _read(prompts: Path | list[str]) -> list[str]:
@@ -149,7 +149,7 @@ def _fingerprint(unet: UNet2DConditionModel) -> str:
     with torch.device("meta"):
         own = UNet2DConditionModel.from_config(unet.config).state_dict().keys()
     weights = unet.state_dict(keep_vars=True).items()
-    return _hash(b"".join(sorted(_digest(one) for name, one in weights if name in own or not one.requires_grad)))
+    return _hash(b"".join(sorted(_digest(weight) for name, weight in weights if name in own or not weight.requires_grad)))
 
 
 def _digest(weight: Tensor) -> bytes:

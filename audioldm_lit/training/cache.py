@@ -109,13 +109,13 @@ class Cache:
         missing = {keys[index]: index for index in share if keys[index] not in self.latents}
         waveforms = prefetch(clips.waveform, missing.values())
         rows = (
-            (key, self._encode_clip(clips.where(missing[key]), one))
-            for key, one in zip(missing, waveforms, strict=True)
+            (key, self._encode_clip(clips.where(missing[key]), waveform))
+            for key, waveform in zip(missing, waveforms, strict=True)
             if key not in self.latents  # another run may have encoded it meanwhile
         )
         _write(self.latents, rows, len(missing), "clips", quiet=rank > 0)
         unknown = [text for text in _texts(clips)[rank::num_ranks] if _hash(text) not in self.texts]
-        _write(self.texts, ((_hash(one), self._encode_text(one)) for one in unknown), len(unknown), "captions", quiet=rank > 0)
+        _write(self.texts, ((_hash(text), self._encode_text(text)) for text in unknown), len(unknown), "captions", quiet=rank > 0)
 
     def read(self, clips: ClipDataset, waveforms: bool = False) -> EncodedDataset:
         """The encoded data set, once all processes have filled the cache; `waveforms` adds the recordings to its items."""

@@ -38,7 +38,7 @@ def held_out_losses(
     Returns:
         Mean squared errors (B, K), from the least noise to the most.
     """
-    generators = [seeding.generator("held out", one) for one in ids]
+    generators = [seeding.generator("held out", name) for name in ids]
     losses = []
     for step in grid(scheduler, num_timesteps):
         drawn = seeding.normal(generators, latents.shape[1:]).to(latents.device)

@@ -64,10 +64,10 @@ class Candidate:
 
 def write_snapshots(path: Path, step: int, averages: Mapping[float, Mapping[str, Tensor]]) -> None:
     """Write the averages of one step, by their sigma_rel, to one file; it appears whole or not at all."""
-    named = {f"{profile}/{name}": one for profile, average in averages.items() for name, one in average.items()}
+    named = {f"{profile}/{name}": weight for profile, average in averages.items() for name, weight in average.items()}
     metadata = {"format": FORMAT, "step": str(step), "sigma_rels": json.dumps(list(averages))}
     with atomic_write(path) as unfinished:
-        unfinished.write_bytes(save({name: one.detach().cpu().contiguous() for name, one in named.items()}, metadata))
+        unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in named.items()}, metadata))
 
 
 def read_snapshots(paths: Iterable[Path]) -> list[Snapshot]:
@@ -85,7 +85,7 @@ def read_snapshots(paths: Iterable[Path]) -> list[Snapshot]:
             raise InputError(f"{path}: cannot be read as averages of a run ({error}); remove it.") from error
         if metadata.get("format") != FORMAT:
             raise InputError(f"{path}: holds no averages of a run; remove it.")
-        snapshots += [Snapshot(path, one, int(metadata["step"])) for one in json.loads(metadata["sigma_rels"])]
+        snapshots += [Snapshot(path, sigma_rel, int(metadata["step"])) for sigma_rel in json.loads(metadata["sigma_rels"])]
     return snapshots
 
 
@@ -100,8 +100,8 @@ def coefficients(snapshots: Sequence[Snapshot], sigma_rel: float, step: int) -> 
     Returns:
         Coefficients (N,) in float64, of sum one, and the L2 distance of the two profiles as a share of the wanted one's norm.
     """
-    times = torch.tensor([one.step / step for one in snapshots], dtype=torch.float64)
-    gammas = torch.tensor([gamma_of(one.sigma_rel) for one in snapshots], dtype=torch.float64)
+    times = torch.tensor([snapshot.step / step for snapshot in snapshots], dtype=torch.float64)
+    gammas = torch.tensor([gamma_of(snapshot.sigma_rel) for snapshot in snapshots], dtype=torch.float64)
     end, gamma = torch.ones((), dtype=torch.float64), torch.tensor(gamma_of(sigma_rel), dtype=torch.float64)
     gram = _inner(times[:, None], gammas[:, None], times, gammas)  # A, Eq. 142
     projections = _inner(times, gammas, end, gamma)  # b, Eq. 143

@@ -188,8 +188,8 @@ def show(figures: dict) -> None:
     threshold = figures["threshold"]
     title = f"{figures['root']}: {figures['recordings']} recordings, threshold {threshold['mean']:.2f}"
     copies = Table("copies", "AUC", "found, %", title=f"{title} (highest {threshold['highest']:.2f})")
-    for name, one in figures["copies"].items():
-        copies.add_row(name, f"{one['auc']:.4f}", f"{100 * one['recall']:.1f}")
+    for name, figure in figures["copies"].items():
+        copies.add_row(name, f"{figure['auc']:.4f}", f"{100 * figure['recall']:.1f}")
     flagged = Table("independent clips", "flagged, %")
     for name, rate in figures["false flags"].items():
         flagged.add_row(name, f"{100 * rate:.1f}")

@@ -158,9 +158,9 @@ def show(figures: dict) -> None:
     """Print the figures as a table and a few lines."""
     title = f"{figures['clips']} recordings, threshold {figures['threshold']:.2f}"
     table = Table("copies", "found, %", *(f"top {k}" for k in RANKS), "threshold", "new pairs", title=title)
-    for name, one in figures["copies"].items():
-        shares = [f"{100 * share:.1f}" for share in (one["found"], *one["among the nearest"].values())]
-        table.add_row(name, *shares, f"{one['threshold']:.2f}", str(one["new pairs"]))
+    for name, figure in figures["copies"].items():
+        shares = [f"{100 * share:.1f}" for share in (figure["found"], *figure["among the nearest"].values())]
+        table.add_row(name, *shares, f"{figure['threshold']:.2f}", str(figure["new pairs"]))
     pairs = f"{figures['pairs']} pairs as they are, {figures['pairs of different sources']} of different sources"
     time = f"adding takes {figures['adding / reading']:.2f} times the reading, comparing {figures['comparing / reading']:.2f}"
     memory = f"{figures['peak memory, MB']:.0f} MB at most, the recordings included"

@@ -63,9 +63,9 @@ def of_moments(formula: Callable[..., Tensor]) -> Callable[[Tensor, Tensor], Ten
 def with_scipy(x: Tensor, y: Tensor) -> float:
     """The usual formula: a square root of the product of the covariances."""
     linalg = needed("scipy.linalg")
-    one, two = x.double().numpy(), y.double().numpy()
-    first, second = np.cov(one, rowvar=False), np.cov(two, rowvar=False)
-    shift = one.mean(axis=0) - two.mean(axis=0)
+    rows_x, rows_y = x.double().numpy(), y.double().numpy()
+    first, second = np.cov(rows_x, rowvar=False), np.cov(rows_y, rowvar=False)
+    shift = rows_x.mean(axis=0) - rows_y.mean(axis=0)
     return float(shift @ shift + np.trace(first) + np.trace(second) - 2 * np.trace(linalg.sqrtm(first @ second).real))
 
 
@@ -80,9 +80,9 @@ def precise(x: Tensor, y: Tensor) -> float:
             centred = [[number - mean for number in column] for column, mean in zip(columns, means[-1], strict=True)]
             scale = mpmath.sqrt(len(rows) - 1)
             factors.append([[number / scale for number in row] for row in zip(*centred, strict=True)])
-        cross = mpmath.matrix([[mpmath.fdot(one, other) for other in factors[1]] for one in factors[0]])
+        cross = mpmath.matrix([[mpmath.fdot(row, other) for other in factors[1]] for row in factors[0]])
         roots = mpmath.fsum(mpmath.sqrt(abs(root)) for root in mpmath.eigsy(cross * cross.T, eigvals_only=True))
-        shift = mpmath.fsum((one - other) ** 2 for one, other in zip(*means, strict=True))
+        shift = mpmath.fsum((mean - other) ** 2 for mean, other in zip(*means, strict=True))
         traces = mpmath.fsum(number**2 for factor in factors for row in factor for number in row)
         return float(shift + traces - 2 * roots)
 
@@ -128,7 +128,7 @@ def many(options: argparse.Namespace) -> dict:
     for _ in range(options.repeats):
         ours.append(timed(lambda: frechet_distance(x, y), 1))
         least.append(timed(lambda: floor(x, y), 1))
-    seconds, bound = median(one[0] for one in ours), median(one[0] for one in least)
+    seconds, bound = median(timing[0] for timing in ours), median(timing[0] for timing in least)
     figures = {"clips": options.many, "dims": options.dims, "seconds": seconds, "floor seconds": bound}
     figures["ours over floor"] = seconds / bound
     figures["relative difference"] = abs(ours[0][1] / least[0][1] - 1)
@@ -191,9 +191,9 @@ def show(figures: dict) -> None:
     few, many, kernel = figures["few"], figures["many"], figures["kernel"]
     title = f"Frechet distance, {few['clips']:,} clips of {few['dims']:,} numbers"
     formulas = Table("formula", "ms", "over ours", "relative error", title=title)
-    for name, one in few["routes"].items():
-        ratio = one["seconds"] / few["routes"]["ours"]["seconds"]
-        formulas.add_row(name, f"{1000 * one['seconds']:,.2f}", f"{ratio:,.0f}", f"{one['relative error']:.0e}")
+    for name, route in few["routes"].items():
+        ratio = route["seconds"] / few["routes"]["ours"]["seconds"]
+        formulas.add_row(name, f"{1000 * route['seconds']:,.2f}", f"{ratio:,.0f}", f"{route['relative error']:.0e}")
     rest = Table("metric", "s", "over", "s", "ratio", "difference")
     rows = (
         (f"Frechet, {many['clips']:,} clips", many["seconds"], "its floor", many["floor seconds"], many["relative difference"]),

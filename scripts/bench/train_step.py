@@ -246,7 +246,9 @@ def machine() -> dict[str, object]:
     found = cpu.read_text(encoding="utf-8").splitlines() if cpu.is_file() else []
     names = [line.partition(":")[2].strip() for line in found if line.startswith("model name")]
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else names[0] if names else platform.machine()
-    versions = {"python": platform.python_version()} | {one: version(one) for one in ("torch", "diffusers", "peft", "transformers")}
+    versions = {"python": platform.python_version()} | {
+        library: version(library) for library in ("torch", "diffusers", "peft", "transformers")
+    }
     return {"machine": where, "cores": os.cpu_count(), "precision of ours": fast_precision(), **versions}
 
 

@@ -64,7 +64,7 @@ def reconstruction(backbone: Backbone, clips: list[Clip]) -> dict[str, float]:
     real = torch.stack([mixer.window(mixer.clip(), WINDOW) for _ in range(HELD_OUT)])
     paths = {"vocoder": False, "VAE + vocoder": True}
     made = {name: torch.cat([reconstructed(backbone, part, vae) for part in real.split(8)]) for name, vae in paths.items()}
-    return {name: measured(LogSpectralDistance(), one, real).value for name, one in made.items()}
+    return {name: measured(LogSpectralDistance(), sounds, real).value for name, sounds in made.items()}
 
 
 def per_label(backbone: Backbone, clips: list[Clip], labels: int, count: int, steps: int) -> dict[str, dict[str, float]]:

@@ -55,7 +55,9 @@ def started(clips: list[Clip], start: Path) -> Backbone:
     """A model's weights, but for the parts whose shape has changed since."""
     backbone, fresh = Backbone.load(start), untrained(clips)
     for name in ("vae", "text_encoder", "audio_encoder", "vocoder", "unet"):
-        ours, theirs = ({key: value.shape for key, value in getattr(one, name).state_dict().items()} for one in (fresh, backbone))
+        ours, theirs = (
+            {key: value.shape for key, value in getattr(model, name).state_dict().items()} for model in (fresh, backbone)
+        )
         if ours != theirs:
             setattr(backbone, name, getattr(fresh, name))
     return backbone

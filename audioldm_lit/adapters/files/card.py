@@ -174,7 +174,7 @@ def _public_name(backbone: str) -> str:
 def _shown(value: Any) -> str:
     """A setting as people write it; a file is named without its folder."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={_shown(one)}" for name, one in value.items()) or "none"
+        return ", ".join(f"{name}={_shown(setting)}" for name, setting in value.items()) or "none"
     if isinstance(value, list | tuple):
         return " ".join(map(_shown, value)) if len(value) <= 10 else f"{len(value)} of them"
     return Path(value).name if isinstance(value, str | Path) and Path(value).is_absolute() else str(value)

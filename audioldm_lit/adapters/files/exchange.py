@@ -165,9 +165,11 @@ def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(
             f"--to: {type(adapted.adapter).__name__} is no method of peft, which both layouts are made for; use --to merged."
         )
-    settings = {name: sorted(one) if isinstance(one, set) else one for name, one in unet.peft_config[NAME].to_dict().items()}
+    settings = {
+        name: sorted(value) if isinstance(value, set) else value for name, value in unet.peft_config[NAME].to_dict().items()
+    }
     weights = peft.get_peft_model_state_dict(unet, adapter_name=NAME, save_embedding_layers=False)
-    return settings | {"inference_mode": True}, {name: one.detach().cpu().contiguous() for name, one in weights.items()}
+    return settings | {"inference_mode": True}, {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
 
 
 def _origin(adapted: Adapted) -> str:

@@ -41,7 +41,9 @@ def adapter_for(config: peft.PeftConfig, tuned: Sequence[str], layers: Sequence[
         for name, value in _changed(config.to_dict(), type(config)).items()
         if name not in BOOKKEEPING | MODULES and not (name.startswith("init_") and value in STARTS)
     }
-    presets = [name for name, pattern in PRESETS.items() if {one for one in layers if re.fullmatch(pattern, one)} == set(tuned)]
+    presets = [
+        name for name, pattern in PRESETS.items() if {layer for layer in layers if re.fullmatch(pattern, layer)} == set(tuned)
+    ]
     targets = presets[:1] or [re.escape(name) for name in tuned]
     if isinstance(config, peft.AdaLoraConfig):
         return AdaLoRA(options, targets)
@@ -65,7 +67,7 @@ def check_settings(settings: Mapping[str, Any], where: str) -> None:
         raise InputError(
             f"{where}: is of the method {settings.get('peft_type')}, which the installed peft does not know; update peft."
         )
-    known = {one.name for one in fields(config)}
+    known = {field.name for field in fields(config)}
     unsupported = UNSUPPORTED | ({"rank_pattern"} if issubclass(config, peft.AdaLoraConfig) else set())  # changes shapes on loading
     for name, value in _changed(settings, config).items():
         if name not in known:
@@ -76,5 +78,7 @@ def check_settings(settings: Mapping[str, Any], where: str) -> None:
 
 def _changed(settings: Mapping[str, Any], config: type[peft.PeftConfig]) -> dict[str, Any]:
     """Settings that differ from the method's defaults; one that the method does not know counts where it is set at all."""
-    defaults = {one.name: one.default if one.default_factory is MISSING else one.default_factory() for one in fields(config)}
+    defaults = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory() for field in fields(config)
+    }
     return {name: value for name, value in settings.items() if (value or defaults.get(name)) and value != defaults.get(name)}

@@ -63,8 +63,8 @@ class Cached(Extractor):
         captions = batch.captions or [""] * len(batch.ids)
         samples = batch.waveform.float().cpu().contiguous().numpy()
         return [
-            hashlib.sha256(f"{batch.sample_rate} {caption}\x1f".encode() + one.tobytes()).hexdigest()
-            for one, caption in zip(samples, captions, strict=True)
+            hashlib.sha256(f"{batch.sample_rate} {caption}\x1f".encode() + waveform.tobytes()).hexdigest()
+            for waveform, caption in zip(samples, captions, strict=True)
         ]
 
 
