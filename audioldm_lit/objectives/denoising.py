@@ -61,15 +61,15 @@ class Denoising(Objective):
         generators: Sequence[torch.Generator],
     ) -> Tensor:
         """Loss (B,) of every sample; see `Objective.forward`."""
-        drawn = seeding.normal(generators, latents.shape[1:])
+        noise = seeding.normal(generators, latents.shape[1:])
         timesteps = self.timesteps(generators, scheduler).to(latents.device)
         if self.noise_offset:
-            drawn += self.noise_offset * seeding.normal(generators, (latents.shape[1], 1, 1))  # (B, C, 1, 1)
-        drawn = drawn.to(latents.device)
+            noise += self.noise_offset * seeding.normal(generators, (latents.shape[1], 1, 1))  # (B, C, 1, 1)
+        noise = noise.to(latents.device)
         # x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon, Eq. 4 of Ho et al. 2020
-        noisy_latents = scheduler.add_noise(latents, drawn, timesteps)
+        noisy_latents = scheduler.add_noise(latents, noise, timesteps)
         model_pred = backbone(noisy_latents, timesteps, cond)
-        error = model_pred.float() - self.target(scheduler, latents, drawn, timesteps).float()
+        error = model_pred.float() - self.target(scheduler, latents, noise, timesteps).float()
         losses = error.square().mean(dim=(1, 2, 3))  # (B, C, F/4, M/4) -> (B,)
         if self.huber is not None:
             losses = _pseudo_huber(losses, self.huber)

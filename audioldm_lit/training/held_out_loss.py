@@ -41,9 +41,9 @@ def held_out_losses(
     generators = [seeding.generator("held out", name) for name in ids]
     losses = []
     for step in grid(scheduler, num_timesteps):
-        drawn = seeding.normal(generators, latents.shape[1:]).to(latents.device)
+        noise = seeding.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), step, device=latents.device)
-        noisy_latents = scheduler.add_noise(latents, drawn, timesteps)
-        error = noise_of(backbone(noisy_latents, timesteps, cond), scheduler, noisy_latents, timesteps) - drawn
+        noisy_latents = scheduler.add_noise(latents, noise, timesteps)
+        error = noise_of(backbone(noisy_latents, timesteps, cond), scheduler, noisy_latents, timesteps) - noise
         losses.append(error.square().mean(dim=(1, 2, 3)))  # (B, C, F/4, M/4) -> (B,)
     return torch.stack(losses, dim=1)
