@@ -21,4 +21,4 @@ def find_model(name: str | Path) -> Path:
             return Path(snapshot_download(str(name), local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError):
             pass
-    raise InputError(f"{name}: no AudioLDM here; give a folder in the diffusers layout (unet/, vae/, text_encoder/, ...).")
+    raise InputError(name, "no AudioLDM here", "give a folder in the diffusers layout (unet/, vae/, text_encoder/, ...)")

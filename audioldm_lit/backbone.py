@@ -240,7 +240,9 @@ class Backbone(nn.Module):
     def require_audio_encoder(self) -> None:
         """Raise `InputError` if the model folder has no CLAP audio tower."""
         if self.audio_encoder is None or self.feature_extractor is None:
-            raise InputError("this model has no CLAP audio tower; add audio_encoder/ and feature_extractor/ to its folder.")
+            raise InputError(
+                "audio_encoder", "this model has no CLAP audio tower", "add audio_encoder/ and feature_extractor/ to its folder"
+            )
 
     @torch.no_grad()
     def encode_posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,7 +279,7 @@ class Backbone(nn.Module):
 
 def _check_part(folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(f"{folder}: this part of the model is missing; copy the whole diffusers folder.")
+        raise InputError(folder, "this part of the model is missing", "copy the whole diffusers folder")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -312,10 +314,9 @@ def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
     try:
         model, info = network.from_pretrained(folder, dtype=torch.float32, **asked)
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]}); fetch the folder again.") from error
+        raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", "fetch the folder again") from error
     if info["missing_keys"]:
         some = ", ".join(sorted(info["missing_keys"])[:3])
-        raise InputError(
-            f"{folder}: {len(info['missing_keys'])} weights are missing ({some}); its config.json is of another model."
-        )
+        missing = f"{len(info['missing_keys'])} weights are missing ({some})"
+        raise InputError(folder, f"{missing}, its config.json is of another model", "fetch the folder again")
     return model

@@ -30,7 +30,7 @@ class Conditioning:
     def __init__(self, audio_probability: float = 0.0, dropout: float = 0.1) -> None:
         for name, value in (("audio_probability", audio_probability), ("dropout", dropout)):
             if not 0 <= value <= 1:
-                raise InputError(f"model.conditioning.{name} is {value}; give a probability from 0 to 1.")
+                raise InputError(f"model.conditioning.{name}", f"is {value}", "give a probability from 0 to 1")
         self.audio_probability = audio_probability
         self.dropout = dropout
 

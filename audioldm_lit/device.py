@@ -11,7 +11,7 @@ def device_named(name: str) -> torch.device:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without the device
-        raise InputError(f"--device is '{name}', which is not here; use cpu, cuda, cuda:1, mps or auto.") from error
+        raise InputError("--device", f"is '{name}', which is not here", "use cpu, cuda, cuda:1, mps or auto") from error
     return device
 
 

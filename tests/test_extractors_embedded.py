@@ -294,7 +294,7 @@ def test_another_wheel_is_refused_in_one_sentence(tmp_path):
 def test_without_a_network_one_sentence_names_the_way_out(workdir, monkeypatch, capsys):
     failed = subprocess.CompletedProcess([], 1, stderr="ERROR: No matching distribution found\n")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)
-    with pytest.raises(InputError, match=r"^pip cannot fetch aisfx==0\.1\.2 \(No matching .* as `weights`\.$"):
+    with pytest.raises(InputError, match=r"^aisfx==0\.1\.2: pip cannot fetch it \(No matching .* as `weights`\.$"):
         AISFX()
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -47,7 +47,7 @@ def read_channels(path: Path) -> tuple[Tensor, int]:
         check_length(file)
         samples = decode(file)  # (T, C)
         if not len(samples):
-            raise InputError(f"{path}: holds no samples; remove it or record it again.")
+            raise InputError(path, "holds no samples", "remove it or record it again")
         check_whole(file, len(samples))
         return torch.from_numpy(samples).T, file.samplerate  # (T, C) -> (C, T)
 
@@ -60,7 +60,7 @@ def check_length(file: soundfile.SoundFile) -> None:
     """
     if file.frames * max(file.channels, USUAL_RATE / file.samplerate) > MAX_SAMPLES:
         hours = file.frames / file.samplerate / 3600
-        raise InputError(f"{file.name}: lasts {hours:.1f} h in {file.channels} channels, too long for a clip; cut it into pieces.")
+        raise InputError(file.name, f"lasts {hours:.1f} h in {file.channels} channels, too long for a clip", "cut it into pieces")
 
 
 def check_openable(path: Path) -> None:
@@ -70,14 +70,14 @@ def check_openable(path: Path) -> None:
         InputError: If it is missing, no file, empty or not permitted.
     """
     if not os.path.isfile(path):
-        raise InputError(f"{path}: {why_no_file(path)}; correct the path or remove the entry.")
+        raise InputError(path, why_no_file(path), "correct the path or remove the entry")
     try:
         if not path.stat().st_size:
-            raise InputError(f"{path}: is empty (0 bytes); copy it again or remove it.")
+            raise InputError(path, "is empty (0 bytes)", "copy it again or remove it")
         with path.open("rb"):
             pass
     except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); see to its permissions.") from error
+        raise InputError(path, f"cannot be opened ({error.strerror})", "see to its permissions") from error
 
 
 def open_audio(path: Path) -> soundfile.SoundFile:
@@ -92,9 +92,9 @@ def open_audio(path: Path) -> soundfile.SoundFile:
     except (RuntimeError, TypeError) as error:  # libsndfile's own errors; TypeError for headerless files
         raise _unreadable(path, error) from error
     if not RATES[0] <= file.samplerate <= RATES[1]:
-        raise InputError(f"{path}: states a sample rate of {file.samplerate:,} Hz, which no recording has; export it again.")
+        raise InputError(path, f"states a sample rate of {file.samplerate:,} Hz, which no recording has", "export it again")
     if file.frames == UNKNOWN:
-        raise InputError(f"{path}: does not say how long it is, as when it was written to a pipe; convert it to WAV or FLAC.")
+        raise InputError(path, "does not say how long it is, as when it was written to a pipe", "convert it to WAV or FLAC")
     return file
 
 
@@ -111,10 +111,10 @@ def decode(file: soundfile.SoundFile, num_frames: int = -1) -> NDArray[np.float3
         there = file.tell()
         if 0 < there < file.frames:
             seconds = f"{there / file.samplerate:.1f} of {file.frames / file.samplerate:.1f} s"
-            raise InputError(f"{file.name}: is damaged, {seconds} can be read; copy it again.") from error
+            raise InputError(file.name, f"is damaged, {seconds} can be read", "copy it again") from error
         raise _unreadable(file.name, error) from error
     if len(samples) and not (samples.min() > -LEVEL and samples.max() < LEVEL):  # NaN is neither
-        raise InputError(f"{file.name}: holds NaN or infinite samples; export it again as PCM.")
+        raise InputError(file.name, "holds NaN or infinite samples", "export it again as PCM")
     return samples
 
 
@@ -135,10 +135,10 @@ def check_whole(file: soundfile.SoundFile, num_frames: int) -> None:
     if sizes and int(sizes[1]) < 0x7FFF_0000 and int(sizes[2]) > 0:
         stated, whole = round(stated * int(sizes[1]) / int(sizes[2])), EXACT
     if file.format == "OGG" and ("Corrupted bitstream" in file.extra_info or not _has_last_page(file.name)):
-        raise InputError(f"{file.name}: is damaged or cut off, not all of its pages are there; copy it again.")
+        raise InputError(file.name, "is damaged or cut off, not all of its pages are there", "copy it again")
     if num_frames < whole * stated:
         seconds = num_frames / file.samplerate, stated / file.samplerate
-        raise InputError(f"{file.name}: is cut off, {seconds[0]:.1f} of {seconds[1]:.1f} s are there; copy it again.")
+        raise InputError(file.name, f"is cut off, {seconds[0]:.1f} of {seconds[1]:.1f} s are there", "copy it again")
 
 
 def _has_last_page(path: str) -> bool:
@@ -154,4 +154,4 @@ def _unreadable(path: Path | str, error: Exception) -> InputError:
     reason = str(getattr(error, "error_string", error)).strip(".")
     if reason.startswith("File does not exist"):  # what libsndfile says where it finds no frame of MP3
         reason = "Format not recognised"
-    return InputError(f"{path}: cannot be read as audio ({reason}); remove it or convert it to WAV or FLAC.")
+    return InputError(path, f"cannot be read as audio ({reason})", "remove it or convert it to WAV or FLAC")

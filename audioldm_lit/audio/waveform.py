@@ -56,7 +56,7 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
         with atomic_write(path) as unfinished:
             soundfile.write(unfinished, samples, sample_rate, subtype="PCM_16", format="WAV")
     except RuntimeError as error:  # libsndfile's own errors
-        raise InputError(f"{path}: cannot be written ({error}); choose another folder or make room.") from error
+        raise InputError(path, f"cannot be written ({error})", "choose another folder or make room") from error
 
 
 def crop_loudest(waveform: Tensor, num_samples: int) -> Tensor:

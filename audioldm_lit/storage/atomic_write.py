@@ -29,4 +29,4 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 shutil.rmtree(unfinished)
             unfinished.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error}); choose another folder or make room.") from error
+        raise InputError(path, f"cannot be written ({error})", "choose another folder or make room") from error

@@ -57,7 +57,7 @@ class Wheel:
             wheels = sorted(Path(download).glob("*.whl"))
             if done.returncode or not wheels:
                 reason = (done.stderr.strip().splitlines() or ["no output"])[-1].removeprefix("ERROR: ").strip(".")
-                raise InputError(f"pip cannot fetch {self.requirement} ({reason}); connect to a package index, {self.way_out}.")
+                raise InputError(self.requirement, f"pip cannot fetch it ({reason})", f"connect to a package index, {self.way_out}")
             self.unpack(wheels[0], folder, lay_out)
 
     def unpack(self, path: Path, folder: Path, lay_out: LayOut) -> None:
@@ -70,7 +70,7 @@ class Wheel:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != self.sha256:
             raise InputError(
-                f"{path.name}: its SHA-256 is {found}, not {self.sha256}; use an index that serves the original, {self.way_out}."
+                path.name, f"its SHA-256 is {found}, not {self.sha256}", f"use an index that serves the original, {self.way_out}"
             )
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         shutil.rmtree(unfinished, ignore_errors=True)  # of a killed run that had the same number
@@ -81,6 +81,6 @@ class Wheel:
             os.replace(unfinished, folder)
         except OSError as error:
             if not folder.is_dir():  # else another process was faster, and what it laid out is the same
-                raise InputError(f"{folder}: cannot be written ({error}); set XDG_CACHE_HOME, {self.way_out}.") from error
+                raise InputError(folder, f"cannot be written ({error})", f"set XDG_CACHE_HOME, {self.way_out}") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -15,11 +15,11 @@ def check_name(name: str, where: str) -> None:
     """
     where = where if where.isprintable() else ascii(where)
     if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python marks bytes that are not UTF-8
-        raise InputError(f"{where}: the name {name!a} is not UTF-8; rename it.")
+        raise InputError(where, f"the name {name!a} is not UTF-8", "rename it")
     if any(map(is_mark, name)):
-        raise InputError(f"{where}: the name {name!a} holds a line break or another control character; rename it.")
+        raise InputError(where, f"the name {name!a} holds a line break or another control character", "rename it")
     if max(len(part.encode()) for part in name.split("/")) > MAX_NAME:
-        raise InputError(f"{where}: the name '{name[:60]}...' is longer than {MAX_NAME} bytes, which no file can have; correct it.")
+        raise InputError(where, f"the name '{name[:60]}...' is longer than {MAX_NAME} bytes, which no file can have", "correct it")
 
 
 def is_mark(letter: str) -> bool:

@@ -40,7 +40,7 @@ class Shards:
                 with _opened(path) as file:
                     metadata = file.metadata() or {}
                 if "keys" not in metadata:
-                    raise InputError(f"{path}: is no part of the cache; remove it.")
+                    raise InputError(path, "is no part of the cache", "remove it")
                 keys = json.loads(metadata["keys"])
                 self._known.add(path)
                 for row, key in enumerate(keys):
@@ -80,4 +80,4 @@ def _opened(path: Path) -> safe_open:
     try:
         return safe_open(path, "pt")
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: this part of the cache is damaged ({error}); remove it, it is made again.") from error
+        raise InputError(path, f"this part of the cache is damaged ({error})", "remove it, it is made again") from error
