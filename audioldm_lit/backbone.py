@@ -1,4 +1,4 @@
-"""The pre-trained AudioLDM: the one file that knows diffusers and transformers.
+"""The pre-trained AudioLDM: its parts, and the glue of the diffusers pipeline between them.
 
 A model is a folder in the diffusers layout (unet, vae, text_encoder, tokenizer, vocoder, scheduler), optionally with the CLAP
 audio tower beside it (audio_encoder, feature_extractor). Letters in shapes: B batch, T samples, F frames, M mel bins,
@@ -6,7 +6,6 @@ C latent channels, D embedding.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,34 +15,20 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    ClapAudioConfig,
     ClapAudioModelWithProjection,
     ClapFeatureExtractor,
-    ClapTextConfig,
     ClapTextModelWithProjection,
     RobertaTokenizer,
     SpeechT5HifiGan,
 )
-from transformers.utils import logging as transformers_logging
 
 from audioldm_lit.assets import find_model
 from audioldm_lit.audio.log_mel import LogMel
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
-
-transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
-diffusers_logging.disable_progress_bar()
-NETWORKS = {
-    "unet": UNet2DConditionModel,
-    "vae": AutoencoderKL,
-    "text_encoder": ClapTextModelWithProjection,
-    "audio_encoder": ClapAudioModelWithProjection,
-}
-VOCODERS = {network.__name__: network for network in (SpeechT5HifiGan, InverseSTFTVocoder)}  # as a vocoder's config.json names them
 
 
 class Backbone(nn.Module):
@@ -100,20 +85,7 @@ class Backbone(nn.Module):
         Raises:
             InputError: If the folder or a part is missing, or weights and configuration disagree.
         """
-        folder = find_model(name)
-        for part in ("tokenizer", "scheduler", *(["feature_extractor"] if (folder / "audio_encoder").is_dir() else [])):
-            _check_part(folder / part)
-        parts: dict[str, Any] = {
-            part: _load_network(folder / part, network)
-            for part, network in NETWORKS.items()
-            if part != "audio_encoder" or (folder / part).is_dir()
-        }
-        parts["vocoder"] = _load_network(folder / "vocoder", _vocoder_class(_read_config(folder / "vocoder")))
-        parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-        if "audio_encoder" in parts:
-            parts["feature_extractor"] = ClapFeatureExtractor.from_pretrained(folder / "feature_extractor", local_files_only=True)
-        return cls(**parts)
+        return cls(**load_parts(find_model(name)))
 
     @classmethod
     def build(cls, configs: Mapping[str, Mapping[str, Any]], tokenizer: RobertaTokenizer, seed: int = 0) -> "Backbone":
@@ -124,20 +96,7 @@ class Backbone(nn.Module):
             tokenizer: Tokenizer that fits the text tower's vocabulary.
             seed: Seed of the weights; the global random state is left as it was.
         """
-        vocoder = _vocoder_class(configs["vocoder"])
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            parts: dict[str, Any] = {
-                "unet": UNet2DConditionModel.from_config(dict(configs["unet"])),
-                "vae": AutoencoderKL.from_config(dict(configs["vae"])),
-                "text_encoder": ClapTextModelWithProjection(ClapTextConfig(**configs["text_encoder"])),
-                "vocoder": vocoder(vocoder.config_class(**configs["vocoder"])),
-                "scheduler": DDIMScheduler.from_config(dict(configs["scheduler"])),
-            }
-            if "audio_encoder" in configs:
-                parts["audio_encoder"] = ClapAudioModelWithProjection(ClapAudioConfig(**configs["audio_encoder"]))
-                parts["feature_extractor"] = ClapFeatureExtractor(**configs["feature_extractor"])
-        return cls(tokenizer=tokenizer, **parts)
+        return cls(tokenizer=tokenizer, **build_parts(configs, seed))
 
     def save(self, folder: Path) -> None:
         """Write every part under `folder` in the diffusers layout, so that `load` and diffusers can read it."""
@@ -145,17 +104,7 @@ class Backbone(nn.Module):
         if self.feature_extractor is not None:
             parts["feature_extractor"] = self.feature_extractor
         parts.pop("log_mel")
-        for part, value in parts.items():
-            value.save_pretrained(folder / part)
-            _forget_origin(folder / part / "config.json")
-        # The pipeline's own index holds the parts its class knows; the audio tower stands beside them.
-        known = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")
-        index: dict[str, Any] = {"_class_name": "AudioLDMPipeline"}
-        for part in known:
-            kind = type(parts[part])
-            ours = kind.__module__.startswith("audioldm_lit")
-            index[part] = [kind.__module__ if ours else kind.__module__.partition(".")[0], kind.__name__]
-        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+        save_parts(parts, folder)
 
     def fingerprint(self, part: str) -> str:
         """SHA-256 (first 16 hex digits) of one part's weights, of every tensor's name, dtype, shape and bytes."""
@@ -275,48 +224,3 @@ class Backbone(nn.Module):
         # The vocoder returns a few samples more than F * hop_length.
         end = num_samples or log_mel.shape[1] * self.log_mel.hop_length
         return self.vocoder(log_mel)[:, :end].float()
-
-
-def _check_part(folder: Path) -> None:
-    if not folder.is_dir():
-        raise InputError(folder, "this part of the model is missing", "copy the whole diffusers folder")
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    _check_part(folder)
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}/config.json: cannot be read ({error}); fetch the folder again.") from error
-
-
-def _vocoder_class(config: Mapping[str, Any]) -> type[nn.Module]:
-    """The class that a vocoder's configuration names; the published folders' own where it names none."""
-    name = (config.get("architectures") or [SpeechT5HifiGan.__name__])[0]
-    if name not in VOCODERS:
-        raise InputError(f"vocoder/config.json: architectures names {name}; this project knows {', '.join(VOCODERS)}.")
-    return VOCODERS[name]
-
-
-def _forget_origin(file: Path) -> None:
-    """Take the folder that a part was loaded from out of its configuration: it is somebody's, and means nothing elsewhere."""
-    if not file.is_file():
-        return
-    content = json.loads(file.read_text(encoding="utf-8"))
-    if content.pop("_name_or_path", None) is not None:
-        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
-    """Load one network in float32 and insist that its file holds every weight the configuration asks for."""
-    _check_part(folder)
-    asked = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
-    try:
-        model, info = network.from_pretrained(folder, dtype=torch.float32, **asked)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", "fetch the folder again") from error
-    if info["missing_keys"]:
-        some = ", ".join(sorted(info["missing_keys"])[:3])
-        missing = f"{len(info['missing_keys'])} weights are missing ({some})"
-        raise InputError(folder, f"{missing}, its config.json is of another model", "fetch the folder again")
-    return model

@@ -1,0 +1,136 @@
+"""A model as a folder in the diffusers layout: a sub-folder with configuration and weights for every part, and an index."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    ClapAudioConfig,
+    ClapAudioModelWithProjection,
+    ClapFeatureExtractor,
+    ClapTextConfig,
+    ClapTextModelWithProjection,
+    RobertaTokenizer,
+    SpeechT5HifiGan,
+)
+from transformers.utils import logging as transformers_logging
+
+from audioldm_lit.errors import InputError
+from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
+
+transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
+diffusers_logging.disable_progress_bar()
+NETWORKS = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": ClapTextModelWithProjection,
+    "audio_encoder": ClapAudioModelWithProjection,
+}
+VOCODERS = {network.__name__: network for network in (SpeechT5HifiGan, InverseSTFTVocoder)}  # as a vocoder's config.json names them
+INDEXED = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")  # what AudioLDMPipeline knows
+
+
+def load_parts(folder: Path) -> dict[str, Any]:
+    """Load every part of a model folder by its name, networks in float32.
+
+    Raises:
+        InputError: If a part is missing, or weights and configuration disagree.
+    """
+    hears = (folder / "audio_encoder").is_dir()
+    for part in ("tokenizer", "scheduler", *(["feature_extractor"] if hears else [])):
+        _check_part(folder / part)
+    networks = {part: network for part, network in NETWORKS.items() if part != "audio_encoder" or hears}
+    parts: dict[str, Any] = {part: _load_network(folder / part, network) for part, network in networks.items()}
+    parts["vocoder"] = _load_network(folder / "vocoder", _vocoder_named_in(folder / "vocoder"))
+    parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    if hears:
+        parts["feature_extractor"] = ClapFeatureExtractor.from_pretrained(folder / "feature_extractor", local_files_only=True)
+    return parts
+
+
+def build_parts(configs: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    """Make every part that has a configuration, with random weights of a seed; the tokenizer is no part of it."""
+    vocoder = _vocoder_class(configs["vocoder"], "vocoder")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        parts: dict[str, Any] = {
+            "unet": UNet2DConditionModel.from_config(dict(configs["unet"])),
+            "vae": AutoencoderKL.from_config(dict(configs["vae"])),
+            "text_encoder": ClapTextModelWithProjection(ClapTextConfig(**configs["text_encoder"])),
+            "vocoder": vocoder(vocoder.config_class(**configs["vocoder"])),
+            "scheduler": DDIMScheduler.from_config(dict(configs["scheduler"])),
+        }
+        if "audio_encoder" in configs:
+            parts["audio_encoder"] = ClapAudioModelWithProjection(ClapAudioConfig(**configs["audio_encoder"]))
+            parts["feature_extractor"] = ClapFeatureExtractor(**configs["feature_extractor"])
+    return parts
+
+
+def save_parts(parts: Mapping[str, Any], folder: Path) -> None:
+    """Write parts so that `load_parts` and diffusers can read them."""
+    for part, value in parts.items():
+        value.save_pretrained(folder / part)
+        _forget_origin(folder / part / "config.json")
+    # The pipeline's own index holds the parts its class knows; the audio tower stands beside them.
+    index = {"_class_name": "AudioLDMPipeline", **{part: _library_and_class(parts[part]) for part in INDEXED}}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _library_and_class(part: Any) -> list[str]:
+    """Where diffusers finds a part's class: a library that it knows by its name, else a module."""
+    module, name = type(part).__module__, type(part).__name__
+    return [module if module.startswith("audioldm_lit") else module.partition(".")[0], name]
+
+
+def _check_part(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(folder, "this part of the model is missing", "copy the whole diffusers folder")
+
+
+def _vocoder_named_in(folder: Path) -> type[nn.Module]:
+    _check_part(folder)
+    file = folder / "config.json"
+    try:
+        config = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(file, f"cannot be read ({error})", "fetch the folder again") from error
+    return _vocoder_class(config, file)
+
+
+def _vocoder_class(config: Mapping[str, Any], where: str | Path) -> type[nn.Module]:
+    """The class that a vocoder's configuration names; the published folders' own where it names none."""
+    (name, *_) = config.get("architectures") or [SpeechT5HifiGan.__name__]
+    if name not in VOCODERS:
+        raise InputError(where, f"architectures names '{name}'", f"take a vocoder of {' or '.join(VOCODERS)}")
+    return VOCODERS[name]
+
+
+def _forget_origin(file: Path) -> None:
+    """Take the folder that a part was loaded from out of its configuration: it is somebody's, and means nothing elsewhere."""
+    if not file.is_file():
+        return
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if content.pop("_name_or_path", None) is not None:
+        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
+    """Load one network in float32 and insist that its file holds every weight the configuration asks for."""
+    _check_part(folder)
+    asked = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True}
+    try:
+        model, info = network.from_pretrained(folder, dtype=torch.float32, **asked)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", "fetch the folder again") from error
+    if info["missing_keys"]:
+        some = ", ".join(sorted(info["missing_keys"])[:3])
+        missing = f"{len(info['missing_keys'])} weights are missing ({some})"
+        raise InputError(folder, f"{missing}, its config.json is of another model", "fetch the folder again")
+    return model
