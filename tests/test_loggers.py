@@ -107,7 +107,7 @@ def test_tensorboard_run_keeps_its_config(fitted):
 
 ONE_VALUE = """
 import sys, yaml
-from audioldm_lit.loggers import Wandb
+from audioldm_lit.training.loggers import Wandb
 logger = Wandb(**{**yaml.safe_load(open(sys.argv[1]))["init_args"], **yaml.safe_load(sys.argv[2])})
 logger.log_metrics({"val/loss": 1.0}, 0)
 logger.finalize("success")
