@@ -20,13 +20,10 @@ from PIL import Image
 class Watched(CSVLogger):
     """The run's folder with its `metrics.csv`, and another logger that shows the same.
 
-    That one is not begun before there is something to show, so a refused run leaves nothing with it.
+    The other logger starts only once there is something to show, so a refused run leaves nothing with it.
 
-    Args:
+    Attributes:
         viewer: The other logger.
-        save_dir: Folder of all runs.
-        name: Name of the experiment, a folder in it.
-        version: Number or name of the run; by default the next free number.
     """
 
     viewer: Logger
