@@ -29,7 +29,7 @@ CONFIGS = {
     },
     "vae": {
         "in_channels": 1, "out_channels": 1, "latent_channels": 8, "layers_per_block": 1, "norm_num_groups": 8,
-        "block_out_channels": [16, 48, 96], "down_block_types": ["DownEncoderBlock2D"] * 3,
+        "block_out_channels": [32, 64, 128], "down_block_types": ["DownEncoderBlock2D"] * 3,
         "up_block_types": ["UpDecoderBlock2D"] * 3, "mid_block_add_attention": False, "sample_size": 512, "scaling_factor": 1.0,
     },
     "text_encoder": {
@@ -37,9 +37,8 @@ CONFIGS = {
         "projection_dim": EMBEDDING, "max_position_embeddings": 66, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
     },
     "vocoder": {
-        "model_in_dim": 64, "sampling_rate": SAMPLE_RATE, "upsample_initial_channel": 192, "upsample_rates": [8, 5, 4],
-        "upsample_kernel_sizes": [16, 10, 8], "resblock_kernel_sizes": [3, 7],
-        "resblock_dilation_sizes": [[1, 3], [1, 3]], "normalize_before": False,
+        "architectures": ["InverseSTFTVocoder"], "model_in_dim": 64, "sampling_rate": SAMPLE_RATE, "hop_length": 160,
+        "frame_length": 1024, "hidden_size": 256, "num_layers": 8,
     },
     "audio_encoder": {
         "spec_size": 256, "patch_size": 8, "patch_stride": [8, 8], "window_size": 4, "num_mel_bins": 64, "patch_embeds_hidden_size": 32,

@@ -1,6 +1,7 @@
 """The training loop that every stage shares: a time budget, a resumable state file and a progress bar.
 
-The learning rate follows the fraction of the time budget that is used up, so `--minutes` alone sets the whole schedule.
+The learning rate follows the fraction of the time budget that is used up, so `--minutes` alone sets the whole schedule. The time is
+that of the processor: what else the machine does, or a stop, costs the training nothing.
 """
 
 import math
@@ -28,14 +29,14 @@ def train(
     after_step: Callable[[], None] = lambda: None,
     on_save: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Train until `minutes` of training are used up, those of an earlier, interrupted run included.
+    """Train until `minutes` of processor time are used up, those of an earlier, interrupted run included.
 
     Args:
         state_file: Where weights, optimizer states and the time used so far are kept; read first if it exists.
         modules: Networks to save and restore by name.
         step: Does one update, given the step's number and the fraction of the budget used; returns losses to show.
         optimizers: Optimizers to save and restore by name; each group's `initial_lr` is its peak learning rate.
-        minutes: Budget of training time.
+        minutes: Budget of processor time, summed over threads.
         after_step: Called after each step, for instance to update an average of the weights.
         on_save: Called with the step's number whenever the state has been written.
 
@@ -60,7 +61,7 @@ def train(
     budget, saved, shown = 60 * minutes, used, {}
     with tqdm(total=round(minutes, 1), initial=round(used / 60, 2), desc=state_file.stem, unit="min", mininterval=20) as bar:
         while used < budget:
-            started = time.monotonic()
+            started = time.process_time()
             fraction = used / budget
             scale = min(1.0, (count + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fraction)))
             for optimizer in optimizers.values():
@@ -70,7 +71,7 @@ def train(
                 shown[name] = 0.98 * shown.get(name, loss) + 0.02 * loss
             after_step()
             count += 1
-            elapsed = time.monotonic() - started
+            elapsed = time.process_time() - started
             used += elapsed
             bar.update(elapsed / 60)
             bar.set_postfix({"step": count, **{name: f"{loss:.4f}" for name, loss in shown.items()}}, refresh=False)

@@ -16,7 +16,7 @@ from recordings import Clip, Mixer
 MEAN, STD = -5.0, 3.5  # nats, of the log-mels of the recordings, roughly
 CROP = 128  # frames a training example
 BATCH = 8
-KL_WEIGHT = 1e-3  # on the mean over latent elements, against an L1 in units of STD
+KL_WEIGHT = 1e-4  # on the mean over latent elements, against an L1 in units of STD
 
 
 @torch.no_grad()

@@ -1,10 +1,9 @@
-"""Train the vocoder: log-mel -> waveform, first on recordings, then also on what the VAE makes of them.
+"""Train the vocoder: log-mel -> waveform, first on recordings, then against an adversary, in the end also on what the VAE makes.
 
-The loss compares magnitude spectra at several resolutions, as in Parallel WaveGAN (Yamamoto et al. 2020), and log-mels, as in
-HiFi-GAN (Kong et al. 2020). There is no discriminator: within 900 steps one made the kernel distance of vocoded recordings worse.
+The losses compare magnitude spectra at several resolutions, as in Parallel WaveGAN (Yamamoto et al. 2020), log-mels and, once
+the adversary plays, its features, as in HiFi-GAN (Kong et al. 2020).
 """
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,13 +12,17 @@ from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
 
+from adversary import Adversary
 from loop import adamw, autocast, train
 from recordings import Clip, Mixer
 
 FRAMES = 64  # frames heard by the vocoder in one training example
 MARGIN = 8  # frames left out of the loss at either end, where the VAE sees a cut
 BATCH = 12
-HALF = 0.85  # share of the time that is trained in half precision, where the CPU computes in it
+RATE, JUDGES_RATE = 8e-4, 4e-4
+JUDGED = 0.2  # share of the time after which the adversary plays
+DECEIT, FEATURES = 0.5, 1 / 3  # weights of the adversary's two losses
+THROUGH_VAE = 0.6  # share of the time after which half of the mels come from the VAE: earlier they only blur what is learnt
 RESOLUTIONS = (128, 256, 512, 1024, 2048)  # samples a Fourier window
 
 
@@ -57,31 +60,49 @@ def train_vocoder(backbone: Backbone, clips: list[Clip], state_file: Path, minut
     """Train the vocoder of `backbone` in place; returns the number of steps done.
 
     Args:
-        backbone: Model with a trained VAE.
+        backbone: Model; its VAE is read again from the state folder when its mels are first asked for.
         clips: Recordings to draw from.
         state_file: Resumable state.
         minutes: Budget of training time.
     """
-    vocoder, hop = backbone.vocoder.requires_grad_(True).train(), backbone.log_mel.hop_length
-    mixer, optimizer = Mixer(clips, seed=torch.seed() % 2**32), adamw(vocoder, 1e-3, (0.8, 0.99))
+    vocoder, hop, judges = backbone.vocoder.requires_grad_(True).train(), backbone.log_mel.hop_length, Adversary()
+    mixer, optimizer = Mixer(clips, seed=torch.seed() % 2**32), adamw(vocoder, RATE, (0.8, 0.99))
+    judges_optimizer = adamw(judges, JUDGES_RATE, (0.8, 0.99))
     heard = slice(MARGIN * hop, (FRAMES - MARGIN) * hop)
+    vae_file = state_file.with_name("vae.pt")
 
-    def step(_: int, fraction: float) -> dict[str, float]:
-        # In the last part most examples are what generation will bring: mels that went through the VAE.
-        mel, waveform = draw(backbone, mixer, BATCH, reconstructed=0.0 if fraction < 0.3 else 0.6)
-        # A sample of eight bits cannot say what is quiet beside what is loud: the last part hears the waveform in full.
-        with autocast() if fraction < HALF else nullcontext():
-            made = vocoder(mel).float()
-        made_mel = backbone.log_mel(made[:, heard])
-        real_mel = backbone.log_mel(waveform[:, heard])
-        spectral, mel_error = distance(made[:, heard], waveform[:, heard]), F.l1_loss(made_mel, real_mel)
+    def follow_vae(_: int) -> None:
+        if vae_file.is_file():  # it may still be training beside this stage
+            backbone.vae.load_state_dict(torch.load(vae_file, weights_only=True)["vae"])
+
+    def step(count: int, fraction: float) -> dict[str, float]:
+        mel, waveform = draw(backbone, mixer, BATCH, reconstructed=0.5 if fraction >= THROUGH_VAE else 0.0)
+        real = waveform[:, heard]
+        with autocast():
+            made = vocoder(mel).float()[:, heard]
+        spectral, mel_error = distance(made, real), F.l1_loss(backbone.log_mel(made), backbone.log_mel(real))
+        loss, shown = spectral + mel_error, {"spectral": spectral.item(), "mel_nats": mel_error.item()}
+        if fraction >= JUDGED:
+            judge = count % len(judges.judges)  # in turn: a third of the cost, and none of the resolutions is missed
+            with autocast():
+                judged = judges.loss(judge, real, made)
+            judges_optimizer.zero_grad()
+            judged.backward()
+            judges_optimizer.step()
+            with autocast():
+                deceit, features = judges.fooled(judge, real, made)
+            loss = loss + DECEIT * deceit + FEATURES * features
+            shown |= {"judged": judged.item(), "features": features.item()}
         optimizer.zero_grad()
-        (spectral + mel_error).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(vocoder.parameters(), 5.0)
         optimizer.step()
-        return {"spectral": spectral.item(), "mel_nats": mel_error.item()}
+        return shown
 
-    count = train(state_file, {"vocoder": vocoder}, step, {"optimizer": optimizer}, minutes)
+    follow_vae(0)
+    owners = {"vocoder": vocoder, "judges": judges}
+    optimizers = {"optimizer": optimizer, "judges_optimizer": judges_optimizer}
+    count = train(state_file, owners, step, optimizers, minutes, on_save=follow_vae)
     vocoder.eval()
     return count
 
