@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import torch
+from quality import level, measured
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -20,8 +21,6 @@ from audioldm_lit.metrics.extractors.aisfx import AISFX
 from audioldm_lit.metrics.kernel import KAD
 from audioldm_lit.metrics.spectral import LogSpectralDistance
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
-
-from quality import level, measured
 
 SECONDS = 2.56
 SUFFIXES = {".wav", ".flac", ".ogg"}
