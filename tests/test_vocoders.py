@@ -4,8 +4,10 @@ import pytest
 import torch
 from transformers import SpeechT5HifiGan
 
+from audioldm_lit.audio.log_mel import LogMel
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder, InverseSTFTVocoderConfig
 
 import tiny
@@ -60,3 +62,18 @@ def test_windowed_frames_of_a_signal_add_up_to_the_signal(hop_length, frame_leng
     frames = torch.nn.functional.pad(signal, (edge, edge)).unfold(1, frame_length, hop_length)
     added = vocoder.overlap_add(frames * torch.hann_window(frame_length))
     assert torch.allclose(added, signal, atol=1e-5)
+
+
+def test_griffin_lim_gives_a_sound_of_the_same_log_mel_at_the_same_time():
+    front_end, seconds = LogMel(), torch.arange(16_000) / 16_000
+    chirp = torch.sin(2 * torch.pi * (300 + 1500 * seconds) * seconds) * torch.exp(-8 * (seconds % 0.25))
+    log_mel = front_end(0.5 * chirp[None])[:, 0]
+    state = torch.random.get_rng_state()
+    waveform = GriffinLim(front_end)(log_mel)
+    assert waveform.shape == (1, 16_000)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(GriffinLim(front_end)(log_mel), waveform)
+    loud = log_mel > log_mel.max() - 7  # 60 dB: below it there is little but the projections' own noise
+    errors = {shift: (front_end(waveform.roll(shift, 1))[:, 0] - log_mel)[loud].abs().mean() for shift in (-80, 0, 80)}
+    assert min(errors, key=errors.get) == 0
+    assert errors[0] < 0.35, errors  # nats
