@@ -1,6 +1,6 @@
 """The command line: `python -m audioldm_lit VERB`.
 
-Lightning's verbs go through LightningCLI, the others are typed functions in `commands/`; one parser library reads both. Heavy
+Lightning's verbs go through LightningCLI, the others are typed functions in `commands/`; one library parses both. Heavy
 imports wait until a verb is known, so that `--help` answers at once.
 """
 
@@ -35,9 +35,9 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
 
     Args:
         args: Command line without the program's name; `sys.argv` where not given.
-        model_class: Subclass of `LitAudioLDM` to train instead of it, for tricks that need another training loop.
+        model_class: Subclass of `LitAudioLDM` to train instead of it, for methods that need another training loop.
 
-    Exit status is 0 when done, 2 when the input or the request is wrong (one sentence on stderr), 1 when it is our fault.
+    Exit status is 0 when done, 2 when the input or the request is wrong (one sentence on stderr), 1 for a bug of ours.
     """
     words = list(sys.argv[1:] if args is None else args)
     verb = words[0] if words else "--help"

@@ -1,4 +1,4 @@
-"""Where a verb computes, and in what."""
+"""The device that a verb computes on, and the precision it computes in."""
 
 import torch
 
@@ -6,7 +6,7 @@ from audioldm_lit.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """The device of a name, the GPU where `auto` finds one."""
+    """The device with this name; `auto` is the GPU where there is one, else the CPU."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(1, device=device)

@@ -55,7 +55,7 @@ class SaveConfig(SaveConfigCallback):
     """Saves the resolved configuration once training can start, so that a refused run leaves nothing behind."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Wait."""
+        """Do nothing yet."""
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Save, and show it to the loggers."""
@@ -66,7 +66,7 @@ class SaveConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, "test")
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Show it to the loggers alone, where there was no `fit` before."""
+        """Show it to the loggers without saving it, unless a `fit` came before."""
         if trainer.is_global_zero and not self.already_saved:
             self.save_config(trainer, pl_module, trainer.state.fn)
             self.already_saved = True
@@ -74,7 +74,7 @@ class SaveConfig(SaveConfigCallback):
     on_predict_start = on_validation_start
 
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Show it to every logger; the first process is asked."""
+        """Show it to every logger; called on the first process alone."""
         config = self.parser.dump(self.config, skip_none=False)
         for logger in trainer.loggers:
             log_config(logger, config)
@@ -103,10 +103,10 @@ class AudioLDMCLI(LightningCLI):
         )
 
     def _parse_ckpt_path(self) -> None:
-        """Keep the YAML's word: by default Lightning silently puts the checkpoint's settings on top of it."""
+        """Let the YAML decide: by default Lightning silently puts the checkpoint's settings on top of it."""
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run, and take away the empty run folder that the logger made if the input turns out to be wrong."""
+        """Run, and remove the empty run folder that the logger made if the input turns out to be wrong."""
         logger = self.trainer.logger
         if logger and not logger.log_dir and not self.trainer.fast_dev_run:
             raise InputError(

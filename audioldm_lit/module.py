@@ -194,7 +194,7 @@ class LitAudioLDM(LightningModule):
             self.ema.start(self.weights)
 
     def on_train_start(self) -> None:
-        """Count steps from where a resumed run is; before this hook Lightning says 0."""
+        """Count steps from where a resumed run goes on; before this hook Lightning says 0."""
         self.steps_seen = self.global_step
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
@@ -274,7 +274,7 @@ class LitAudioLDM(LightningModule):
     # ------------------------------------------------------------------ generated sound
 
     def on_test_start(self) -> None:
-        """Show metrics that look for copies what the model was trained on, each process its share."""
+        """Give the training clips to metrics that look for copies, each process its share."""
         if self.protocol is not None and self.protocol.asks_for("train"):
             self.show_recordings(self.data.waveforms("train"), "train")
 
@@ -286,7 +286,7 @@ class LitAudioLDM(LightningModule):
             self.protocol.update(**{side: AudioBatch([item["id"]], waveform, clips.sample_rate, [item["caption"]])})
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Held-out loss of the test clips, and scores of what their captions sound like."""
+        """Held-out loss of the test clips, and scores of clips generated from their captions."""
         self.held_out_loss.update(batch["id"], self.held_out(batch))
         if self.protocol is not None:
             preds = self.generate(self.prompt_embeds(batch), [(self.seed, name, 0) for name in batch["id"]])
@@ -295,7 +295,7 @@ class LitAudioLDM(LightningModule):
             self.protocol.update(**{side: AudioBatch(ids, waveform, rate, captions) for side, waveform in sides.items()})
 
     def on_test_epoch_end(self) -> None:
-        """Log every value; the first process writes the intervals in the end."""
+        """Log every value; at the end the first process writes the intervals."""
         self.test_loss = self.held_out_loss.measure(*self.held_out_loss.gathered())
         self.log("test/loss", self.test_loss.value, sync_dist=False)
         self.held_out_loss.reset()
@@ -320,7 +320,7 @@ class LitAudioLDM(LightningModule):
     # ------------------------------------------------------------------ checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what was trained and what it stands on; neither the base nor an evaluator's network."""
+        """Keep what was trained and which base it belongs to; neither the base itself nor the network of a metric."""
         checkpoint["state_dict"] = {name: weight.detach() for name, weight in self.weights.items()}
         checkpoint["audioldm_lit"] = {
             "base": self.base_fingerprint,

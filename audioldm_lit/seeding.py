@@ -1,4 +1,4 @@
-"""Randomness that belongs to what it is for, not to the moment it is drawn.
+"""Random numbers that depend on what they are for, not on when they are drawn.
 
 Every random number of training, validation and sampling comes from a CPU generator seeded by a key such as
 (seed, prompt id, candidate id). The same clip therefore gets the same noise whatever the batch size, the number of ranks or the

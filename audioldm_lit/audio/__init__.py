@@ -1,1 +1,1 @@
-"""Sound itself: reading and writing files, resampling, the log-mel front end, pictures of it."""
+"""Sound: reading and writing files, resampling, the log-mel front end and pictures of it."""

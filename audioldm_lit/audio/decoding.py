@@ -1,4 +1,4 @@
-"""Audio files to samples: whole or in pieces, and every way in which a file can be broken as one sentence."""
+"""Audio files to samples, whole or in pieces; each way in which a file can be broken is an error of one sentence."""
 
 import os
 import re
@@ -64,10 +64,10 @@ def check_length(file: soundfile.SoundFile) -> None:
 
 
 def check_openable(path: Path) -> None:
-    """Refuse what holds no bytes that can be read.
+    """Refuse what has no bytes to read.
 
     Raises:
-        InputError: If it is missing, no file, empty or not permitted.
+        InputError: If it is missing, not a file, empty, or may not be read.
     """
     if not os.path.isfile(path):
         raise InputError(path, why_no_file(path), "correct the path or remove the entry")
@@ -84,7 +84,7 @@ def open_audio(path: Path) -> soundfile.SoundFile:
     """Open an audio file to decode it.
 
     Raises:
-        InputError: If it is missing, empty, or no audio that can be read.
+        InputError: If it is missing, empty, or not audio that can be read.
     """
     check_openable(path)  # libsndfile has one message for everything that is wrong with a file
     try:
@@ -99,7 +99,7 @@ def open_audio(path: Path) -> soundfile.SoundFile:
 
 
 def decode(file: soundfile.SoundFile, num_frames: int = -1) -> NDArray[np.float32]:
-    """The next samples (T, C), float32, all that are left by default; none at the end.
+    """The next samples (T, C), float32; by default all that are left, and none at the end.
 
     Raises:
         InputError: If they cannot be decoded or are not finite.
@@ -119,14 +119,14 @@ def decode(file: soundfile.SoundFile, num_frames: int = -1) -> NDArray[np.float3
 
 
 def check_whole(file: soundfile.SoundFile, num_frames: int) -> None:
-    """Refuse a file that ends before its own header says it does, as after a copy that broke off.
+    """Refuse a file that ends before its own header says it does, as after an interrupted copy.
 
     Args:
         file: At its end.
         num_frames: What could be decoded.
 
     Raises:
-        InputError: If more was to come.
+        InputError: If its header promises more.
     """
     stated, whole = file.frames, WHOLE
     # libsndfile corrects the length of WAV, AIFF, AU, W64 and RF64 and only mentions what the header says. A writer to a pipe,

@@ -1,4 +1,4 @@
-"""A log-mel spectrogram as a picture, with the same colours for the same loudness in every one."""
+"""A log-mel spectrogram as a picture, with the same colours for the same loudness in every picture."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ COLOURS = np.array([(0, 0, 0), (60, 15, 110), (160, 40, 120), (240, 110, 70), (2
 
 
 def write_spectrogram(path: Path, log_mel: Tensor) -> None:
-    """Write a PNG, time to the right and frequency upwards, black at the log floor; the file appears whole or not at all.
+    """Write a PNG, time to the right and frequency upwards, black where the log-mel is at its floor; written whole or not at all.
 
     Args:
         path: The file.

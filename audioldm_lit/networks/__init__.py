@@ -1,1 +1,1 @@
-"""A model's networks: its folder on disk, weights that are taken whole or not at all, and fingerprints."""
+"""A model's networks: its folder on disk, weights that are loaded completely or not at all, and fingerprints."""

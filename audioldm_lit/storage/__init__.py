@@ -1,1 +1,1 @@
-"""What lies on disk: writing that is whole or not at all, names, shards of tensors, downloads, reading ahead."""
+"""Files on disk: atomic writing, names, shards of tensors, downloads, reading ahead."""

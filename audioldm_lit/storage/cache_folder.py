@@ -1,4 +1,4 @@
-"""Where the project keeps what it can make again."""
+"""The folder of files that can be made again."""
 
 import os
 from pathlib import Path

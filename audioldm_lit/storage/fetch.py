@@ -1,4 +1,4 @@
-"""Files out of a wheel that is used as a parcel: downloaded with pip, verified, unpacked once; its code is never run."""
+"""Files taken from a Python wheel: downloaded with pip, verified and unpacked once; its code is never run."""
 
 import hashlib
 import os
@@ -23,10 +23,10 @@ class Wheel:
     Attributes:
         requirement: Name and version for pip: `arcade==3.3.3`.
         sha256: Of the wheel; no other is unpacked.
-        contents: What is taken out of it, as people call it.
-        licence: Of what is taken out.
+        contents: What is taken from it, in words.
+        licence: Of what is taken from it.
         size: Of the download: `43 MB`.
-        way_out: What to do where it cannot be had; the last words of every error.
+        way_out: What to do where it cannot be fetched; ends every error message.
     """
 
     requirement: str
@@ -37,14 +37,14 @@ class Wheel:
     way_out: str
 
     def fetch(self, folder: Path, lay_out: LayOut) -> None:
-        """Download the wheel and keep what `lay_out` takes of it in `folder`, unless that is there.
+        """Download the wheel and keep what `lay_out` takes from it in `folder`, unless that exists already.
 
         Args:
             folder: Appears whole or not at all, whichever processes fetch it at once.
-            lay_out: Writes what is wanted of the open archive into an empty folder.
+            lay_out: Writes what is wanted from the open archive into an empty folder.
 
         Raises:
-            InputError: If pip cannot fetch the wheel, it is another one, or the folder cannot be written.
+            InputError: If pip cannot fetch the wheel, its hash is another, or the folder cannot be written.
         """
         if folder.is_dir():
             return
@@ -61,7 +61,7 @@ class Wheel:
             self.unpack(wheels[0], folder, lay_out)
 
     def unpack(self, path: Path, folder: Path, lay_out: LayOut) -> None:
-        """Verify the wheel at `path` and keep what `lay_out` takes of it in `folder`, all at once or not at all.
+        """Verify the wheel at `path` and keep what `lay_out` takes from it in `folder`, all of it or nothing.
 
         Raises:
             InputError: If the wheel is not the one asked for, or the folder cannot be written.

@@ -28,7 +28,7 @@ def is_mark(letter: str) -> bool:
 
 
 def why_no_file(path: Path, kind: str = "audio file") -> str:
-    """What a path is that is no file: nothing, a broken link, a folder, a pipe ..."""
+    """What a path is when it is not a file: missing, a broken link, a folder, a pipe ..."""
     try:
         path.stat()
     except FileNotFoundError:

@@ -13,8 +13,8 @@ B = TypeVar("B")
 def prefetch(function: Callable[[A], B], items: Iterable[A], threads: int = 2) -> Iterator[B]:
     """Map a function over items in threads.
 
-    Results come in order, and only a few are made before they are asked for: memory does not grow with the number of items, and an
-    error ends the work where it happens.
+    Results come in order, and only a few are made ahead: memory does not grow with the number of items, and an error ends the
+    work where it happens.
     """
     items = iter(items)
     with ThreadPoolExecutor(threads) as pool:

@@ -1,4 +1,4 @@
-"""Rows of tensors on disk by key: safetensors files that only ever are added, read through memory maps."""
+"""Rows of tensors on disk by key: safetensors files that are only ever added, read through memory maps."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ Row = Mapping[str, Tensor]
 class Shards:
     """An append-only store of rows.
 
-    What is written together lies together in one file, so that a data set is read from one memory map a split instead of a file a
-    clip, and rows that several data sets share are stored once. Every process may read and write at any time.
+    Rows written together share one file, so that a data set is read from one memory map for each split instead of one file for
+    each clip, and rows that several data sets share are stored once. Every process may read and write at any time.
 
     Args:
         folder: Where the files are; made when something is written.
@@ -59,7 +59,7 @@ class Shards:
         return {name: values[row] for name, values in self._maps[path].items()}
 
     def write(self, rows: Mapping[str, Row]) -> None:
-        """Add rows of the same names and shapes as one file, which appears whole or not at all; none that is there by now.
+        """Add rows of the same names and shapes as one file, written whole or not at all; rows that exist by now are left out.
 
         Raises:
             InputError: If it cannot be written.

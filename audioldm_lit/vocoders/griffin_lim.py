@@ -1,4 +1,4 @@
-"""Griffin-Lim: log-mel -> waveform by a formula, nothing trained.
+"""Griffin-Lim: log-mel -> waveform by a formula, with nothing trained.
 
 The mel filters are inverted by least squares, the phase is found by alternating projections (Griffin and Lim 1984; fast version
 Perraudin et al. 2013), both by torchaudio. A yardstick for trained vocoders, and the better choice for sounds that lie outside
@@ -16,7 +16,7 @@ ITERATIONS = 64
 
 
 class GriffinLim(nn.Module):
-    """Called as a vocoder is: log-mels (B, F, M) -> waveforms (B, T) with T = F * hop_length.
+    """Called like any vocoder: log-mels (B, F, M) -> waveforms (B, T) with T = F * hop_length.
 
     The first phase is drawn with seed 0, so that the same log-mel always gives the same waveform.
 
