@@ -16,9 +16,9 @@ from audioldm_lit.errors import InputError
 class Conditioning:
     """Choose each training sample's condition.
 
-    Held-out loss is taken on captions whatever trained, so that all settings answer the same question; only clips of a data set
-    without captions are asked about with their own audio embeddings. Scores are of clips generated from captions: those are what a
-    user types, and the embedding of the very clip that a score compares with would give the answer away.
+    Held-out loss is taken on captions whatever the training used, so that all settings answer the same question; only in a data
+    set without captions is it taken on the clips' own audio embeddings. Scores are of clips generated from captions: captions are
+    what a user types, and the embedding of the very clip that a score compares with would give the answer away.
 
     Args:
         audio_probability: Probability in [0, 1] that a sample is conditioned on its own CLAP audio embedding instead of its

@@ -19,16 +19,17 @@ class AdaLoRA(PeftAdapter):
 
     All layers begin with rank `init_r`. From step `tinit` to `total_step - tfinal` a budget for all layers together falls along a
     cubic curve (Eq. 12) to `target_r` a layer; which E stay is decided by sensitivity and its uncertainty (Eqs. 9 to 11). An E that
-    was set to zero may come back until then. The moving average of the weights follows, and so holds small values where E is zero.
+    was set to zero may come back until then. The moving average of the weights lags behind and so holds small values where E is
+    zero.
 
     Args:
         options: Arguments of peft's `AdaLoraConfig`, among them `init_r`, `target_r`, `tinit`, `tfinal`, `deltaT` (steps between
             two allocations), `orth_reg_weight` and `total_step`. The last should equal `trainer.max_steps`: a shorter run stops
-            before the ranks are down to `target_r`, a longer one trains on with them.
+            before the ranks are down to `target_r`, a longer one goes on training with them.
         targets: Which layers, as in `PeftAdapter`.
 
     Raises:
-        InputError: If `target_r` is not between 0 and `init_r`, or the schedule leaves no steps to reduce ranks in.
+        InputError: If `target_r` is not between 0 and `init_r`, or the schedule leaves no steps in which ranks fall.
     """
 
     refusals = tuple(refusal for refusal in REFUSALS if refusal.config != "AdaLoraConfig")  # which sends users here
@@ -48,7 +49,7 @@ class AdaLoRA(PeftAdapter):
         self.matrices = {name: weight for name, weight in backbone.unet.named_parameters() if ".lora_" in name}
 
     def penalty(self, backbone: Backbone) -> Tensor:
-        """Pull A and B to orthogonal rows and columns (Eq. 4), as the authors' code does: norms not squared, averaged."""
+        """Pull A and B towards orthogonal rows and columns (Eq. 4), as the authors' code does: norms not squared, averaged."""
         norms = []
         with torch.autocast(backbone.device.type, enabled=False):
             for name, weight in self.matrices.items():
@@ -58,7 +59,7 @@ class AdaLoRA(PeftAdapter):
         return self.allocator.peft_config.orth_reg_weight * torch.stack(norms).mean()
 
     def after_step(self, backbone: Backbone, step: int) -> None:
-        """Measure importance, and in the steps set for it take rank away."""
+        """Measure importance, and lower the ranks in the steps that are set for it."""
         self.allocator.update_and_allocate(backbone.unet, step)
 
     def state(self) -> dict[str, Any]:

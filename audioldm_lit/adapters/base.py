@@ -17,10 +17,10 @@ class Adapter(ABC):
     `inject` receives the backbone with every weight frozen. It may replace or add modules, and marks what trains with
     `requires_grad_()`; the training, the checkpoint and the adapter file then hold those weights and no others.
 
-    The other methods may be left alone; they are for adapters that work on the text, pull on the weights or change while training.
+    The other methods are optional: for adapters that work on the text, add a penalty on the weights or change while training.
 
-    Every argument of `__init__` is kept in an attribute of its name: `spec` reads them, so that an adapter file can say how it was
-    made.
+    Every argument of `__init__` is kept in an attribute of the same name: `spec` reads them, so that an adapter file can say how
+    it was made.
     """
 
     @abstractmethod
@@ -50,7 +50,7 @@ class Adapter(ABC):
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
 
     def spec(self) -> dict[str, Any]:
         """`class_path` and `init_args` from which the same adapter can be made again."""

@@ -15,7 +15,7 @@ class BottleneckAdapter(Adapter):
     """Put a bottleneck of 1x1 convolutions behind every residual block and train nothing else.
 
     h + up(SiLU(down(h))), after Houlsby et al. 2019 (arXiv 1902.00751), with the 1x1 convolutions of Rebuffi et al. 2017 (arXiv
-    1705.08045). `up` starts at zero, so the output starts at the base's. What is added is not linear: it cannot be folded into
+    1705.08045). `up` starts at zero, so the output starts as the base's. What is added is not linear, so it cannot be folded into
     the base.
 
     Args:

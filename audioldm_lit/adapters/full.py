@@ -1,4 +1,4 @@
-"""Training every weight of the UNet: from the pre-trained values, or from nothing."""
+"""Training every weight of the UNet, from the pre-trained values or from random ones."""
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -10,7 +10,7 @@ from audioldm_lit.errors import InputError
 
 
 class FullFineTune(Adapter):
-    """Fine-tune all weights of the pre-trained UNet, free or tied to where they started.
+    """Fine-tune all weights of the pre-trained UNet, freely or pulled towards where they started.
 
     Args:
         l2_sp: Strength alpha >= 0 of the pull towards the pre-trained weights w0, which adds alpha / 2 * ||w - w0||^2 to the loss
@@ -25,7 +25,7 @@ class FullFineTune(Adapter):
         self.start: list[Tensor] = []
 
     def inject(self, backbone: Backbone) -> None:
-        """Unfreeze the UNet, and remember where it started if it is to stay near."""
+        """Unfreeze the UNet, and keep a copy of its start where the weights are pulled towards it."""
         if self.l2_sp:
             self.start = [weight.detach().clone() for weight in backbone.unet.parameters()]
         backbone.unet.requires_grad_(True)
@@ -51,7 +51,7 @@ class Scratch(Adapter):
         self.seed = seed
 
     def inject(self, backbone: Backbone) -> None:
-        """Replace the UNet by one with random weights and unfreeze it."""
+        """Replace the UNet with one of random weights and unfreeze it."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             fresh = UNet2DConditionModel.from_config(backbone.unet.config)

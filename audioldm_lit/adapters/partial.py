@@ -30,7 +30,7 @@ class PartialFineTune(Adapter):
                 ) from error
 
     def inject(self, backbone: Backbone) -> None:
-        """Unfreeze the weights that are named."""
+        """Unfreeze the weights that match."""
         own = dict(backbone.unet.named_parameters())
         for pattern in self.weights:
             matched = [weight for name, weight in own.items() if re.fullmatch(pattern, name)]

@@ -22,14 +22,14 @@ MEASURED_HERE = "Unsupported layer type|Failed to load the CUDA extension|Settin
 
 
 class Refusal(NamedTuple):
-    """A setting that peft takes, or refuses without saying why, and that measuring a layer does not find out.
+    """A setting that peft accepts, or refuses without saying why, and that trying it on a layer does not reveal as wrong.
 
     Attributes:
         config: Regular expression over the configuration class.
-        option: One of that class's options; empty where it is wrong whatever the options.
-        value: Regular expression over the option's value, `None` where it is not given.
+        option: One of that class's options; empty where the class is wrong whatever its options.
+        value: Regular expression over the option's value; an option that is not given reads `None`.
         layers: Kind of layer it goes wrong on.
-        reason: What is wrong, and the mend.
+        reason: What is wrong, and what to do about it.
     """
 
     config: str
@@ -56,8 +56,8 @@ REFUSALS = (
 class PeftAdapter(Adapter):
     """Adapt the UNet with a method of the peft package.
 
-    Whatever the method, every target must be wrapped and train, must start as the base, and must merge: this is measured on each
-    kind of layer, for several methods of peft do not on some.
+    Whatever the method, every target must be wrapped and train, must start as the base, and must merge: this is tried on each
+    kind of layer, because several methods of peft fail on some.
 
     Args:
         config: Name of peft's configuration class; `LoraConfig` (Hu et al. 2021, arXiv 2106.09685) also makes rsLoRA and DoRA.

@@ -24,8 +24,8 @@ PRESETS["norm"] = r"conv_norm_out|.*\.norm[123]?"  # few methods train normalisa
 def resolve(targets: Sequence[str], unet: nn.Module) -> list[str]:
     """Full names of the layers that presets or regular expressions name.
 
-    A target means linear and convolution layers, and normalisation only where it matches none of these: `mid_block.*` stays what it
-    is for methods that know no norms.
+    A target means linear and convolution layers, and normalisation layers only where it matches none of these, so that
+    `mid_block.*` also works with methods that cannot adapt norms.
 
     Args:
         targets: Preset names, or regular expressions that must match a whole module name.

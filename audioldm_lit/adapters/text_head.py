@@ -13,11 +13,11 @@ class TextHead(Adapter):
     """Train one layer on the CLAP embedding, W c + b + c, and leave the UNet as it is.
 
     The trainable layer after the text encoder of Yuan et al. 2023 (arXiv 2306.10359), first in DCASE 2023 task 7, here on a
-    residual path that starts at zero, so that the output starts at the base's.
+    residual path that starts at zero, so that the output starts as the base's.
     """
 
     def inject(self, backbone: Backbone) -> None:
-        """Put the layer in front of the projection by which the embedding enters the UNet."""
+        """Put the layer in front of the projection through which the embedding enters the UNet."""
         projection = backbone.unet.class_embedding
         head = ResidualLinear(projection.in_features).to(backbone.device)
         backbone.unet.class_embedding = nn.Sequential(OrderedDict(head=head, projection=projection)).train(projection.training)

@@ -17,11 +17,11 @@ from audioldm_lit.errors import InputError
 class TextualInversion(Adapter):
     """Train the embedding of a new word and nothing else (Gal et al. 2022, arXiv 2208.01618).
 
-    The word must stand in the captions, e.g. `data.init_args.caption: "<mine> {label}"`, and in the prompts of what is generated.
+    The captions must contain the word, e.g. `data.init_args.caption: "<mine> {label}"`, and so must the prompts.
 
     Args:
         token: The new word: letters, digits, `-` and `_` in angle brackets.
-        initial: Known word or words, whose mean embedding is where the new one starts.
+        initial: Known word or words; the new one starts at their mean embedding.
         num_vectors: Embeddings that the word stands for, at least 1. Several are the tokens `<mine_0>`, `<mine_1>` ... to the text
             tower, and `<mine>` is expanded before it is tokenised.
     """
@@ -53,10 +53,10 @@ class TextualInversion(Adapter):
         backbone.text_encoder.config.vocab_size = words.word_embeddings.num_embeddings
 
     def prompt_embeds(self, backbone: Backbone, captions: Sequence[str], embeds: Tensor) -> Tensor:
-        """Embed the captions that hold the word anew, with gradient; the others keep theirs.
+        """Embed the captions that contain the word anew, with gradients; the others keep their embeddings.
 
         Raises:
-            InputError: If no caption of a training batch holds the word.
+            InputError: If no caption of a training batch contains the word.
         """
         places = [place for place, caption in enumerate(captions) if self.token in caption]
         if places:
@@ -86,7 +86,7 @@ class TextualInversion(Adapter):
 
 
 class ExtendedEmbedding(nn.Module):
-    """A frozen embedding table with trained rows behind it.
+    """A frozen embedding table followed by rows that train.
 
     Args:
         base: The frozen table.

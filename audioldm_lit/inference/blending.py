@@ -24,8 +24,8 @@ class AdapterSetting:
     Args:
         file: The adapter.safetensors of a run.
         strength: Factor of what the adapter adds to the base: 0 is the base, 1 the adapter as it was trained; more exaggerates,
-            and a negative one turns it round.
-        timesteps: Where it acts, from the first to below the second, within 0 (no noise) to 1000 (noise alone).
+            and a negative factor does the opposite.
+        timesteps: Where it acts, from the first up to but not including the second, within 0 (no noise) to 1000 (only noise).
     """
 
     file: Path
@@ -97,7 +97,7 @@ class Blend(Backbone):
 
     Predicted noise is a score up to a factor of the timestep alone, so this is the score of a product of experts,
     p_folded(x) prod_j (p_j(x) / p_base(x))^s_j: the conjunction of Liu et al. 2022 (arXiv 2206.01714), with adapters as concepts.
-    As there, the product is taken at every noise level, which only approximates a product of clean distributions.
+    As in that paper, the product is taken at every noise level, which only approximates a product of clean distributions.
 
     A lone adapter of strength 1 predicts exactly what it was trained to and costs nothing extra. Of what is folded, a copy of the
     weights waits in main memory, for the base and for each adapter; the device holds a single UNet for all of it, one more for each

@@ -1,4 +1,4 @@
-"""What an adapter does to a model, so that one which does nothing, or ruins the model, is known before anyone listens.
+"""What an adapter does to a model, so that one that does nothing, or ruins the model, shows before anyone listens.
 
 Where the bounds of the verdict come from: LoRA and full fine-tuning of the toy model on eight shots of ESC-10, then with the change
 of the weights multiplied; held-out loss (20 clips) and deviation of generated latents (10 prompts) are given over the base's.
@@ -84,7 +84,7 @@ class Effect:
 
     @property
     def verdict(self) -> Literal["no effect", "moderate", "saturated"]:
-        """What the distance means; what is no number is saturated."""
+        """What the distance means; a distance that is not a number counts as saturated."""
         if self.distance < NO_EFFECT:
             return "no effect"
         return "moderate" if self.distance < SATURATED else "saturated"

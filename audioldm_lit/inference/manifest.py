@@ -16,7 +16,7 @@ class Entry:
     """One generated clip.
 
     Attributes:
-        id: What the clip stands for: the prompt's id, or the id of the test clip whose caption was used.
+        id: What the clip was made for: the prompt's id, or the id of the test clip whose caption was used.
         prompt: Text it was made from.
         seed: Seed.
         candidate: Number of the candidate, 0 for the first.

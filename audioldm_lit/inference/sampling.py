@@ -112,7 +112,7 @@ class Sampler:
             unconditional: Embedding (D,) of the empty or negative prompt.
             keys: What each clip's noise belongs to, e.g. (seed, prompt id, candidate id). The noise is drawn on the CPU from the
                 key alone: the same clip whatever the batch or the device.
-            num_samples: Length of the clips in samples, any; longer latents than needed are generated and the sound is cut.
+            num_samples: Length of the clips in samples, any; latents are rounded up and the sound is cut to length.
             prediction_type: What the UNet predicts.
             on_step: Called after every step.
 

@@ -15,8 +15,8 @@ from audioldm_lit.backbone import Backbone
 class Objective(nn.Module, ABC):
     """What training minimises.
 
-    Subclasses implement `forward`. The held-out loss is no matter of the objective: it is always the squared error of the noise,
-    so that runs with different objectives compare.
+    Subclasses implement `forward`. The held-out loss does not depend on the objective: it is always the squared error of the
+    noise, so that runs with different objectives can be compared.
     """
 
     prediction_type: ClassVar[str] = "epsilon"
@@ -45,10 +45,10 @@ class Objective(nn.Module, ABC):
         """
 
     def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:
-        """Called once before training, while the adapter still leaves the base as it is.
+        """Called once before training, while the model still predicts as the base does.
 
         Args:
             backbone: The model, on its device.
             num_samples: Length of every training clip in samples.
-            folder: Where results that cost time may be kept for other runs, filed under what they depend on.
+            folder: Where results that took time to make may be kept for other runs, under a hash of what they depend on.
         """

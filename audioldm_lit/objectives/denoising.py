@@ -1,4 +1,4 @@
-"""Denoising: the error of the predicted noise or velocity, at which timesteps, and how it counts."""
+"""Denoising: the error of the predicted noise or velocity, the timesteps it is taken at, and how much it counts there."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ class Denoising(Objective):
     """Mean squared error between the UNet's prediction and a target made of latents and noise.
 
     Args:
-        weighting: How much the loss at each timestep counts; all alike where not given.
+        weighting: How much the loss at each timestep counts; the same everywhere where not given.
         timesteps: How timesteps are drawn; uniformly where not given.
         huber: Root mean square error of a clip, in standard deviations of the noise, beyond which it counts in proportion instead
-            of squared: the pseudo-Huber loss (Song and Dhariwal 2023, arXiv 2310.14189), so that clips that are unlike the others
-            pull less. Timesteps with large errors, those of little noise, then count less too. The squared error where not given.
+            of squared: the pseudo-Huber loss (Song and Dhariwal 2023, arXiv 2310.14189), so that unusual clips pull less on the
+            weights. Timesteps with large errors, those of little noise, then count less too. The squared error where not given.
         noise_offset: Strength s of offset noise (Guttenberg 2023, crosslabs.org/blog/diffusion-with-offset-noise): s times one
             normal number a channel is added to all of that channel's noise, and the model has to predict the sum, which has
-            variance 1 + s^2. Constant over time and frequency, because that is where a clip's overall level is, the one thing that
-            independent noise hardly hides. Generated clips and the held-out loss begin from noise without it. 0 turns it off.
+            variance 1 + s^2. It is constant over time and frequency, as a clip's overall level is, the one thing that independent
+            noise hardly hides. Generated clips and the held-out loss begin from noise without it. 0 turns it off.
     """
 
     def __init__(

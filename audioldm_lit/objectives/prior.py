@@ -1,4 +1,4 @@
-"""Prior preservation: beside the recordings, train on what the base model makes, so that it is not forgotten."""
+"""Prior preservation: train on clips of the base model beside the recordings, so that what it knew is not forgotten."""
 
 import hashlib
 import json
@@ -31,9 +31,9 @@ class PriorPreservation(Objective):
     """Adds the loss on clips that the base generated before training: DreamBooth, Ruiz et al. 2022 (arXiv 2208.12242, section 3.3).
 
     With prompts of the class that is trained ("a dog barking" where the recordings are "my dog Rex barking") other members of the
-    class keep their sound. With general prompts it is replay (Shin et al. 2017, arXiv 1705.08690), against forgetting all else.
-    What is held is the UNet, with prompts as the base reads them, not an adapter of the text tower. A step takes twice the time and
-    memory. The clips are kept in the cache, for all runs on the same base.
+    class keep their sound. With general prompts it is replay (Shin et al. 2017, arXiv 1705.08690), against forgetting everything
+    else. It preserves the UNet, with prompts as the base reads them; an adapter of the text tower is not held back. A step takes
+    twice the time and memory. The clips are kept in the cache, for all runs on the same base.
 
     Args:
         objective: The loss, of recordings and of generated clips alike; by default `Epsilon`.
@@ -41,7 +41,7 @@ class PriorPreservation(Objective):
             default configs/prompts/general.txt.
         clips: How many clips are generated.
         weight: Weight lambda >= 0 of the loss on generated clips.
-        sampler: How they are generated. What training sees is what guidance made of the prompts, not quite the base's own spread.
+        sampler: How they are generated; with guidance, so they are not spread quite as the base itself is.
         seed: Seed of the generated clips, the same in runs of any seed.
     """
 
@@ -69,7 +69,7 @@ class PriorPreservation(Objective):
 
     @property
     def prediction_type(self) -> str:
-        """That of the objective inside."""
+        """That of the wrapped objective."""
         return self.objective.prediction_type
 
     def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:

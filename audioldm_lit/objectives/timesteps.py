@@ -1,4 +1,4 @@
-"""At which timesteps a model trains: how they are drawn.
+"""How training timesteps are drawn.
 
 Timestep 0 has the least noise, the last one is almost nothing but noise.
 """
@@ -16,7 +16,7 @@ from audioldm_lit.objectives.weighting import Weighting
 
 
 class TimestepSampling(ABC):
-    """A way to draw training timesteps, without memory: a resumed run and several processes draw what one would have drawn."""
+    """A way to draw training timesteps that keeps no state: a resumed run and several processes draw what one would have drawn."""
 
     @abstractmethod
     def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
@@ -42,12 +42,13 @@ class Uniform(TimestepSampling):
 class LogitNormal(TimestepSampling):
     """Timesteps in the middle of the schedule more often than at its ends: Esser et al. 2024 (arXiv 2403.03206, Eq. 19).
 
-    The place in the schedule, 0 without noise and 1 nothing but noise, is sigmoid(mean + std n) with a standard normal n. The paper
-    draws the time of a rectified flow like this, whose amount of noise at a given place is another; ends and middle are the same.
+    The place in the schedule, from 0 (no noise) to 1 (nothing but noise), is sigmoid(mean + std n) with a standard normal n. The
+    paper draws the time of a rectified flow this way, which has another amount of noise at a given place; its ends and its middle
+    are the same.
 
     Args:
-        mean: Above 0 more often where there is much noise, below 0 where there is little.
-        std: Width, above 0; the smaller, the more in the middle.
+        mean: Above 0 draws more often where there is much noise, below 0 where there is little.
+        std: Width, above 0; the smaller, the closer to the middle.
     """
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:

@@ -69,8 +69,8 @@ class P2(Weighting):
     The squared error of the noise is weighted by 1 / (k + SNR)^gamma, that of the velocity by SNR / ((SNR + 1) (k + SNR)^gamma).
 
     Args:
-        gamma: How steeply; 0 weights all timesteps alike, the paper's are 0.5 and 1.
-        k: Keeps the weights of the noisiest timesteps from growing; the paper's is 1.
+        gamma: Steepness; 0 weights all timesteps alike, the paper's are 0.5 and 1.
+        k: Bounds the weights of the noisiest timesteps; the paper's is 1.
     """
 
     def __init__(self, gamma: float = 1.0, k: float = 1.0) -> None:
@@ -88,7 +88,7 @@ class Debiased(Weighting):
     """Counts timesteps by how much they tell of the clean latents: Yu et al. 2023 (arXiv 2310.08442).
 
     The squared error of the noise is weighted by 1 / sqrt(SNR), that of the velocity by sqrt(SNR) / (SNR + 1). On AudioLDM's
-    schedule the weights of the noise go from 0.04 to 84. Where the last timestep has no signal at all, there are no such weights.
+    schedule the weights of the noise go from 0.04 to 84. A schedule whose last timestep has no signal at all has no such weights.
     """
 
     def of_noise(self, snr: Tensor) -> Tensor:

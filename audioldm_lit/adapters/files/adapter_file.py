@@ -1,4 +1,4 @@
-"""An adapter as one safetensors file that says how it was made and on what it stands."""
+"""An adapter as one safetensors file that says how it was made and which base it belongs to."""
 
 import importlib
 import inspect
@@ -55,7 +55,7 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
         The adapter, and what the adapted UNet predicts (`epsilon` or `v_prediction`).
 
     Raises:
-        InputError: If the file is none of ours, stands on another base, or does not hold exactly the weights it should.
+        InputError: If the file is not one of ours, belongs to another base, or does not hold exactly the weights it should.
     """
     metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
@@ -72,7 +72,7 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
 
 
 def read_about(path: Path) -> About | None:
-    """What an adapter file says of the run it is of; files of the first versions say nothing."""
+    """What an adapter file says of its run; None in files of the first versions."""
     metadata = read_metadata(path)
     return About.from_json(metadata["about"], str(path)) if "about" in metadata else None
 
@@ -105,7 +105,7 @@ def check_base(expected: str, actual: str, origin: str) -> None:
 
 
 def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) -> None:
-    """Copy weights into the injected adapter; every trainable weight must be there, finite, and nothing else."""
+    """Copy weights into the injected adapter: exactly its trainable weights, all of them finite."""
     own = trainable(backbone)
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
@@ -125,7 +125,7 @@ def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) ->
 
 
 def check_finite(weights: dict[str, Tensor], origin: str) -> None:
-    """Refuse weights of a training that diverged."""
+    """Refuse weights that are not finite, as after a training that diverged."""
     for name, weight in weights.items():
         if not weight.isfinite().all():
             raise InputError(

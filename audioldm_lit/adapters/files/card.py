@@ -1,4 +1,4 @@
-"""What an adapter says of itself: on what it was trained, under which licence, how well it did; as a record and as a page."""
+"""What an adapter says of itself, as a record and as a page: what it was trained on, its licence, how well it did."""
 
 import json
 import re
@@ -21,15 +21,15 @@ class About:
     """What a run was, without audio and without paths.
 
     Attributes:
-        base: Name of the base model: a hub id, or the name of a folder without where it lies.
+        base: Name of the base model: a hub id, or the name of a folder without its path.
         captions: Distinct captions it was trained on, at most 50.
         num_captions: How many distinct captions there were.
         num_clips: Training clips.
-        data_sha256: SHA-256 of the training clips, as the data set states it.
+        data_sha256: SHA-256 of the training clips, as the data set gives it.
         steps: Optimizer steps.
         seed: Seed of the run.
         licence: Licence of the base's weights, which the adapter inherits: `CC BY-NC-SA 4.0` for the published AudioLDM.
-        scores: Value of the base, where it was measured, and of the adapter, by the score's name.
+        scores: Values of the base, where it was measured, and of the adapter, by the score's name.
     """
 
     base: str
@@ -68,7 +68,7 @@ class About:
         """Read what `to_json` wrote into `origin`.
 
         Raises:
-            InputError: If it is no such record.
+            InputError: If it is not such a record.
         """
         try:
             record = json.loads(text)
@@ -86,7 +86,7 @@ def write_card(path: Path, adapter: Adapter, base: str, prediction_type: str, ab
     Args:
         path: File to write, `adapter.md`; it appears whole or not at all.
         adapter: The adapter.
-        base: Fingerprint of the UNet it stands on.
+        base: Fingerprint of the UNet it belongs to.
         prediction_type: What the adapted UNet predicts.
         about: What the run was.
     """

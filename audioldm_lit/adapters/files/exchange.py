@@ -1,6 +1,6 @@
 """Adapters in the layouts of PEFT and diffusers.
 
-Each is read by its own project's loader, so what is compared after a conversion is what a user of that project gets.
+Each is read by its own project's loader, so the comparison after a conversion shows what a user of that project gets.
 """
 
 import json
@@ -84,7 +84,7 @@ class PeftFolder(PeftLayout):
         return (path / CONFIG_NAME).is_file()
 
     def file(self, path: Path) -> Path:
-        """Refuses pickled weights, which may hold a program."""
+        """The weights; pickled ones, which may hold a program, are refused."""
         file = path / SAFETENSORS_WEIGHTS_NAME
         if not file.is_file():
             raise InputError(f"{file}: no such file; save the adapter as safetensors, pickled weights are not read.")
@@ -99,7 +99,7 @@ class PeftFolder(PeftLayout):
         peft.PeftModel.from_pretrained(backbone.unet, path, adapter_name=NAME, torch_device=str(backbone.device))
 
     def write(self, path: Path, adapted: Adapted) -> None:
-        """Write what peft's own `save_pretrained` does, and on what it stands."""
+        """Write what peft's own `save_pretrained` does, and which base it belongs to."""
         settings, weights = _peft_state(adapted)
         path.mkdir()
         (path / CONFIG_NAME).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -144,7 +144,7 @@ class DiffusersFolder(PeftLayout):
         backbone.unet.load_lora_adapter(str(file.parent), weight_name=file.name, prefix=prefix, adapter_name=NAME)
 
     def write(self, path: Path, adapted: Adapted) -> None:
-        """Write what diffusers' own `save_lora_adapter` does, and on what it stands."""
+        """Write what diffusers' own `save_lora_adapter` does, and which base it belongs to."""
         settings, weights = _peft_state(adapted)
         method = type(adapted.backbone.unet.peft_config[NAME]).__name__
         if method not in self.methods:

@@ -46,7 +46,7 @@ class Layout(ABC):
 
     @abstractmethod
     def write(self, path: Path, adapted: Adapted) -> None:
-        """Write to a path at which nothing stands; may change the backbone.
+        """Write to a path where nothing exists yet; may change the backbone.
 
         Raises:
             InputError: If the layout cannot hold this adapter.
@@ -54,7 +54,7 @@ class Layout(ABC):
 
 
 class Source(Layout):
-    """A layout from which the adapter can be taken again."""
+    """A layout that the adapter can be read back from."""
 
     @abstractmethod
     def holds(self, path: Path) -> bool:
@@ -69,7 +69,7 @@ class Source(Layout):
         """
 
     def load(self, path: Path, backbone: Backbone) -> None:
-        """The same without what is known."""
+        """Load as `read` does, and return nothing."""
         self.read(path, backbone)
 
 
@@ -100,7 +100,7 @@ class MergedModel(Layout):
         backbone.unet = Backbone.load(path).unet
 
     def write(self, path: Path, adapted: Adapted) -> None:
-        """Fold the adapter and save every part; the scheduler is told what the UNet now predicts."""
+        """Fold the adapter in and save every part, with a scheduler that knows what the UNet now predicts."""
         backbone, adapter = adapted.backbone, adapted.adapter
         method = type(adapter).__name__
         if type(adapter).prompt_embeds is not Adapter.prompt_embeds:
@@ -123,11 +123,11 @@ class MergedModel(Layout):
 
 
 def card_beside(folder: Path, adapted: Adapted) -> None:
-    """Write the adapter's page into a folder, where it is known what the run was."""
+    """Write the adapter's page into a folder, if anything is known of its run."""
     if adapted.about is not None:
         write_card(folder / "adapter.md", adapted.adapter, adapted.base, adapted.prediction_type, adapted.about)
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says, as a part of a sentence."""
+    """The first line of a library's message, as part of a sentence."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,4 +1,4 @@
-"""Configurations that peft wrote elsewhere: what they ask for, and the adapter here that does the same."""
+"""Configurations that peft wrote elsewhere, and the adapter here that does the same."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ def adapter_for(config: peft.PeftConfig, tuned: Sequence[str], layers: Sequence[
     """The adapter that does the same.
 
     Args:
-        config: Configuration that a library has loaded.
+        config: Configuration that a library loaded.
         tuned: Modules on which it then put an adapter.
-        layers: All modules that an adapter here may stand on.
+        layers: All modules that an adapter here may wrap.
         where: File, for messages.
 
     Raises:
@@ -51,7 +51,7 @@ def adapter_for(config: peft.PeftConfig, tuned: Sequence[str], layers: Sequence[
 
 
 def check_settings(settings: Mapping[str, Any], where: str) -> None:
-    """Refuse by name what would be left out; settings that leave a method at its defaults are no matter.
+    """Refuse, by name, settings that would be ignored; those at the method's default do no harm.
 
     Args:
         settings: Content of a peft configuration file; none where a file has no settings.
