@@ -25,7 +25,7 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
-from audioldm_lit.evaluation.protocol import Protocol
+from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.denoising_loss import HeldOutLoss
 from audioldm_lit.metrics.estimate import Estimate
@@ -52,7 +52,8 @@ class LitAudioLDM(LightningModule):
         conditioning: What the UNet is conditioned on.
         time_mask: Masks in time on training latents; none where not given.
         sampler: How sound is generated in `test`, `predict` and while training.
-        protocol: Metrics of generated against recorded clips, computed in `test`, and in `fit` where `scores` asks for it.
+        protocol: Metrics of generated against recorded clips, computed in `test`, and in `fit` where `scores` asks for it: the name
+            of one that comes with the package, or a YAML file.
         optimizer: Takes the trainable weights; its learning rate is reached after warm-up and then kept.
         warmup_steps: Optimizer steps of linear warm-up.
         ema_decay: Decay in [0, 1) of the moving average of the trainable weights that is validated and saved; null for none.
@@ -71,7 +72,7 @@ class LitAudioLDM(LightningModule):
         conditioning: Conditioning | None = None,
         time_mask: TimeMask | None = None,
         sampler: Sampler | None = None,
-        protocol: Protocol | None = None,
+        protocol: Protocol | ProtocolName | None = None,
         optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4),
         warmup_steps: int = 20,
         ema_decay: float | None = 0.999,
@@ -95,7 +96,7 @@ class LitAudioLDM(LightningModule):
         self.conditioning = conditioning or Conditioning()
         self.time_mask = time_mask
         self.sampler = sampler or Sampler()
-        self.protocol = protocol
+        self.protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
         self.evaluation: Evaluation | None = None
         self.test_loss: Estimate | None = None
         self.optimizer = optimizer

@@ -6,7 +6,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ESC50 = REPOSITORY / "configs" / "experiment" / "esc50_lora_8shot.yaml"
-EMBEDDED = REPOSITORY / "configs" / "protocol" / "embedded.yaml"
+EMBEDDED = "embedded"
 SHORT = 0.64  # seconds: 16 latent steps, the tiny model's window
 
 

@@ -42,7 +42,7 @@ def write(content: dict) -> Path:
 
 @pytest.mark.slow
 def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
-    grid["set"]["model.protocol"] = str(EMBEDDED)
+    grid["set"]["model.protocol"] = EMBEDDED
     status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--cluster.slots", 2, "--allow_dirty")
     assert status == 0, err
     assert "lora against base" in out

@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+
+from audioldm_lit.evaluation.protocol import ProtocolName
 
 import layouts
 from runs import EMBEDDED, REPOSITORY, arguments, run_folder
@@ -13,7 +16,7 @@ FILES = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in FILES if path.parent.name != "ablation"]  # grids are cases of test_grid.py
 WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment")]
 DATA = [path for path in CONFIGS if path.parent.name == "data"]
-FOLDERS = ("adapter", "augmentation", "conditioning", "logger", "objective", "phrasing", "protocol")
+FOLDERS = ("adapter", "augmentation", "conditioning", "logger", "objective", "phrasing")
 OF = {"augmentation": "data.init_args", "logger": "trainer", "phrasing": "data.init_args"}  # whose part it is, else the model's
 BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
 NEEDED = {
@@ -22,7 +25,7 @@ NEEDED = {
     "replay.yaml": ["--model.objective.init_args.clips", "2"],
     "velocity.yaml": ["--model.adapter", REPOSITORY / "configs" / "adapter" / "scratch.yaml"],
 }
-FETCHED = {"audioldm-2023.yaml": "Cnn14_16k_mAP=0.438.pth", "retention.yaml": "laion/clap-htsat-unfused"}  # published weights
+WEIGHTS = {"audioldm-2023": "Cnn14_16k_mAP=0.438.pth", "retention": "laion/clap-htsat-unfused"}  # published ones, that are not here
 
 
 def name(path: Path) -> str:
@@ -72,8 +75,15 @@ def test_block_fits_into_an_experiment(config, workdir, tiny_folder, cli, aisfx_
     key = "model.time_mask" if config.stem == "time_mask" else key
     options += [f"--{key}", config, "--trainer.fast_dev_run", "true", *NEEDED.get(config.name, [])]
     status, _, err = cli("fit", *options)
-    if config.name in FETCHED:
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("protocol", get_args(ProtocolName))
+def test_a_protocol_fits_into_an_experiment_by_name(protocol, workdir, tiny_folder, cli, aisfx_at_hand):
+    options = arguments(tiny_folder, {**layouts.esc50(workdir / "data"), "shots": 2})
+    status, _, err = cli("fit", *options, "--model.protocol", protocol, "--trainer.fast_dev_run", "true")
+    if protocol in WEIGHTS:
         assert status == 2
-        assert FETCHED[config.name] in err.splitlines()[-1]
+        assert WEIGHTS[protocol] in err.splitlines()[-1]
     else:
         assert status == 0, err

@@ -8,6 +8,7 @@ import torch
 from lightning import Trainer
 
 from audioldm_lit.adapters.peft import PeftAdapter
+from audioldm_lit.assets import packaged
 from audioldm_lit.cli import main
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.evaluation.protocol import Protocol
@@ -151,7 +152,8 @@ def test_two_processes_score_like_one(workdir, tiny_folder, data, aisfx_at_hand)
     """With nine test clips the loader repeats one for the second process."""
     main(["fit", *arguments(tiny_folder, data)])
     checkpoint = run_folder(workdir) / "checkpoints" / "last.ckpt"
-    options = [*arguments(tiny_folder, data), "--model.protocol", str(EMBEDDED), "--ckpt_path", str(checkpoint)]
+    protocol = str(packaged("evaluation/protocols/embedded.yaml"))
+    options = [*arguments(tiny_folder, data), "--model.protocol", protocol, "--ckpt_path", str(checkpoint)]
     found = []
     for processes in ([], ["--trainer.devices", "2", "--trainer.strategy", "ddp"]):
         subprocess.run([sys.executable, "-m", "audioldm_lit", "test", *options, *processes], check=True, timeout=300)

@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from audioldm_lit.ablation.sheets import Sheet
+from audioldm_lit.assets import packaged
 from audioldm_lit.errors import InputError
 
-FILE = Path(__file__).with_name("published.yaml")
+FILE = packaged("ablation/published.yaml")
 METRICS = ("fd", "is", "kl", "fad")
 SIGN = "†"
 

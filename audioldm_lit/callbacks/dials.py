@@ -10,7 +10,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from audioldm_lit import seeding
-from audioldm_lit.assets import find_model
+from audioldm_lit.assets import find_model, packaged
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric
@@ -22,7 +22,7 @@ from audioldm_lit.metrics.kernel import KAD
 from audioldm_lit.metrics.text import CLAPScore
 from audioldm_lit.module import LitAudioLDM
 
-GENERAL = Path(__file__).resolve().parents[2] / "configs" / "prompts" / "general.txt"
+GENERAL = packaged("inference/prompts/general.txt")
 RECORDINGS = 500  # of a split that are compared with: the dials are for few shots
 
 
@@ -50,7 +50,7 @@ class Dials(Callback):
 
     Args:
         count: Clips generated for held-out captions, and as many for general prompts; 0 turns the dials off.
-        prompts: File of general prompts, one a line; by default those of `configs/prompts/general.txt`.
+        prompts: File of general prompts, one a line; by default those that come with the package.
         extractor: The ear of `learned` and `forgot`, a CLAP; by default the model's own. A model folder without an audio tower has
             no ear, and the dials are off.
     """

@@ -50,7 +50,7 @@ class Result(Callback):
     def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
         """Start the clock, encoding included."""
         if self.scores and pl_module.protocol is None:
-            raise InputError("result.scores needs metrics; set model.protocol, for example to configs/protocol/embedded.yaml.")
+            raise InputError("result.scores needs metrics; set model.protocol, for example to embedded.")
         if self.scores and not pl_module.data.captioned:
             raise InputError("result.scores needs captions to generate from, and data.init_args.caption is null; set it to false.")
         self.began = time.monotonic()

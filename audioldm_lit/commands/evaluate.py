@@ -38,7 +38,7 @@ def evaluate(
     Args:
         generated: Clips to score.
         reference: Recordings to score them against.
-        protocol: Name of a file in configs/protocol/, or a path: which metrics, on which features.
+        protocol: Which metrics, on which features: `embedded`, `audioldm-2023`, `retention`, or a YAML file.
         compare: Clips of a second system, scored alike and compared with the first: better, worse or cannot tell.
         training: Recordings the system was trained on, to look for copies of them.
         strict: Refuse clips that are stereo, silent, clipped, short or of another rate, files that are no audio, and metrics that

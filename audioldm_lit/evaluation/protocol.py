@@ -6,12 +6,13 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from audioldm_lit import __version__, seeding
+from audioldm_lit.assets import packaged
 from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
@@ -21,7 +22,7 @@ from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.cached import Cached
 
-FOLDERS = (Path("configs/protocol"), Path(__file__).resolve().parents[2] / "configs" / "protocol")
+ProtocolName = Literal["audioldm-2023", "embedded", "retention"]  # the files of protocols/
 
 
 class Protocol(nn.Module):
@@ -155,18 +156,17 @@ class Protocol(nn.Module):
 
 
 def load_protocol(name: str) -> Protocol:
-    """Make the protocol of a YAML file, or of a name under `configs/protocol/`.
+    """Make the protocol of a YAML file, or one that comes with the package, by its name.
 
     Raises:
         InputError: If there is none, or it is wrong.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    candidates = [Path(name), *(folder / f"{name}.yaml" for folder in FOLDERS)]
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        known = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
-        raise InputError(f"--protocol is '{name}'; give a YAML file or one of {', '.join(known)}.")
+    known = get_args(ProtocolName)
+    path = packaged(f"evaluation/protocols/{name}.yaml") if name in known else Path(name)
+    if not path.is_file():
+        raise InputError(name, "is no protocol", f"give a YAML file or one of {', '.join(known)}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Protocol, "protocol", required=True)
     try:
@@ -174,7 +174,8 @@ def load_protocol(name: str) -> Protocol:
     except ArgumentError as error:
         lines = str(error).split("Given value")[0].splitlines()
         reason = [line.strip(" -") for line in lines if line.strip() and "NoneType" not in line][-1]  # the deepest
-        raise InputError(f"{path}: is no protocol ({reason}); mend it after the files in configs/protocol/.") from error
+        example = packaged("evaluation/protocols/embedded.yaml")
+        raise InputError(path, f"is no protocol ({reason})", f"mend it after {example}") from error
 
 
 def _fingerprint(parts: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from audioldm_lit.assets import packaged
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.checkup import SPLITS, Checkup
 from audioldm_lit.health.findings import Examined, Finding
@@ -100,7 +100,7 @@ def write_page(path: Path, checkup: Checkup, name: str) -> None:
         "Silent share in %": histogram([100 * measured.silent_share for measured in read]),
     }
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("audioldm_lit.health").joinpath("page.html").read_text(encoding="utf-8")
+        packaged("health/page.html").read_text(encoding="utf-8")
     )
     page = template.render(
         name=name, report=as_dict(checkup), kinds=by_kind(checkup), shown=SHOWN, pictures=pictures, splits=SPLITS

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from audioldm_lit import seeding
-from audioldm_lit.assets import REPOSITORY
+from audioldm_lit.assets import packaged
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.sampling import Sampler
@@ -23,7 +23,7 @@ from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.storage.shards import Shards
 
 FORMAT = "prior/1"
-GENERAL = REPOSITORY / "configs" / "prompts" / "general.txt"
+GENERAL = packaged("inference/prompts/general.txt")
 BATCH = 8  # clips generated at once
 
 
@@ -38,7 +38,7 @@ class PriorPreservation(Objective):
     Args:
         objective: The loss, of recordings and of generated clips alike; by default `Epsilon`.
         prompts: What the base generates: a list, or a text file with one prompt a line, in turn until there are enough clips. By
-            default configs/prompts/general.txt.
+            default general prompts that come with the package.
         clips: How many clips are generated.
         weight: Weight lambda >= 0 of the loss on generated clips.
         sampler: How they are generated; with guidance, so they are not spread quite as the base itself is.
