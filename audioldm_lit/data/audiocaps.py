@@ -1,4 +1,4 @@
-"""AudioCaps (Kim et al. 2019, aclanthology.org/N19-1011): 10 s clips of AudioSet, each with a sentence people wrote."""
+"""AudioCaps (Kim et al. 2019, aclanthology.org/N19-1011): 10 s clips of AudioSet, each with a sentence that people wrote."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -18,14 +18,14 @@ class AudioCaps(AudioDataModule):
     """AudioCaps: the published `train.csv`, `val.csv` and `test.csv`, and the audio anywhere below the same folder.
 
     A clip's file is named after the video, `Y{youtube_id}` or `{youtube_id}`, after video and start, `{youtube_id}_{start_time}`,
-    or after a row, `{audiocap_id}`; each with any suffix that can be read. Videos vanish from the net, so some audio is always
+    or after a row, `{audiocap_id}`; each with any suffix that can be read. Videos vanish from the web, so some audio is always
     missing.
 
     Args:
         root: Folder of the three lists.
-        captions: Validation and test clips have five captions each: `one` of them, or `all`, each an item of its own.
-        caption_seed: Seed of the one; it chooses the same captions on every machine.
-        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; the rest is left out and said.
+        captions: Validation and test clips have five captions each: take `one` of them, or `all`, each as an item of its own.
+        caption_seed: Seed of that choice, which is the same on every machine.
+        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; how many are left out is said.
         **kwargs: See `AudioDataModule`.
     """
 

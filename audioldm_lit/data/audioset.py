@@ -20,10 +20,10 @@ VALIDATION = 20  # one video in so many validates; AudioSet has no validation li
 class AudioSet(AudioDataModule):
     """AudioSet: the published segment lists, `class_labels_indices.csv`, and the audio anywhere below the same folder.
 
-    Of the training list, one video in twenty validates, chosen by its name alone; `eval_segments.csv` tests. The class of a clip,
-    for few-shot selection, is the rarest of its labels in its list. A clip's file is named after the video, `Y{YTID}` or
-    `{YTID}`, or after video and seconds, `{YTID}_{start}` or `{YTID}_{start}_{end}`, with any suffix that can be read. Videos
-    vanish from the net, so some audio is always missing.
+    One video in twenty of the training list is for validation, chosen by its name alone; `eval_segments.csv` is for testing. The
+    class of a clip, for few-shot selection, is the rarest of its labels in its list. A clip's file is named after the video,
+    `Y{YTID}` or `{YTID}`, or after video and seconds, `{YTID}_{start}` or `{YTID}_{start}_{end}`, with any suffix that can be
+    read. Videos vanish from the web, so some audio is always missing.
 
     Args:
         root: Folder of the lists.
@@ -31,7 +31,7 @@ class AudioSet(AudioDataModule):
         num_test_clips: Clips of the evaluation list to test on, the same on every machine, each choice containing the smaller ones;
             null for all 20,371.
         caption: Template of the caption; `{label}` stands for the display names, joined by commas.
-        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; the rest is left out and said.
+        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; how many are left out is said.
         **kwargs: See `AudioDataModule`.
     """
 

@@ -1,7 +1,7 @@
 """Augmentation of training clips, as a pure function of clip, partner and key.
 
-The transforms are audiomentations' own, named in YAML; what is here makes them repeatable and gives them a fingerprint for the
-cache. Letters in shapes: T samples.
+The transforms are audiomentations' own, named in YAML; this module makes them repeatable and gives them a fingerprint for
+the cache. Letters in shapes: T samples.
 """
 
 import hashlib
@@ -120,7 +120,7 @@ def _global_random_state(seed: int) -> Iterator[None]:
 
 
 def _content(value: Any, path: bool = False) -> Any:
-    """What a parameter says, as JSON and without memory addresses; of paths, the files' bytes."""
+    """A parameter's value as JSON, without memory addresses; for a path, the bytes of the file."""
     if isinstance(value, list | tuple):
         return [_content(item, path) for item in value]
     if isinstance(value, BaseWaveformTransform):

@@ -1,4 +1,4 @@
-"""The data seam: a data set says which clips it has, `AudioDataModule` does everything else.
+"""The data seam: a data set lists its clips, `AudioDataModule` does everything else.
 
 The data side yields waveforms and captions and knows nothing of the model; the model may swap a split's data set for an encoded
 one before the loaders are made.
@@ -38,7 +38,7 @@ class AudioDataModule(LightningDataModule, ABC):
         shots: Training clips per class; all where not given. The choice is nested, 5 shots contain the 2 shots of the same seed,
             and takes another source before it takes a second clip of one.
         num_train_clips: Training clips in all, taken from the classes in turn; all where not given.
-        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; the rest is left out and said.
+        min_coverage: Share in [0, 1] of a split's listed clips whose audio must be there; how many are left out is said.
         augmentation: Variants of the training clips beside the originals, encoded once each; training takes one at a time.
         phrasing: Templates and paraphrases of captions; training takes one text at a time.
         seed: Seed of the few-shot choice, of the order of training clips, of their variants and of their texts; which clips are
@@ -108,7 +108,7 @@ class AudioDataModule(LightningDataModule, ABC):
         return self.trainer.max_steps * self.trainer.accumulate_grad_batches
 
     def setup(self, stage: str) -> None:
-        """Make the data sets of the stage and refuse what is missing before anything is computed."""
+        """Make the data sets of the stage; what is missing is refused before anything is computed."""
         self.datasets = {}  # an earlier stage's are encoded by now
         for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
             clips = self.waveforms(split)
@@ -139,7 +139,7 @@ class AudioDataModule(LightningDataModule, ABC):
         return AugmentedDataset(clips, self.augmentation, self.seed) if self.augmentation else clips
 
     def _check_paraphrases(self) -> None:
-        """Refuse paraphrases of what is no caption, misspelt ones for example: they would never be drawn."""
+        """Refuse paraphrases of a text that is not a caption, such as a misspelt one: they would never be drawn."""
         unknown = set(self.phrasing.paraphrases) if self.phrasing else set()
         for split in ("train", "val", "test"):
             if unknown:  # a list is not read again without need
@@ -151,7 +151,7 @@ class AudioDataModule(LightningDataModule, ABC):
             )
 
     def present(self, split: Split) -> list[Clip]:
-        """The clips of a split whose audio is there; `coverage` then says how many these are of how many.
+        """The clips of a split whose audio is there; `coverage` then says how many of how many these are.
 
         Raises:
             InputError: If there is none, fewer than `min_coverage` asks for, or an entry of the list is wrong.
@@ -171,7 +171,7 @@ class AudioDataModule(LightningDataModule, ABC):
         """Those of a split's listed clips whose audio is there, noting the `coverage`.
 
         Raises:
-            InputError: If some may be missing, but not so many.
+            InputError: If more are missing than `min_coverage` allows.
         """
         clips = [clip for clip in listed if os.path.isfile(clip.path)]
         self.coverage[split] = coverage = FoundClips(*(len({clip.path for clip in part}) for part in (clips, listed)))
@@ -185,11 +185,11 @@ class AudioDataModule(LightningDataModule, ABC):
         return clips
 
     def empty(self, split: Split) -> InputError:
-        """The error that a split without clips is."""
+        """The error for a split without clips."""
         return InputError(f"{self.root}: the {split} split is empty; add clips to it or change what data.init_args chooses.")
 
     def ids_by_class(self, split: Split) -> dict[str, list[str]]:
-        """Ids of the split's clips by class; nothing where all are of one."""
+        """Ids of the split's clips by class; empty where there is only one class."""
         by_label: dict[str, list[str]] = defaultdict(list)
         for clip in sorted(self.present(split), key=lambda clip: clip.id):
             by_label[clip.label].append(clip.id)

@@ -1,4 +1,4 @@
-"""What a data set consists of: clips, and how they become waveforms of one length."""
+"""The clips of a data set, and how they become waveforms of one length."""
 
 import hashlib
 import math
@@ -22,7 +22,7 @@ Split = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording and what is known of it.
+    """One recording and what is known about it.
 
     Attributes:
         id: Unique in the data set; scores and seeds are tied to it.
@@ -41,12 +41,12 @@ class Clip:
     where: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        """A clip of unknown source is its own."""
+        """A clip of unknown source is its own source."""
         object.__setattr__(self, "source", self.source or self.id)
         object.__setattr__(self, "where", self.where or str(self.path))
 
     def error(self, message: str) -> InputError:
-        """An error about the clip's file, which the message names first; where a table lists the clip, the line comes before."""
+        """An error about the clip's file; where a table lists the clip, the message names the line before the file."""
         return InputError(message if self.where == str(self.path) else f"{self.where}: {message}")
 
     @contextmanager
@@ -72,7 +72,7 @@ class FoundClips:
 
     @property
     def share(self) -> float:
-        """Found of listed, in [0, 1]."""
+        """Share of the listed clips that were found, in [0, 1]."""
         return self.found / self.listed
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class ClipDataset(Dataset):
         sample_rate: Hz.
         num_samples: Length of every waveform.
         padding: What fills clips that are too short.
-        phrasing: What texts training draws from; the caption itself where not given.
+        phrasing: The texts that training draws from; the caption itself where not given.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ClipDataset(Dataset):
 
     @cached_property
     def choices(self) -> int:
-        """How many choices there are: so many that every text of every item has the same number of them."""
+        """How many choices there are: a number that every item's number of texts divides, so that all texts are equally likely."""
         return math.lcm(*{len(self.texts(item)) for item in range(len(self))}) if self.phrasing else 1
 
     def text(self, index: int) -> str:

@@ -19,9 +19,9 @@ COLUMNS = ("category", "current_file_path", "original_dataset", "original_file_n
 class DCASEFoley(AudioDataModule):
     """DCASE 2023 task 7 as published: `dev/CLASS/*.wav`, `eval/CLASS/*.wav`, and `DevMeta.csv`, which knows each clip's recording.
 
-    `eval` tests; of `dev`, a fifth of the sources of every class validates. The development set alone, whose class folders lie in
-    the root itself, is split by source into three fifths, a fifth and a fifth. Where `DevMeta.csv` does not know a clip, it is
-    its own source.
+    `eval` is for testing; a fifth of the sources of every class of `dev` is for validation. The development set
+    alone, whose class folders lie in the root itself, is split by source into three fifths, a fifth and a fifth. A clip that
+    `DevMeta.csv` does not know is its own source.
 
     Args:
         root: Folder that holds `dev/` and `eval/`, or the class folders of the development set alone.
@@ -82,6 +82,6 @@ class DCASEFoley(AudioDataModule):
 
 
 def _class_of(name: str) -> str | None:
-    """The class that a folder or a list means: `DogBark`, `dog_bark`, and `Sneeze` for sneeze_cough."""
+    """The class that a folder or a list refers to: `DogBark`, `dog_bark`, and `Sneeze` for sneeze_cough."""
     letters = re.sub("[^a-z]", "", name.lower())
     return {**{label.replace("_", ""): label for label in CLASSES}, "sneeze": "sneeze_cough"}.get(letters)

@@ -14,7 +14,7 @@ FOLDS = 5
 class ESC50(AudioDataModule):
     """ESC-50 in its official layout: `audio/*.wav` and `meta/esc50.csv`.
 
-    Clips cut from one Freesound upload stay in one fold, so folds are never mixed: one fold is tested, the next validates, three
+    Clips cut from one Freesound upload stay in one fold, so folds are never mixed: one fold tests, the next validates, three
     train.
 
     Args:

@@ -15,7 +15,7 @@ UNREADABLE = {".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ac3"}  # record
 
 
 def visible(path: Path) -> bool:
-    """Whether an entry of a folder is meant for people."""
+    """Whether an entry of a folder is visible, neither hidden nor a system's own file."""
     return not path.name.startswith(".") and path.name != "__MACOSX"
 
 
@@ -49,7 +49,7 @@ def recordings(entry: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What a folder holds that is meant for people, in the order of names.
+    """The visible entries of a folder, in the order of their names.
 
     Raises:
         InputError: If it cannot be listed.
@@ -64,7 +64,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
     """Audio files below a folder by their names without suffix, wherever they lie.
 
     Raises:
-        InputError: If the folder is missing, or two files have one name.
+        InputError: If the folder is missing, or two files have the same name.
     """
     if not os.path.isdir(folder):
         raise InputError(f"{folder}: no such folder; correct data.init_args.root.")

@@ -23,21 +23,21 @@ LONGEST = 2**20  # bytes of a caption
 class Folder(AudioDataModule):
     """A folder of recordings, described by whatever is there.
 
-    With a table (columns `file` and `caption`; optional `id`, `label`, `source`, `split`) the table rules. Without one every
+    A table (columns `file` and `caption`; optional `id`, `label`, `source`, `split`) decides where there is one. Without one every
     audio file below the folder is a clip. Its caption is the text file of the same name beside it, else the title in its own tags
     (ID3, Vorbis, RIFF), else the name of its class, else the words of its file name; its class is the top sub-folder it lies in.
     Hidden files are passed over.
 
-    Where no `split` column says otherwise, a fifth of the sources of every class (at least one) validates and a fifth tests. A
-    class of two sources trains on one and validates on the other, a class of one only trains. The choice hangs on the sources'
-    names alone: not on the machine, the order of files or the seed.
+    Where no `split` column says otherwise, a fifth of the sources of every class (at least one) is for validation and a fifth for
+    testing. A class of two sources trains on one and validates on the other, a class of one only trains. The choice depends on
+    the sources' names alone, not on the machine, the order of files or the seed.
 
     Args:
         root: Folder of recordings.
         table: List of the clips, CSV or JSON lines, such as `prepare` writes; its files lie below `root`. By default
             `metadata.csv` or `metadata.jsonl` of the folder, where there is one.
         caption: Template of captions made from a class name or file name; `{label}` is the name in words. null for no captions,
-            whatever is written there: then sound alone conditions, see `configs/conditioning/audio.yaml`.
+            whatever the folder holds: training is then conditioned on sound alone, see `configs/conditioning/audio.yaml`.
         **kwargs: See `AudioDataModule`.
     """
 
@@ -55,7 +55,7 @@ class Folder(AudioDataModule):
         return [clip for clip in clips if splits[clip.id] == split]
 
     def empty(self, split: Split) -> InputError:
-        """The error that a split without clips is; where no table says which are of it, what it takes to have some."""
+        """The error for a split without clips; where no table gives the splits, it says what it takes to have some."""
         if self._listing[2]:
             return super().empty(split)
         return InputError(
@@ -124,7 +124,7 @@ class Folder(AudioDataModule):
 
 
 def _title(path: Path) -> str:
-    """Title in a file's own tags; none where it has none or cannot be opened, which is said when it is read."""
+    """Title in a file's own tags; empty where it has none or cannot be opened, which is an error later, when it is read."""
     if not os.path.isfile(path):  # opening a pipe would wait for a writer
         return ""
     try:

@@ -1,7 +1,7 @@
-"""Kenney's game sound effects (kenney.nl, CC0): the demo's data, fetched once out of the PyPI wheel of the game library `arcade`.
+"""Kenney's game sound effects (kenney.nl, CC0): the demo's data, fetched once from the PyPI wheel of the game library `arcade`.
 
-The wheel holds 55 WAVs. Taken are the nine families that are complete, five takes of each: 45 clips of 0.1 to 1.1 s at 44.1 kHz.
-Left out are the families of fewer takes (fall, explosion, secret, phaseJump, rockHit), too few to train, validate and test on.
+The wheel holds 55 WAVs. The nine complete families are taken, five takes of each: 45 clips of 0.1 to 1.1 s at 44.1 kHz.
+Families of fewer takes (fall, explosion, secret, phaseJump, rockHit) are left out: too few to train, validate and test on.
 """
 
 import csv

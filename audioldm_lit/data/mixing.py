@@ -1,4 +1,4 @@
-"""Two clips in one, as Tango mixes them (Ghosal et al. 2023, arXiv 2304.13731): both heard, both named. T samples."""
+"""Two clips in one, as Tango mixes them (Ghosal et al. 2023, arXiv 2304.13731): both are heard, both are named. T samples."""
 
 import math
 
@@ -15,8 +15,8 @@ KEY = "data.init_args.augmentation.init_args.mix.init_args"
 class Mix:
     """Mixes a clip with another, so that both are heard, and joins the captions.
 
-    Between-class learning (Tokozume et al. 2018, arXiv 1711.10282) as Tango uses it, there with both clips always at one level. The
-    mixture has the training clips' peak, and clips of one caption keep it.
+    Between-class learning (Tokozume et al. 2018, arXiv 1711.10282) as Tango uses it, though there both clips are always
+    equally loud. The mixture has the training clips' peak; where both clips have one caption, the mixture has it too.
 
     Args:
         probability: How often a variant is a mixture, in [0, 1].
@@ -50,7 +50,7 @@ class Mix:
     def __call__(
         self, first: tuple[Tensor, str], second: tuple[Tensor, str], sample_rate: int, generator: torch.Generator
     ) -> tuple[Tensor, str]:
-        """Mix two clips (T,) with their captions, or give the first back, as the generator says."""
+        """Mix two clips (T,) with their captions, or return the first, as the generator decides."""
         level = self.level(generator)
         if level is None:
             return first
@@ -64,7 +64,7 @@ class Mix:
         return None if chance >= self.probability else self.min_level_db + place * (self.max_level_db - self.min_level_db)
 
     def caption(self, first: str, second: str) -> str:
-        """Join two captions into one, of equal ones keep it; an abbreviation at the start of the second stays in capitals."""
+        """Join two captions, or keep the one that both share; an abbreviation at the start of the second stays in capitals."""
         if first == second:
             return first
         second = second if second[1:2].isupper() else second[:1].lower() + second[1:]
@@ -74,7 +74,7 @@ class Mix:
 def mixture(first: Tensor, second: Tensor, r: float, sample_rate: int) -> Tensor:
     """Mix two clips (T,) so that the first's share as heard is `r` in (0, 1); uncorrelated clips of one level keep it.
 
-    Tokozume et al. 2018, section 3: first levelled, then r to (1 - r), over the root of the weights' power. Tango has r = 1/2.
+    Tokozume et al. 2018, section 3: levelled, then weighted r to (1 - r), over the root of the weights' power. Tango has r = 1/2.
     """
     difference = pressure_level(first, sample_rate) - pressure_level(second, sample_rate)
     p = 1 / (1 + 10 ** (difference / 20) * (1 - r) / r)
@@ -84,7 +84,7 @@ def mixture(first: Tensor, second: Tensor, r: float, sample_rate: int) -> Tensor
 def pressure_level(waveform: Tensor, sample_rate: int) -> float:
     """Level of a clip (T,) in its loudest 128 ms, in A-weighted dB up to a constant.
 
-    As both papers' code has it: half-overlapping Hann windows (2,048 samples at 16 kHz), power floored at -80 dB.
+    As in both papers' code: half-overlapping Hann windows (2,048 samples at 16 kHz), power floored at -80 dB.
     """
     n_fft = 2 * round(0.064 * sample_rate)
     waveform = F.pad(waveform.double(), (0, max(0, n_fft - len(waveform))))

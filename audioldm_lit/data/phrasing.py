@@ -1,4 +1,4 @@
-"""How captions are said: one template for all of them, and templates and paraphrases that training draws from."""
+"""The wording of captions: one template for all of them, and templates and paraphrases that training draws from."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # the base loader leaves
 
 
 class Phrasing:
-    """Other words for the captions, so that what is learned does not hang on one wording.
+    """Other words for the captions, so that what is learned does not depend on one wording.
 
-    Every time a training clip comes, one of its caption's texts is drawn, all with the same chance: the caption and each of its
+    Every time a training clip comes, one of its caption's texts is drawn, all equally likely: the caption and each of its
     paraphrases, in each of the templates. A mixture of two clips has no paraphrases, its caption is put into the templates.
     Captions of held-out clips keep their words.
 
@@ -53,11 +53,11 @@ class Phrasing:
         }
 
     def caption(self, caption: str) -> str:
-        """A caption of the data set as all splits say it."""
+        """A caption of the data set as all splits word it."""
         return self.every.format(caption=caption)
 
     def texts(self, caption: str) -> list[str]:
-        """What a training clip's caption is drawn from, given as `caption` returns it."""
+        """The texts that training draws from for a caption, which is given as `caption` returns it."""
         return [
             template.format(caption=phrase) for phrase in (caption, *self._others.get(caption, ())) for template in self.training
         ]
@@ -80,7 +80,7 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
     """Read a YAML or JSON file of captions and lists of paraphrases; JSON is a part of YAML.
 
     Raises:
-        InputError: If it is missing or unreadable, lists a caption twice or without a paraphrase, or holds what is no text.
+        InputError: If it is missing or unreadable, lists a caption twice or without a paraphrase, or holds anything but text.
     """
     if not isfile(path):
         raise InputError(f"{path}: {why_no_file(path, 'file')}; correct {KEY}.paraphrases.")

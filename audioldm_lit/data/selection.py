@@ -1,4 +1,4 @@
-"""Which clips train, validate and test where no list says so, and which few of them a few-shot run gets."""
+"""Which clips train, validate and test where no list says so, and which of them a few-shot run trains on."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from audioldm_lit.errors import InputError
 def few_shot(clips: Sequence[Clip], seed: int, shots: int | None = None, num_train_clips: int | None = None) -> list[Clip]:
     """Choose training clips.
 
-    Every class puts its clips in one order and the choice takes the first: so 5 shots contain the 2 shots of the same seed. The
+    The clips of every class are put in one order and the first are taken, so 5 shots contain the 2 shots of the same seed. The
     order goes round the sources, by a hash of (seed, id) within each, so that two takes of one recording are only chosen where
     no other recording is left; it does not depend on the order of `clips`.
 
@@ -62,7 +62,7 @@ def _in_order(clips: Sequence[Clip], seed: int) -> list[Clip]:
 
 
 def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
-    """Give every clip a split, whole sources at a time; every class trains, validates from two sources on, tests from three on."""
+    """Give every clip a split, whole sources at a time; every class trains, validates if it has two sources, tests if it has three."""
     sources: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         sources[clip.label].add(clip.source)

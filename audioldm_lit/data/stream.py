@@ -1,4 +1,4 @@
-"""The order of training: one endless shuffled stream that does not change with the number of processes or by resuming."""
+"""The order of training: one endless shuffled stream, the same for any number of processes and after resuming."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ class TrainingStream(DistributedSampler):
 
     Position p of the stream is clip p mod n of the permutation of pass p // n, so the stream depends on the seed alone: two ranks
     with half the batch each see the batches that one process sees, a resumed run continues at its step, and a data set smaller
-    than a batch simply wraps round.
+    than a batch simply repeats.
 
     Args:
         num_clips: n, clips in the training set.

@@ -1,4 +1,4 @@
-"""Tables that describe recordings: CSV and JSON lines as people really write them, refused with their line where they are wrong."""
+"""Tables that describe recordings: CSV and JSON lines as people really write them; an error names the line."""
 
 import csv
 import json
@@ -95,7 +95,7 @@ def _lines(table: Path, file: TextIO) -> Iterator[str]:
 
 
 def _legible(where: str, column: str, value: str, raw: bool) -> str:
-    """A value on one line; marks that no text has are refused."""
+    """A value on one line; characters that no text contains are refused."""
     letter = next((letter for letter in value if is_mark(letter) and letter not in "\t\r\n"), None)
     if letter and not raw:
         raise InputError(f"{where}: its {column!a} holds {letter!a}, which is no text; save the table as UTF-8 or retype it.")

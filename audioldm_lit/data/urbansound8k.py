@@ -15,7 +15,7 @@ SALIENCE = {"1": "foreground", "2": "background"}
 class UrbanSound8K(AudioDataModule):
     """UrbanSound8K in its official layout: `audio/fold1` to `audio/fold10` and `metadata/UrbanSound8K.csv`.
 
-    Slices cut from one Freesound recording stay in one fold, so folds are never mixed: one fold is tested, the next validates,
+    Slices cut from one Freesound recording stay in one fold, so folds are never mixed: one fold tests, the next validates,
     eight train.
 
     Args:

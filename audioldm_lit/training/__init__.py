@@ -1,1 +1,1 @@
-"""What a training needs beside its objective: cache, averages of weights, checks, held-out loss, loggers."""
+"""What training needs beside its objective: cache, averages of weights, checks, held-out loss, loggers."""

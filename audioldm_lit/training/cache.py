@@ -1,7 +1,7 @@
 """Latents and embeddings on disk, so that training touches neither VAE nor CLAP.
 
 A row's key is a hash of everything it depends on: the file's bytes and how they are fitted and augmented, the encoders' weights,
-the front end and the storage format. Change any and another row is made; nothing stale can be read.
+the front end and the storage format. Change any of them and a new row is made; nothing stale can be read.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class EncodedDataset(Dataset):
         clips: The clips; read again only where `waveforms`.
         keys: Key of each item's row in `latents`.
         latents: Rows with `mean`, `std` and, where wanted, `audio_embeds`.
-        prompt_embeds: Text embedding (D,) of each text that captions are said in.
+        prompt_embeds: Text embedding (D,) of each text that a caption may be given as.
         waveforms: Whether items also carry the recording, for metrics that compare with it.
     """
 
@@ -97,7 +97,7 @@ class Cache:
 
         Args:
             clips: The data set.
-            rank: This process sees to every `num_ranks`-th item and text; the caller waits for the others.
+            rank: This process encodes every `num_ranks`-th item and text; the caller waits for the others.
             num_ranks: Number of processes that encode.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What does not go together: model, data, objective and condition, said before anything is computed."""
+"""Whether model, data, objective and conditioning go together, checked before anything is computed."""
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -10,7 +10,7 @@ from audioldm_lit.objectives.base import Objective
 
 
 def check_prediction(backbone: Backbone, objective: Objective) -> None:
-    """Refuse to relabel what a partly frozen UNet predicts."""
+    """Refuse an objective that changes what the UNet predicts while a part of it is frozen."""
     ours, base = objective.prediction_type, backbone.scheduler.config.prediction_type
     if ours != base and not all(weight.requires_grad for weight in backbone.unet.parameters()):
         raise InputError(
@@ -31,7 +31,7 @@ def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:
 
 
 def check_captions(data: AudioDataModule, conditioning: Conditioning, generates: bool) -> None:
-    """Refuse what needs captions where the data set has none; say what they are for where training does without.
+    """Refuse what needs captions where the data set has none; where training does without them, say what they are still used for.
 
     Args:
         data: The data set.

@@ -26,14 +26,14 @@ class RunningAverage(ABC):
         """Weight in [0, 1) that the old average keeps at update t, counted from 1."""
 
     def start(self, weights: dict[str, nn.Parameter]) -> None:
-        """Begin the average at the present weights, unless one was restored."""
+        """Start the average at the current weights, unless one was restored."""
         if not self.average:
             self.average = {name: weight.detach().clone().float() for name, weight in weights.items()}
         self.average = {name: average.to(weights[name].device) for name, average in self.average.items()}
 
     @torch.no_grad()
     def update(self, weights: dict[str, nn.Parameter]) -> None:
-        """Take one step towards the present weights."""
+        """Take one step towards the current weights."""
         self.num_updates += 1
         averages = [self.average[name] for name in weights]
         torch._foreach_lerp_(averages, [weight.data.float() for weight in weights.values()], 1 - self.beta(self.num_updates))
@@ -44,7 +44,7 @@ class EMA(RunningAverage):
 
     Args:
         decay: Weight in [0, 1) of the old average a step. While steps are few it is (1 + n) / (10 + n), so that short runs are
-            not held back by their start.
+            not held back by where they started.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -65,7 +65,7 @@ class EMA(RunningAverage):
 class PowerAverage(RunningAverage):
     """Average over the whole run in which the weights of step t count as t^gamma (Karras et al. 2023, arXiv 2312.02696, Eq. 1).
 
-    The profile stretches with the run, and the weights before the first step have no part in it.
+    The profile stretches with the run, and the weights before the first step are not part of it.
 
     Args:
         sigma_rel: Standard deviation of the profile as a share of the steps so far, above 0 and below 12^(-1/2) = 0.2887: the

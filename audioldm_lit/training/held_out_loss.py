@@ -1,7 +1,7 @@
 """The held-out loss: how well a model denoises clips it was not trained on, by timestep.
 
-Every clip is asked about the same timesteps, and its noise belongs to the clip and to nothing else: the questions are the same
-before and after training, in every run, with every adapter, objective and seed.
+Every clip is judged at the same timesteps, and its noise depends on the clip and on nothing else: the task is the same before
+and after training, in every run, with every adapter, objective and seed.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from audioldm_lit.diffusion import noise_of
 
 
 def grid(scheduler: DDIMScheduler, num_timesteps: int) -> list[int]:
-    """The timesteps that every clip is asked about."""
+    """The timesteps that every clip is judged at."""
     # The loss is steep in t: a grid that is shifted from clip to clip has 27 times the standard deviation.
     return [int((k + 0.5) / num_timesteps * scheduler.config.num_train_timesteps) for k in range(num_timesteps)]
 

@@ -1,7 +1,7 @@
-"""Where a run can be watched: Weights & Biases and TensorBoard beside the run's own folder.
+"""Where a run can be watched: Weights & Biases or TensorBoard, beside the run's own folder.
 
 Under every logger here a run has a folder of its own, `save_dir/name/version_0` and so on, as `CSVLogger` numbers them, with
-`metrics.csv`, `config.yaml`, checkpoints and results in it. What is shown elsewhere is shown besides.
+`metrics.csv`, `config.yaml`, checkpoints and results in it. What another viewer shows is shown in addition.
 """
 
 import os
@@ -67,7 +67,7 @@ class Wandb(Watched):
             os.environ["WANDB_ERROR_REPORTING"] = "false"
 
     def _viewer(self, run_id: str | None) -> WandbLogger:
-        """A run that is begun, or goes on, at its next value; runs before it in this process stay as they are."""
+        """A run that starts, or goes on, with its next value; earlier runs of this process stay as they are."""
         title = str(Path(self.log_dir).relative_to(self.save_dir))
         mode = "offline" if self.offline else None  # WandbLogger's own `offline` would hold for every later run of the process
         settings = {"project": self.project, "mode": mode, "reinit": "create_new"}
@@ -100,7 +100,7 @@ class TensorBoard(Watched):
 
 @singledispatch
 def log_config(logger: Logger, config: str) -> None:
-    """Show the resolved configuration; a logger of another kind gets it as hyperparameters.
+    """Show the resolved configuration; loggers of other kinds get it as hyperparameters.
 
     Args:
         logger: Where.
@@ -127,7 +127,7 @@ def _(logger: TensorBoardLogger, config: str) -> None:
 
 @singledispatch
 def log_clip(logger: Logger, prompt: str, sound: Path, picture: Path, step: int) -> None:
-    """Show a generated clip; a logger of another kind takes none, and the files are there in any case.
+    """Show a generated clip; loggers of other kinds show none, and the files are there in any case.
 
     Args:
         logger: Where.

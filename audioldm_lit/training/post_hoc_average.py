@@ -1,6 +1,6 @@
 """Post-hoc EMA: how far an average of the weights reaches back is chosen after training.
 
-Training stores a few power-function averages now and then; any other is, nearly, a linear combination of these. Karras et al. 2023,
+Training stores a few power-function averages now and then; any other is nearly a linear combination of these. Karras et al. 2023,
 "Analyzing and Improving the Training Dynamics of Diffusion Models" (arXiv 2312.02696), section 3.2 and appendix C.5.
 """
 
@@ -74,7 +74,7 @@ def read_snapshots(paths: Iterable[Path]) -> list[Snapshot]:
     """List what files hold; the weights stay on disk until they are asked for.
 
     Raises:
-        InputError: If a file is none of ours.
+        InputError: If a file is not one of ours.
     """
     snapshots: list[Snapshot] = []
     for path in paths:
@@ -150,7 +150,7 @@ def choose(
 ) -> tuple[list[Candidate], dict[str, Tensor]]:
     """Try averages of several lengths at several steps.
 
-    The least of many losses is optimistic: judge the chosen average on clips that had no part in the choice.
+    The lowest of many losses is optimistic: judge the chosen average on clips that played no part in the choice.
 
     Args:
         snapshots: What training stored.
