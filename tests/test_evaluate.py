@@ -887,7 +887,7 @@ def test_a_system_with_another_number_of_clips_is_refused(cli, sets):
     shutil.copytree("generated", "second")
     Path("second/5.wav").unlink()
     said = refused(cli, "--compare", "second")
-    assert said == "error: generated has 6 clips and second 5; values hang on the count, give both as many.\n"
+    assert said == "error: generated has 6 clips and second 5; values depend on the number of clips, give both as many.\n"
 
 
 def test_two_systems_of_one_name_are_refused(cli, sets):

@@ -1,1 +1,1 @@
-"""What happens beside the training: listening, and the result at the end."""
+"""What happens beside training: auditions, dials, averages, and the result at the end."""

@@ -1,4 +1,4 @@
-"""Hear it while it trains: the same prompts with the same noise, first from the base, then at every check."""
+"""Listen while it trains: the same prompts with the same noise, first from the base, then at every check."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -29,12 +29,12 @@ GROWTH = 1.05  # of the step from one snapshot to the next: the profiles stretch
 
 
 class Averages(Callback):
-    """Chooses how far the average of the trained weights reaches back when training is over, by held-out loss.
+    """Chooses after training, by held-out loss, how far back the average of the trained weights reaches.
 
     Power-function averages (Karras et al. 2023, arXiv 2312.02696) are tracked from the first step and stored in
-    `averages/step-*.safetensors` at every check by which the step has grown by 5 %. When training ends, averages of several
-    lengths that end with the best check are put together from them and their held-out losses are shown; each costs the time of a
-    check. Where one of them beats the best check, its weights become the adapter. Nothing of the training changes.
+    `averages/step-*.safetensors` at a check whenever the step has grown by 5 % since the last. When training ends, averages of
+    several lengths that end with the best check are put together from them and their held-out losses are shown; each costs the
+    time of a check. Where one of them beats the best check, its weights become the adapter. Training itself is not changed.
 
     Args:
         profiles: Relative standard deviations of the averages that are tracked, above 0 and below 0.2887; an empty list turns the
@@ -51,7 +51,7 @@ class Averages(Callback):
         self.folder = Path()
 
     def on_train_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Begin the averages or continue them; `log_dir` is a collective call, so every process makes it here."""
+        """Start the averages or continue them; `log_dir` is a collective call, so every process makes it here."""
         self.folder = Path(trainer.log_dir or trainer.default_root_dir).absolute() / "averages"
         pl_module.chosen = None
         restored, self.restored = self.restored, {}
@@ -84,11 +84,11 @@ class Averages(Callback):
         return self.profiles or PROFILES
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LitAudioLDM, batch: Any, batch_idx: int) -> None:
-        """Take in the step before: only now are the weights as the adapter's `after_step` left them."""
+        """Include the step before: only now are the weights as the adapter's `after_step` left them."""
         self._follow(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Take in the last step, before the module puts its own average in place of the weights; store a snapshot."""
+        """Include the last step, before the module puts its own average in place of the weights; store a snapshot."""
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         self._follow(trainer, pl_module)
@@ -96,7 +96,7 @@ class Averages(Callback):
             self._store(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Choose, while model and data are still on their device; what comes of it is left in `pl_module.chosen`."""
+        """Choose, while model and data are still on their device; the result goes into `pl_module.chosen`."""
         self._follow(trainer, pl_module)
         policy = trainer.checkpoint_callback
         best = getattr(policy, "best_model_path", "")

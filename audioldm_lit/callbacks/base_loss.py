@@ -20,12 +20,12 @@ LIBRARIES = ("torch", "diffusers", "peft")
 class BaseLoss(Callback):
     """Takes the base's held-out loss from an earlier run on the same clips, where there was one.
 
-    What it is filed under stands for everything it depends on: weights, clips, captions, noise, settings, versions of libraries and
-    the source of this package. Where a class from outside takes part, whose source may change unseen, it is measured every time.
+    It is filed under a hash of everything it depends on: weights, clips, captions, noise, settings, versions of libraries and the
+    source of this package. Where a class from outside takes part, whose source may change unseen, it is measured every time.
     """
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Look it up; the first process decides for all, which must not differ in what they compute."""
+        """Look it up; the first process decides for all, since all must compute the same."""
         self.path = _path(trainer, pl_module) if trainer.is_global_zero else None
         known = json.loads(self.path.read_text())["losses"] if self.path and self.path.is_file() else []
         pl_module.base_losses = trainer.strategy.broadcast(known)

@@ -14,8 +14,8 @@ class BestCheck(ModelCheckpoint):
     """Keeps the check with the lowest held-out loss among those that neither copy nor forget too much.
 
     Args:
-        max_copied: Largest share of near-copies, in [0, 1], that a check may have; the dials read it.
-        max_forgot: Furthest that the CLAP score of general prompts may have fallen below the base's, in [0, 2].
+        max_copied: Largest share of near-copies, in [0, 1], that a check may have, as the dials read it.
+        max_forgot: How far the CLAP score of general prompts may fall below the base's, in [0, 2].
         **kwargs: See `lightning.pytorch.callbacks.ModelCheckpoint`.
     """
 
@@ -29,7 +29,7 @@ class BestCheck(ModelCheckpoint):
         self.max_forgot = max_forgot
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether a check is among the best; none is that breaks a bound, and without dials there are no bounds."""
+        """Whether a check is among the best; one that breaks a bound never is, and without dials there are no bounds."""
         values = trainer.callback_metrics
         within = values.get("val/copied", 0) <= self.max_copied and values.get("val/forgot", 0) <= self.max_forgot
         return bool(within) and super().check_monitor_top_k(trainer, current)

@@ -1,4 +1,4 @@
-"""No weight trains in name only."""
+"""Finds weights that should train but never get a gradient."""
 
 import torch
 from lightning import Callback, Trainer
@@ -21,12 +21,12 @@ class ColdWeights(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Suspect all."""
+        """Start with every weight."""
         self.cold: dict[str, Parameter] = dict(pl_module.weights)
         self.steps = 0
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LitAudioLDM, optimizer: Optimizer) -> None:
-        """Acquit what has a gradient; under DDP, where it is averaged by now, all processes see the same."""
+        """Drop the weights that have a gradient; under DDP it is averaged by now, so all processes see the same."""
         if not self.cold:
             return
         self.steps += 1
@@ -40,7 +40,7 @@ class ColdWeights(Callback):
             self._refuse([name for name in self.cold if name.startswith("unet.")])
 
     def on_train_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Judge the rest."""
+        """Refuse the rest."""
         if self.steps >= FEWEST:
             self._refuse([name for name in self.cold if self.steps >= PATIENCE or name.startswith("unet.")])
 

@@ -31,7 +31,7 @@ class Reading:
     """The dials at one check.
 
     Attributes:
-        learned: KAD of clips generated for held-out captions from the held-out recordings; falls towards 0.
+        learned: KAD between clips generated for held-out captions and the held-out recordings; falls towards 0.
         copied: Share of them that are near-copies of a training clip, in [0, 1].
         general: CLAP score of clips generated for general prompts, in [-1, 1].
         forgot: How far that score has fallen below the base's with the same noise; 0 or less where nothing is lost.
@@ -46,13 +46,13 @@ class Reading:
 class Dials(Callback):
     """Reads the dials at every check, first of the base, always with the same prompts and noise; logged as `val/learned` and so on.
 
-    The values are of few clips: read their course, not their digits. `result.scores` and `test` give values with intervals.
+    The values come from few clips: read their course, not their digits. `result.scores` and `test` give values with intervals.
 
     Args:
         count: Clips generated for held-out captions, and as many for general prompts; 0 turns the dials off.
         prompts: File of general prompts, one a line; by default those that come with the package.
-        extractor: The ear of `learned` and `forgot`, a CLAP; by default the model's own. A model folder without an audio tower has
-            no ear, and the dials are off.
+        extractor: The CLAP that `learned` and `forgot` are computed on; by default the model's own. Without one, as with a model
+            folder that has no audio tower, the dials are off.
     """
 
     def __init__(self, count: int = 8, prompts: Path = GENERAL, extractor: Extractor | None = None) -> None:
@@ -123,7 +123,7 @@ class Dials(Callback):
         return {"readings": {step: asdict(reading) for step, reading in self.readings.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it back."""
+        """Restore it."""
         self.readings = {step: Reading(**reading) for step, reading in state_dict["readings"].items()}
 
 

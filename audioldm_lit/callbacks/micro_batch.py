@@ -1,4 +1,4 @@
-"""A batch that does not fit in memory trains in parts: the same steps, only slower."""
+"""Trains a batch that does not fit in memory in parts: the same steps, only slower."""
 
 import torch
 from lightning import Callback, Trainer
@@ -20,7 +20,7 @@ class MicroBatch(Callback):
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Try, and set what counts batches; Lightning makes the loaders after this hook."""
+        """Try, and set everything that counts batches; Lightning makes the loaders after this hook."""
         data = pl_module.data
         whole = data.batch_size // trainer.world_size
         sizes = micro_batches(whole)
@@ -42,7 +42,7 @@ class MicroBatch(Callback):
         rank_zero_info(f"{whole} clips at once do not fit in memory: {parts} micro-batches of {size} make one step")
 
     def on_train_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Put Lightning's count of batches right where a run resumes with other micro-batches than it had."""
+        """Correct Lightning's count of batches where a run resumes with other micro-batches than it had."""
         progress = trainer.fit_loop.epoch_loop.batch_progress
         shift = trainer.global_step * trainer.accumulate_grad_batches - progress.total.ready
         for counts in (progress.total, progress.current):

@@ -1,4 +1,4 @@
-"""What `predict` leaves: one WAV a test caption and a manifest."""
+"""What `predict` writes: one WAV for each test caption, and a manifest."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Times of the parts of a run, for planning."""
+"""How long the parts of a run take, for planning."""
 
 import json
 import time
@@ -14,7 +14,7 @@ class Stopwatch(Callback):
     """Writes how long a training step, a check of the held-out clips and a batch of the test take, the first of each left out.
 
     Args:
-        file: JSON file, one number a part: `step`, `check` and `test_batch` in seconds, `test_batches` the test's own count.
+        file: JSON file with `step`, `check` and `test_batch` in seconds, and `test_batches`, the number of batches of the test.
     """
 
     def __init__(self, file: Path) -> None:

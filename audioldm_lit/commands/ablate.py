@@ -51,11 +51,11 @@ def ablate(
         cluster: `Local` (the default) or `Slurm`, with settings such as `--cluster.slots 2`; any subclass of
             `audioldm_lit.ablation.cluster.Cluster` by its class path.
         dry_run: Print the runs and, after timing the first of them for a few steps, the hours they will take.
-        retry: Try failed runs again, once what made them fail is mended; they go on from their last checkpoint.
-        allow_dirty: Run although tracked files have changes that no commit holds.
+        retry: Try failed runs again, once the cause is fixed; they go on from their last checkpoint.
+        allow_dirty: Run although tracked files have uncommitted changes.
         table: Print the table of what is done so far in this form, and run nothing.
-        metric: What the terminal shows, and what the comparisons and the axes' importance are about.
-        published: Data set, such as `AudioCaps`, of which to show what is printed of other systems, in a table of its own.
+        metric: Metric in the terminal's table, in the comparisons and in the importance of axes.
+        published: Data set, such as `AudioCaps`, whose published values of other systems are shown in a table of their own.
     """
     grid = load_grid(config, set)
     folder, console = (out or Path("runs/ablation") / grid.name).resolve(), Console()

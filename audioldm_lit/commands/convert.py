@@ -44,7 +44,7 @@ def convert(
             `diffusers` for one that `unet.load_lora_adapter(folder, prefix=None, use_safetensors=True)` loads, LoRA and LoKr alone;
             `merged` for a whole model with the adapter folded in.
         out: File for `adapter`, otherwise a folder, new or empty.
-        backbone: Model that the adapter stands on: a folder in the diffusers layout, or a hub id that was fetched before. PEFT and
+        backbone: Model that the adapter belongs to: a folder in the diffusers layout, or a hub id that was fetched before. PEFT and
             diffusers do not note which one it was.
         json: File for what was found, for programs.
     """

@@ -24,15 +24,15 @@ def curve(
 ) -> None:
     """Say how many clips are needed, from a grid whose runs differ in the number of training clips.
 
-    A power law with a 95 % interval is fitted to each arm, from at least 4 numbers of clips and 2 seeds. It speaks of the smallest
+    A power law with a 95 % interval is fitted to each arm, from at least 4 numbers of clips and 2 seeds. It holds from the smallest
     measured number up to twice the largest; where runs show no such law, the table says why.
 
     Args:
         grid: Results folder of a grid, with `results.csv`.
-        metric: Whose curve.
-        clips: A number of clips to give the metric at, may be given several times; the largest measured and twice that by default.
-        reach: Value of the metric to give the number of clips for.
-        where: `axis=level`, to look at these runs alone; may be given several times.
+        metric: Metric whose curve is fitted.
+        clips: Number of clips to predict the metric at, may be given several times; by default the largest measured and twice that.
+        reach: Value of the metric; the table says how many clips would reach it.
+        where: `axis=level`, to use only these runs; may be given several times.
         plot: Picture of the curves, .png, .svg or .pdf.
         json: File for the same numbers.
     """

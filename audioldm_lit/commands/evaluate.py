@@ -41,14 +41,14 @@ def evaluate(
         protocol: Which metrics, on which features: `embedded`, `audioldm-2023`, `retention`, or a YAML file.
         compare: Clips of a second system, scored alike and compared with the first: better, worse or cannot tell.
         training: Recordings the system was trained on, to look for copies of them.
-        strict: Refuse clips that are stereo, silent, clipped, short or of another rate, files that are no audio, and metrics that
-            cannot be computed, for all of which the passport otherwise states a rule.
-        seed: Of the intervals' resampling.
+        strict: Refuse clips that are stereo, silent, clipped, short or of another rate, files that are not audio, and metrics
+            that cannot be computed; otherwise the passport states the rule by which each was handled.
+        seed: Seed of the intervals' resampling.
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         cache_dir: Folder of features that were extracted before; by default under `~/.cache`.
         json: File for values, intervals and passport.
-        csv: File for one line a metric and class.
-        latex: File for a table.
+        csv: File with one line for each metric and class.
+        latex: File for a LaTeX table.
     """
     _check_outputs(path for path in (json, csv, latex) if path is not None)
     chosen = load_protocol(protocol)

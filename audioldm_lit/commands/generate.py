@@ -50,7 +50,7 @@ def generate(
         adapter: The adapter.safetensors of a run, or a list of such files, each alone or with its strength and the timesteps where
             it acts: '["a.safetensors", {"file": "b.safetensors", "strength": 0.5, "timesteps": [200, 1000]}]'. The base model
             alone where not given.
-        duration: Seconds; by default what the model was made for.
+        duration: Seconds; by default the length that the model was made for.
         seed: Seed. A clip's noise belongs to (seed, prompt, candidate) alone.
         num_candidates: Clips per prompt.
         negative_prompt: What guidance steers away from.

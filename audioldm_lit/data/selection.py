@@ -62,7 +62,7 @@ def _in_order(clips: Sequence[Clip], seed: int) -> list[Clip]:
 
 
 def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
-    """Give every clip a split, whole sources at a time; every class trains, validates if it has two sources, tests if it has three."""
+    """Give every clip a split, whole sources at a time; every class trains, validates with two sources and tests with three."""
     sources: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         sources[clip.label].add(clip.source)

@@ -15,7 +15,7 @@ class Evaluation:
     Attributes:
         scores: By metric.
         passport: Everything the values depend on; `sha256` is the hash of what two systems must share to be compared.
-        not_computed: Reasons, by metric.
+        not_computed: Why a metric has no score, by metric.
     """
 
     scores: Mapping[str, Score]

@@ -1,4 +1,4 @@
-"""Which clips a folder, table or manifest holds, whatever system made them."""
+"""The clips in a folder, table or manifest, whatever system made them."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ def list_clips(source: Path) -> list[Clip]:
         The clips. An id is the file's path without suffix, or what the table or manifest says.
 
     Raises:
-        InputError: If there is nothing, an id comes twice or a file is missing.
+        InputError: If there is no clip, an id comes twice or a file is missing.
     """
     if source.is_dir():
         described = [source / name for name in ("manifest.json", "metadata.csv") if (source / name).is_file()]
@@ -39,7 +39,7 @@ def list_clips(source: Path) -> list[Clip]:
 
 
 def left_out(source: Path, clips: Sequence[Clip]) -> list[tuple[str, str]]:
-    """Visible files below a folder that are no clip and describe none: why, `not audio` or `unlisted`, and the name."""
+    """Visible files below a folder that are not clips and describe none: the reason, `not audio` or `unlisted`, and the name."""
     if not source.is_dir():
         return []
     listed = {clip.path for clip in clips}

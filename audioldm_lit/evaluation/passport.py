@@ -1,4 +1,4 @@
-"""The passport of an evaluation: everything its values depend on, and what may stand beside it."""
+"""The passport of an evaluation: everything its values depend on, and whether two may stand side by side."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from audioldm_lit.errors import InputError
 
 
 def stamp(shared: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A passport from what two systems must share and from each side's clips, of which they must share the reference."""
+    """A passport of what two systems must share, and of each side's clips, of which they must share the reference."""
     shared = {**shared, "target": sides.get("target")}
     digest = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
     return {**shared, **sides, "sha256": digest}
@@ -29,7 +29,9 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
             continue
         counts = passport["n_generated"], other["n_generated"]
         if counts[0] != counts[1]:
-            raise InputError(f"{first} has {counts[0]} clips and {name} {counts[1]}; values hang on the count, give both as many.")
+            raise InputError(
+                f"{first} has {counts[0]} clips and {name} {counts[1]}; values depend on the number of clips, give both as many."
+            )
         for entry in sorted({*passport, *other} - {"sha256", "preds", "train", "rules"}):
             if passport.get(entry) != other.get(entry):
                 where, here, there = _first_difference(entry, passport.get(entry), other.get(entry))

@@ -1,4 +1,4 @@
-"""A protocol: which metrics on which features, and how clips are brought to them. Values of different protocols do not compare."""
+"""A protocol: which metrics on which features, and how clips are brought to them. Values of two protocols cannot be compared."""
 
 import hashlib
 import inspect
@@ -31,7 +31,7 @@ class Protocol(nn.Module):
     Args:
         name: As printed beside results.
         metrics: Metrics by name; those with equal extractors share one.
-        version: Raised whenever the settings change.
+        version: Raised when the settings change.
         sample_rate: Hz that every clip is brought to first, so that no side gains by its bandwidth.
         peak: Peak that every clip is scaled to, so that no side gains by its level; null leaves levels alone. Silence stays.
     """
@@ -113,7 +113,7 @@ class Protocol(nn.Module):
         return AudioBatch(batch.ids, waveform, self.sample_rate, batch.captions)
 
     def evaluation(self, seed: int = 0, classes: Mapping[str, Sequence[str]] | None = None) -> Evaluation:
-        """Score every metric, and every class of clip names apart; under several processes all must call it, all get the same."""
+        """Score every metric, in all and by class of clip names; all processes must call it and all get the same."""
         scores, reasons = {}, {}
         for name, metric in self.metrics.items():
             try:
@@ -139,7 +139,7 @@ class Protocol(nn.Module):
             metric.reset()
 
     def passport(self) -> dict[str, Any]:
-        """Everything a value depends on beside the clips."""
+        """Everything a value depends on besides the clips."""
         return {
             "protocol": {
                 "name": self.name,

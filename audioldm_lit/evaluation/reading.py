@@ -40,7 +40,7 @@ class Reader:
         self.applied: dict[str, list[str]] = defaultdict(list)
 
     def batch(self, clip: Clip) -> AudioBatch:
-        """A clip as a batch of its own: its features cannot hang on what it is batched with."""
+        """A clip as a batch of its own, so that its features cannot depend on what it is batched with."""
         return AudioBatch([clip.id], self.read(clip)[None], self.sample_rate, [clip.caption] if clip.caption else None)
 
     def read(self, clip: Clip) -> Tensor:

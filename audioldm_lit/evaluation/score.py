@@ -20,12 +20,12 @@ TESTED = 15  # clips from which on the intervals' coverage is tested
 
 @dataclass(frozen=True)
 class Floor:
-    """What a distance shows between sets of one kind, for sample size alone.
+    """The distance between sets of one kind, which is due to sample size alone.
 
     Attributes:
         value: Mean over random splits of the reference into two parts that share no clip.
-        excess: By how much as many generated clips exceed it; the sample-size bias of both cancels.
-        num_clips: In either part: as many as were generated, or half the reference. 0 where that is too few.
+        excess: By how much the same number of generated clips exceeds it; the sample-size bias of both cancels.
+        num_clips: Clips in either part: as many as were generated, or half the reference. 0 where that is too few.
     """
 
     value: float = 0.0
@@ -42,11 +42,11 @@ class Score:
         sides: The rows of each of the metric's sides.
         side_names: `preds`, `target` ...
         higher_is_better: Which way is better.
-        extractor: Whose features it was computed on.
+        extractor: The extractor whose features it was computed on.
         interval: 95 % over clips; None where none would cover.
         floor: Recordings against recordings, for distances.
         classes: Score of every class, without floor.
-        caution: What to mind, in one sentence.
+        caution: What to keep in mind, in one sentence.
     """
 
     estimate: Estimate
@@ -66,7 +66,7 @@ class Score:
 
     @property
     def debiased(self) -> float | None:
-        """The value without its sample-size bias: by the metric's own correction, of too few clips what it exceeds the floor by."""
+        """The value without its sample-size bias: by the metric's own correction, of too few clips its excess over the floor."""
         if self.estimate.debiased is None and not self.estimate.covers and self.floor.num_clips:
             return self.floor.excess
         return self.estimate.debiased
@@ -100,12 +100,12 @@ class Score:
 
 
 def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]] | None = None) -> Score:
-    """Score what a metric has gathered; under several processes all must call it and all get the same.
+    """Score what a metric has gathered; all processes must call it and all get the same.
 
     Args:
         metric: Updated with every clip.
         seed: Of the resampling and of the floor's splits.
-        classes: Names of the clips of every class, which is scored apart; a class that is too small gets the reason instead.
+        classes: Names of the clips of every class, which is scored by itself; one that is too small gets the reason instead.
 
     Raises:
         InputError: If there are too few clips.
@@ -168,10 +168,10 @@ class Comparison:
     """How a second system differs from a first.
 
     Attributes:
-        verdict: `better`, `worse` or `cannot tell`, said of the second; `higher` or `lower` where neither end is better.
+        verdict: `better`, `worse` or `cannot tell`, of the second; `higher` or `lower` where neither direction is better.
         difference: Second minus first, of the values that the intervals are around; of their logarithms where those are.
         interval: Its 95 % interval over clips.
-        clips_needed: About how many clips would tell four times in five, if the difference is what it seems.
+        clips_needed: About how many clips would tell, four times in five, if the difference is what it seems.
     """
 
     verdict: str

@@ -22,7 +22,7 @@ def score_files(
     """Score clips against recordings, see `list_clips`.
 
     Args:
-        protocol: Metrics; clips it has seen before are forgotten.
+        protocol: Metrics; clips it was given before are forgotten.
         generated: Clips to score.
         reference: Recordings to score them against.
         training: Recordings the system was trained on.

@@ -29,7 +29,7 @@ SHOWN = 5  # near-copies named in the terminal; the JSON has all
 
 
 def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
-    """Print the table, how the second system compares with the first, and what to mind."""
+    """Print the table, how the second system compares with the first, and what to keep in mind."""
     first, *others = evaluations
     passport = evaluations[first].passport
     protocol, count = passport["protocol"], passport["target"]["n_clips"]

@@ -1,7 +1,7 @@
 """What is wrong with a data set's captions, as far as the text alone can tell.
 
-CLAP's text tower knows English only: a caption in another language, in a broken encoding or made of a file name trains on noise
-without a word. Every rule prefers no finding to a false one.
+CLAP's text tower knows only English: a caption in another language, in a broken encoding or made from a file name trains on
+noise without any warning. Every rule would rather miss a problem than report a false one.
 """
 
 import math
@@ -64,7 +64,7 @@ def caption_problems(captions: Sequence[str], sources: Sequence[str]) -> list[Ca
         sources: Recording session or upload of every clip; a caption that comes twice from one source is not repeated.
 
     Returns:
-        One problem per kind and distinct caption, by first clip, and at most one more for the language of all together.
+        One problem per kind and distinct caption, sorted by first clip, and at most one more for the language of all together.
     """
     places: dict[str, list[int]] = defaultdict(list)
     for index, caption in enumerate(captions):
@@ -116,7 +116,7 @@ def _identifier() -> LanguageIdentifier:
 
 
 class _Together:
-    """Languages of Latin captions, one by one and, where they are too short for that, of all of them together."""
+    """Languages of captions in Latin script, one by one or, where they are too short for that, all of them together."""
 
     def __init__(self) -> None:
         self.totals = dict.fromkeys(LATIN, 0.0)
@@ -125,7 +125,7 @@ class _Together:
         self.leaning: dict[str, list[int]] = defaultdict(list)
 
     def language(self, caption: str, indices: Sequence[int]) -> tuple[str, str, str] | None:
-        """Kind, detail and mend of a caption that alone is certainly not English."""
+        """Kind, detail and mend of a caption that by itself is certainly not English."""
         text = caption[:READ].lower()
         size = len(text.encode())
         told = None

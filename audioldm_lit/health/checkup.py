@@ -30,7 +30,7 @@ class Checkup:
     """A data set, examined.
 
     Attributes:
-        items: Every clip of every split, those whose audio is missing where that is allowed left out.
+        items: Every clip of every split, without those whose audio is missing where that is allowed.
         findings: What is wrong, the worst first.
         coverage: How much of each split is there.
         threshold: Similarity above which two recordings count as nearly the same.
@@ -43,7 +43,7 @@ class Checkup:
 
     @cached_property
     def kept(self) -> list[Examined]:
-        """What a cleaned manifest holds."""
+        """What a cleaned manifest contains."""
         dropped = {name for finding in self.findings for name in finding.drop}
         return [item for item in self.items if item.clip.id not in dropped]
 
@@ -57,9 +57,9 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
     """Read every clip once and look for everything that can be wrong.
 
     Args:
-        data: The data set; which shots it chooses plays no part.
+        data: The data set; its choice of shots does not matter.
         scratch: Folder for a temporary file of fingerprints.
-        threads: Clips that are read at a time.
+        threads: Number of clips read at a time.
 
     Raises:
         InputError: If the lists of the data set are wrong, or most of its audio is missing.

@@ -25,7 +25,7 @@ def collection_findings(
     duration: float,
     dropped: Iterable[str] = (),
 ) -> list[Finding]:
-    """What is wrong with all clips together.
+    """Find what is wrong with all clips together.
 
     Args:
         items: Every clip of every split, no two with one id.
@@ -69,7 +69,7 @@ def _incomplete(coverage: Mapping[Split, FoundClips]) -> Iterator[Finding]:
 
 
 def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
-    """Takes of one recording on both sides of a split: the model is tested on what it has nearly heard."""
+    """Takes of one recording on both sides of a split: the model would be tested on what it has nearly heard."""
     by_source: dict[str, list[Examined]] = defaultdict(list)
     for item in items:
         by_source[item.clip.source].append(item)
@@ -109,7 +109,7 @@ def _same_sound(read: Sequence[Examined], dropped: set[str]) -> Iterator[Finding
 
 
 def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Finding]:
-    """Recordings that are nearly the same, whole groups at a time: a copy of a copy is one too."""
+    """Recordings that are nearly the same, whole groups at a time, since a copy of a copy is a copy."""
     by_sound: dict[str, list[int]] = defaultdict(list)  # exact copies, and several captions of a file, go together
     for place, item in enumerate(items):
         if item.measurement is not None:

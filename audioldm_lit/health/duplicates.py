@@ -1,8 +1,8 @@
 """The same recording twice in a data set of any size: at another gain, shifted, trimmed, encoded again, in noise.
 
-Comparing all pairs grows with the square of the clips, so every clip is first described by a few numbers that neither gain nor
-shift changes, only its nearest neighbours by these are compared in full, and the fingerprints wait on disk meanwhile. Letters in
-shapes: N clips, D numbers of a description, k neighbours, E pairs compared, F frames, M numbers a frame.
+The cost of comparing all pairs grows with the square of the clips. So every clip is first described by a few numbers that do not
+depend on gain or shift, and only its nearest neighbours by these are compared in full; fingerprints wait on disk meanwhile. Letters
+in shapes: N clips, D numbers of a description, k neighbours, E pairs compared, F frames, M numbers a frame.
 """
 
 import tempfile
@@ -41,7 +41,7 @@ class DuplicatePairs:
 
     Attributes:
         pairs: (i, j, similarity) of clips i < j that are near duplicates, the most alike first.
-        threshold: Similarity that they lie above, in [0.55, 0.95].
+        threshold: The similarity that they exceed, in [0.55, 0.95].
     """
 
     pairs: tuple[tuple[int, int, float], ...]
@@ -51,12 +51,12 @@ class DuplicatePairs:
 class DuplicateSearch:
     """Takes clips one by one, in any order and from several threads, and finds which are the same recording.
 
-    A second of sound takes 2.5 kB of disk, a clip 1 kB of memory. Of a recording that is there more than eleven times each clip is
-    paired with ten others only. Clips that were never added and silent ones are in no pair.
+    A second of sound takes 2.5 kB of disk, a clip 1 kB of memory. Each clip of a recording that is there more than eleven times is
+    paired with only ten others. Clips that were never added and silent ones are in no pair.
 
     Args:
         num_clips: Clips of the data set; they are numbered from 0.
-        folder: Where the temporary file of fingerprints is made, which vanishes with the search; made when needed.
+        folder: Where the temporary file of fingerprints goes, which is removed with the search; made when needed.
 
     Raises:
         InputError: If the file cannot be made.
@@ -98,7 +98,7 @@ class DuplicateSearch:
             self.frames[index] = len(rows)
 
     def first(self, digest: str) -> bool:
-        """Whether samples with this hash were not there before."""
+        """Whether samples with this hash are new."""
         with self.lock:
             before = len(self.digests)
             self.digests.add(digest)
@@ -116,10 +116,10 @@ class DuplicateSearch:
             sources: Of each of the N clips, what it was cut from. Clips of one source may be paired, but the threshold is learnt
                 from clips of different ones.
             each: `map`, or the `map` of a thread pool.
-            advance: Called now and then with the number of pairs that are compared and that are to be compared.
+            advance: Called now and then with the number of pairs compared so far and in all.
 
         Raises:
-            InputError: If there is not one source a clip.
+            InputError: If there is not one source for each clip.
         """
         if len(sources) != len(self.frames):
             raise InputError(f"{len(sources)} sources for {len(self.frames)} clips; give one a clip.")
@@ -171,9 +171,9 @@ def describe(rows: Tensor, filters: Tensor) -> Tensor:
 
 
 def whiten(descriptions: Tensor) -> Tensor:
-    """Descriptions (N, D) without what all clips share, so that their inner products tell recordings apart, each of length 1.
+    """Descriptions (N, D) without what all clips share, scaled to length 1, so that their inner products tell recordings apart.
 
-    The covariance is mixed with as much of the identity, for with fewer clips than D it would amplify what copies differ by too.
+    The covariance is mixed half and half with the identity; with fewer clips than D it would also amplify what copies differ by.
     """
     mean = descriptions.mean(dim=0, dtype=torch.float64)
     parts = ((part - mean) for part in descriptions.split(BLOCK * FILTERS))

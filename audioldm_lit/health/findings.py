@@ -1,4 +1,4 @@
-"""What is wrong with one clip, as far as its measurement tells, and what to do about it."""
+"""What is wrong with one clip, as far as measuring it can tell, and what to do about it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Finding:
         detail: What was found there.
         mend: What to do about it.
         clips: Ids it is about.
-        drop: Those of them that a cleaned manifest leaves out.
+        drop: Those that a cleaned manifest leaves out.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A clip and what came of reading it: a measurement, or the reason why there is none."""
+    """A clip and the result of reading it: a measurement, or the reason why there is none."""
 
     clip: Clip
     split: Split

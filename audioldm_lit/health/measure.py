@@ -1,4 +1,4 @@
-"""What can be measured on one recording, read once and in pieces. Letters in shapes: C channels, T samples."""
+"""Measurements of one recording, read once and in pieces. Letters in shapes: C channels, T samples."""
 
 import hashlib
 import math
@@ -32,9 +32,9 @@ class Measurement:
         sample_rate: Hz.
         channels: Number of channels.
         peak: Largest amplitude; 1 is full scale.
-        level_db: RMS of the frames that are not silent, in dB of full scale, as training hears them: the mean of the channels,
-            without the offset; -inf where all are silent.
-        silent_share: Share in [0, 1] of frames of 20 ms below -60 dB of full scale, heard likewise.
+        level_db: RMS of the frames that are not silent, in dB of full scale, of the sound that training uses: the mean of the
+            channels without the offset; -inf where all are silent.
+        silent_share: Share in [0, 1] of frames of 20 ms below -60 dB of full scale, of the same sound.
         offset: Mean amplitude (DC).
         clipped: Whether it stays at full scale for three samples in a row.
         bandwidth: Hz above which there is nothing; see `Spectrum`.

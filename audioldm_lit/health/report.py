@@ -45,7 +45,7 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
 
 
 def as_dict(checkup: Checkup) -> dict[str, Any]:
-    """Everything but the single clips, as plain values."""
+    """Everything except the single clips, as plain values."""
     return {
         "clips": checkup.counts,
         "coverage": {split: str(coverage) for split, coverage in checkup.coverage.items()},
@@ -124,6 +124,6 @@ def histogram(values: Sequence[float], bins: int = 30) -> dict[str, Any]:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers to four digits; what is not finite, which JSON has no word for, is null."""
+    """Numbers to four digits; those that are not finite, which JSON cannot hold, are null."""
     rounded = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in values.items()}
     return {name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in rounded.items()}

@@ -1,4 +1,4 @@
-"""How high a recording reaches, whatever its sample rate says."""
+"""The highest frequency that a recording really holds, whatever its sample rate."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ class Spectrum:
 
     Args:
         sample_rate: Hz.
-        subtype: libsndfile's name of the sample format, which says how fine the steps are.
+        subtype: libsndfile's name of the sample format, which gives the size of the steps.
     """
 
     def __init__(self, sample_rate: int, subtype: str) -> None:

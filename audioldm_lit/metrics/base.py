@@ -1,6 +1,6 @@
 """The metric seam: an extractor's rows for the clips of each side, and a pure function of those rows.
 
-Rows are gathered from all processes, dropped where a clip came twice (distributed loaders repeat a few to fill the last round) and
+Rows are gathered from all processes, dropped where a clip came twice (distributed loaders repeat some to fill the last round) and
 sorted by clip, so that a value is the same, bit for bit, on one process and on many.
 """
 
@@ -41,7 +41,7 @@ class Rows:
         return len(self.ids)
 
     def take(self, clips: Tensor) -> "Rows":
-        """The rows of some clips, given by indices in any order or by a mask (N,); the result is in order of clip."""
+        """The rows of some clips, given by indices in any order or by a mask (N,); the result is sorted by clip."""
         mask = torch.zeros(self.num_clips, dtype=torch.bool, device=self.ids.device)
         mask[clips] = True
         kept = mask[self.clip]
@@ -49,7 +49,7 @@ class Rows:
         return Rows(self.values[kept], index[self.clip[kept]], self.ids[mask])
 
     def named(self, names: Sequence[str]) -> "Rows":
-        """The rows of the clips of these names."""
+        """The rows of the clips with these names."""
         numbers = torch.tensor([seeding.number(name) for name in names], dtype=torch.int64, device=self.ids.device)
         return self.take(torch.isin(self.ids, numbers))
 
@@ -62,8 +62,8 @@ class Rows:
 class ClipMetric(Metric, ABC):
     """Base of every metric: rows for each side's clips, and `measure`, a pure function of them.
 
-    A subclass implements `measure`, and either is given an extractor or implements `update` and calls `add` there. As input to
-    `update` a metric accepts batches of clips: `preds`, generated, and `target`, recorded; either may be absent.
+    A subclass implements `measure`; it is either given an extractor, or implements `update` and calls `add` there. `update` accepts
+    batches of clips: `preds`, generated, and `target`, recorded; either may be absent.
 
     Args:
         extractor: What turns clips into rows.
@@ -166,7 +166,7 @@ def _joined(state: list[Tensor] | Tensor) -> Tensor:
 def _gather(state: Tensor, group: Any = None) -> list[Tensor]:
     """A state of all processes, in order of rank; any may be empty.
 
-    torchmetrics' own gathering takes a process without clips for one of another dtype and shape, and waits forever or fails.
+    torchmetrics' own gathering expects the same dtype and shape from a process without clips, and waits forever or fails.
     """
     everyone: list[Tensor | None] = [None] * torch.distributed.get_world_size(group)
     torch.distributed.all_gather_object(everyone, state.cpu(), group)

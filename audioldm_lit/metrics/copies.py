@@ -1,4 +1,4 @@
-"""Memorisation: does a model trained on a few clips give them back?"""
+"""Memorisation: does a model trained on a few clips reproduce them?"""
 
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -11,8 +11,8 @@ from audioldm_lit.metrics.similarity import near_copy_threshold, shift_tolerant_
 class Memorisation(ClipMetric):
     """Share of generated clips that are near-copies of a training clip, at any gain, shifted by up to 1.5 s, in noise; 0 is best.
 
-    How alike independent recordings of these sounds are is learnt from the reference, which training must not have seen: a
-    near-copy is more like a training clip than those are. Details name each generated clip's nearest training clip.
+    The reference, which training must not have seen, shows how alike independent recordings of these sounds are; a near-copy is
+    more like a training clip than they are. The details name each generated clip's nearest training clip.
 
     The extractor makes one row a frame, zero where there is silence.
     """

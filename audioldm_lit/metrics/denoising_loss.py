@@ -11,8 +11,8 @@ from audioldm_lit.metrics.estimate import Estimate
 class HeldOutLoss(ClipMetric):
     """Mean denoising loss over clips, in float64.
 
-    As input to `update` the metric accepts `ids`, the clips' names, and `losses` (B, K), their losses on fixed noise at K
-    timesteps. As output of `compute` it returns the mean, a scalar.
+    `update` accepts `ids`, the clips' names, and `losses` (B, K), their losses on fixed noise at K timesteps. `compute` returns the
+    mean, a scalar.
     """
 
     higher_is_better = False

@@ -17,8 +17,8 @@ class KLDivergence(ClipMetric):
         features: Its logits.
         epsilon: Added to the generated clip's probabilities. 0 is exact; 1e-6 is what audioldm_eval adds, which lowers the value by
             about 0.3 % and caps it at 13.8.
-        sigmoid: Take independent probabilities a class and sum p log(p / q) over them, as audioldm_eval's `KL_sigmoid`; no
-            divergence, it can be negative.
+        sigmoid: Take an independent probability for each class and sum p log(p / q) over them, as audioldm_eval's `KL_sigmoid`
+            does; that is not a divergence and can be negative.
     """
 
     higher_is_better = False

@@ -1,4 +1,4 @@
-"""What a metric knows of its own uncertainty: one number of influence a clip, and from it intervals and comparisons.
+"""A metric's own uncertainty: one number of influence for each clip, and from these intervals and comparisons.
 
 A value computed from few clips is worth little without its interval. Every metric states by how much each clip moves it (Tukey's
 jackknife pseudo-values, as deviations); the interval is the studentised bootstrap over clips of these deviations (Efron 1979, The
@@ -25,18 +25,18 @@ AT_ONCE = 20_000_000  # resampled numbers held in memory
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A value with what is needed to judge it.
+    """A value with everything that is needed to judge it.
 
     Attributes:
-        value: The metric as the field defines it; without the bias correction that the interval has.
+        value: The metric as the field defines it, without the bias correction that the interval has.
         influence: Deviations (N,) float64 of each side's clips, in the order of the metric's sides: the value would move by about
             -influence[i] / N if clip i were left out. Empty for a side that the value does not depend on.
         debiased: The value with its sample-size bias removed, the centre of the interval; `value` where not given.
         log: Whether `influence` is that of the value's logarithm; the interval is then taken there and is positive.
-        caution: Why there is no interval or what to mind when reading the value, in one sentence.
+        caution: Why there is no interval, or what to keep in mind when reading the value, in one sentence.
         covers: Whether an interval can be relied upon.
         limits: What the true value cannot be below or above; the interval ends there.
-        bounds: The interval where another rule than the bootstrap's gives it.
+        bounds: The interval, where a rule other than the bootstrap gives it.
         details: Further figures, plain values by name.
     """
 
@@ -52,7 +52,7 @@ class Estimate:
 
     @classmethod
     def of_mean(cls, values: Tensor) -> "Estimate":
-        """The mean of one number a clip, (N,)."""
+        """The mean of one number for each clip, (N,)."""
         values = values.double()
         mean = values.mean()
         return cls(mean.item(), (values - mean,))
@@ -61,7 +61,7 @@ class Estimate:
     def of_share(cls, hits: Tensor, **details: Any) -> "Estimate":
         """The share of clips (N,) that are hits, with Wilson's interval (1927, J. American Statistical Association 22:209).
 
-        Resampling would call 0 hits of 20 clips a share of exactly 0; Wilson's interval reaches up to 16 %.
+        For 0 hits of 20 clips resampling would say exactly 0; Wilson's interval reaches up to 16 %.
         """
         hits = hits.double()
         count, share = len(hits), hits.mean().item()

@@ -24,9 +24,9 @@ class FrechetDistance(ClipMetric):
     """Frechet distance of generated from recorded clips; 0 is best.
 
     Its sample-size bias is larger than most differences between models until there are many more rows than dimensions, so read it
-    beside its floor. The debiased value is that of infinitely many clips: the extrapolation of Chong and Forsyth (2020, arXiv
-    1911.07023; FAD-infinity: Gui et al. 2023, arXiv 2311.01616), with groups of clips left out in turn instead of drawn at random,
-    which leaves two thirds of the spread.
+    beside its floor. The debiased value estimates that of infinitely many clips by the extrapolation of Chong and Forsyth (2020,
+    arXiv 1911.07023; FAD-infinity: Gui et al. 2023, arXiv 2311.01616), with groups of clips left out in turn instead of drawn at
+    random, which leaves two thirds of the spread.
     """
 
     higher_is_better = False

@@ -21,13 +21,13 @@ CLIPS_PER_CLASS = 3  # clips needed per unit of the score for an interval that c
 class InceptionScore(ClipMetric):
     """Inception score of generated clips alone; 1 is worst, the number of classes best.
 
-    It cannot exceed the number of clips of a split, so the score of few clips is low for that reason alone: the interval is that of
-    infinitely many clips, and may lie above the value.
+    It cannot exceed the number of clips of a split, so the score of few clips is low for that reason alone. The interval is for
+    infinitely many clips and may lie above the value.
 
     Args:
         extractor: A classifier.
         features: Its logits.
-        splits: Parts that the clips are shuffled and cut into; the value is the mean over parts. 1 is least biased, papers used 10.
+        splits: Parts that the shuffled clips are cut into; the value is the mean over parts. 1 is least biased, papers used 10.
         seed: Seed of the shuffle.
     """
 

@@ -25,7 +25,7 @@ class KernelDistance(ClipMetric):
 
     @abstractmethod
     def kernel(self, reference: Tensor) -> "Kernel":
-        """The kernel, whose parameters may hang on the reference's rows (M, D) alone."""
+        """The kernel, whose parameters may depend on the reference's rows (M, D) only."""
 
     def measure(self, preds: Rows, target: Rows) -> Estimate:
         """Equation (1); each clip's influence is that of the jackknife."""
@@ -70,7 +70,7 @@ class KAD(KernelDistance):
     """Kernel audio distance: 100 times the squared MMD with a Gaussian kernel (Chung et al. 2025, arXiv 2502.15602).
 
     The bandwidth is the median distance between the reference's clips (the lower of the two middle ones), as the paper says; the
-    paper's own program takes the evaluated clips' instead, which makes two models' values incomparable.
+    paper's own program takes that of the evaluated clips, which makes the values of two models incomparable.
     """
 
     def kernel(self, reference: Tensor) -> Kernel:

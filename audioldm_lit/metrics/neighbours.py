@@ -1,8 +1,8 @@
 """Precision, recall, density and coverage: whether generated clips lie among the recorded ones, and the other way round.
 
 Every clip has a ball that reaches to its k-th nearest neighbour of its own side (Kynkaanniemi et al. 2019, arXiv 1904.06991; Naeem
-et al. 2020, arXiv 2002.09797). They come without interval: one over the clips that are counted, with the other side's balls as they
-are, calls two systems of one distribution different every fifth time.
+et al. 2020, arXiv 2002.09797). They have no interval: one over the counted clips, with the other side's balls held fixed, would
+call two systems of one distribution different every fifth time.
 """
 
 import torch
@@ -58,7 +58,7 @@ class Recall(Neighbours):
 
 
 class Density(Neighbours):
-    """Recorded clips' balls that a generated clip lies in, divided by k; about 1 for recordings themselves."""
+    """Number of recorded clips' balls that a generated clip lies in, divided by k; about 1 for recordings themselves."""
 
     def measure(self, preds: Rows, target: Rows) -> Estimate:
         """From 0 upwards."""

@@ -1,4 +1,4 @@
-"""How much of a training clip is in a generated one, and from how much on that is a copy.
+"""How much of a training clip is in a generated one, and how much makes it a copy.
 
 Works on the rows of `audioldm_lit.metrics.extractors.fingerprint.Fingerprint`, or any other that are zero for silence. Letters in
 shapes: A generated clips, B training clips, F frames, M numbers a frame.
@@ -60,8 +60,8 @@ def near_copy_threshold(held_out: Tensor) -> Tensor:
     """Similarity above which a generated clip is a near-copy of a training clip, a float64 scalar in [0.55, 0.95].
 
     Clips that were never trained on show how alike independent recordings of these sounds are. On Fisher's z scale (Fisher 1915,
-    artanh of a correlation) the bound lies 2.5 standard deviations above their mean, a little more where they are few. It is not
-    let below 0.55, which independent recordings hardly reach, nor above 0.95, where nothing but a copy is left. Held-out clips
+    artanh of a correlation) the bound lies 2.5 standard deviations above their mean, a little more where they are few. It is kept
+    between 0.55, which independent recordings hardly reach, and 0.95, which only a copy exceeds. Held-out clips
     above 0.95 are themselves copies of training clips and are left out.
 
     Args:

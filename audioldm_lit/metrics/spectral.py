@@ -25,7 +25,7 @@ class LogSpectralDistance(ClipMetric):
     sides = ("preds",)
 
     def update(self, preds: AudioBatch | None = None, target: AudioBatch | None = None) -> None:
-        """Compare pairs of one rate; a generated clip without its recording is noted and refused in the end."""
+        """Compare pairs of one rate; a generated clip without its recording is refused at the end."""
         if preds is None:
             return
         if target is None or list(preds.ids) != list(target.ids):

@@ -1,7 +1,7 @@
 """AISFX: a network trained on professional sound-effects libraries, small enough to be fetched with pip.
 
 Weights by Alison B. Ma and Alexander Lerch, CC BY 4.0, from "Representation Learning for the Automatic Indexing of Sound Effects
-Libraries" (ISMIR 2022, arXiv 2208.09096), out of the wheel `aisfx`, whose code is not used. Letters in shapes: N blocks of sound,
+Libraries" (ISMIR 2022, arXiv 2208.09096), from the wheel `aisfx`, whose code is not used. Letters in shapes: N blocks of sound,
 R blocks a clip, F frames, M mel bins.
 """
 
@@ -99,7 +99,7 @@ class AISFX(Extractor):
 
 
 class Network(nn.Module):
-    """Front end, embedding and heads, with the names that the file of weights has.
+    """Front end, embedding and heads, with the names in the file of weights.
 
     Args:
         num_classes: Of each head.
@@ -121,7 +121,7 @@ class FrontEnd(nn.Module):
     """Log-mel spectrogram as the weights were trained with: log10(1 + 10,000 x) of an HTK mel power, 1 at the loudest.
 
     The Hann window is symmetric and not scaled; frames are not centred; each mel filter's weights sum to 1. These are the settings
-    of Essentia in the authors' package, but for two that move embeddings by a thousandth: there frames are centred and the
+    of Essentia in the authors' package except for two that move embeddings by a thousandth: there, frames are centred and the
     filters are triangles in mel, not in Hz.
     """
 
@@ -175,7 +175,7 @@ class ConvBlock(nn.Module):
 
 
 def lay_out(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Take the weights and their licence out of the wheel."""
+    """Take the weights and their licence from the wheel."""
     (folder / "checkpoint.pth").write_bytes(archive.read("aisfx/models/checkpoint.pth"))
     (folder / "LICENSE").write_bytes(archive.read("aisfx-0.1.2.dist-info/licenses/LICENSE"))
 

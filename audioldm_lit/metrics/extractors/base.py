@@ -34,12 +34,12 @@ class AudioBatch:
 class Extractor(ABC):
     """A frozen network or formula that turns clips into named rows of features.
 
-    Not an `nn.Module`: so its network is in no checkpoint, meets no optimizer and never leaves eval mode. It follows the clips to
+    Not an `nn.Module`, so its network is in no checkpoint, meets no optimizer and never leaves eval mode. It follows the clips to
     their device.
 
     Attributes:
         features: Names of what it makes.
-        revision: Raised whenever `embed` changes, so that no features of before are found on disk.
+        revision: Raised whenever `embed` changes, so that older features on disk are not used.
         name: As printed in results: `aisfx`, `vggish` ...
         sample_rate: Hz that `embed` works at; clips of another rate are resampled.
         min_samples: Shortest clip at that rate that gives a row; shorter ones are padded with zeros at their end.
@@ -58,7 +58,7 @@ class Extractor(ABC):
     def __call__(self, batch: AudioBatch) -> dict[str, Tensor]:
         """Features of a batch by name, each (B, R, D) float32: R rows a clip of D numbers.
 
-        As long as a batch lives its features are kept: several metrics ask for them.
+        Features are kept as long as their batch exists, because several metrics ask for them.
         """
         if batch not in self.known:
             self.known[batch] = self.extract(batch)
@@ -66,7 +66,7 @@ class Extractor(ABC):
 
     @cached_property
     def known(self) -> WeakKeyDictionary[AudioBatch, dict[str, Tensor]]:
-        """Features of living batches."""
+        """Features of the batches that still exist."""
         return WeakKeyDictionary()
 
     def extract(self, batch: AudioBatch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Features kept on disk: the same clips are scored again and again, above all the reference's."""
+"""Features kept on disk, because the same clips are scored again and again, above all those of the reference."""
 
 import hashlib
 import json
@@ -18,8 +18,8 @@ from audioldm_lit.storage.atomic_write import atomic_write
 class Cached(Extractor):
     """An extractor that finds the features of a clip it has seen before.
 
-    The key is a hash of the samples themselves, their rate, the caption and the extractor's passport; so nothing stale is found,
-    whatever happens to files, weights or settings.
+    The key is a hash of the samples themselves, their rate, the caption and the extractor's passport, so nothing stale is ever
+    used, whatever happens to files, weights or settings.
 
     Args:
         extractor: What makes the features.

@@ -1,4 +1,4 @@
-"""Where a sound rises and falls, band by band: the fingerprint by which a copy is known."""
+"""Where a sound rises and falls, band by band: the fingerprint by which a copy is recognised."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +22,8 @@ MARGIN = N_FFT + SPAN * HOP_LENGTH  # of silence at either end, so that the firs
 class Fingerprint(Extractor):
     """Log-mel contrast: whether a band gains on its neighbour, a row of 47 numbers in (-1, 1) every 20 ms.
 
-    A clip's spectrum and its loudness over time are what all good recordings of a class share; both drop out of a difference
-    over time and bands, and what is left belongs to the recording (the same difference that Haitsma & Kalker, A Highly Robust
+    All good recordings of a class share a spectrum and a loudness over time; both drop out of a difference over time and
+    bands, and what is left belongs to the recording (the same difference that Haitsma & Kalker, A Highly Robust
     Audio Fingerprinting System, ISMIR 2002, take the sign of). The hyperbolic tangent keeps one loud onset from outweighing
     the rest. Gain changes nothing, silence is all zeros, and zeros around a clip move its rows and change none.
     """

@@ -1,7 +1,7 @@
 """VGGish: 128 numbers for every 0.96 s of a clip, the features of the Fréchet audio distance.
 
 The network is Google's (Hershey et al. 2017, arXiv 1609.09430) in the PyTorch port torchvggish 0.1, whose file of weights loads
-as it is. Which of its numbers are the features is audioldm_eval's, fadtk's and kadtk's choice: the last layer before its ReLU,
+as it is. The features are those that audioldm_eval, fadtk and kadtk chose: the last layer before its ReLU,
 neither whitened nor quantised, for patches that do not overlap. Letters in shapes: B clips, R patches a clip, N patches, F frames.
 """
 

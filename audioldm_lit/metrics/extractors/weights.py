@@ -21,7 +21,7 @@ UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, ValueError, struct.e
 
 
 def load_weights(network: nn.Module, path: Path | None, url: str) -> str:
-    """Load a published file into a network, every key of the one matching every key of the other, and freeze the network.
+    """Load a published file into a network, whose keys must match the file's exactly, and freeze the network.
 
     Args:
         network: Takes the file's `model` entry, or the whole file where it has none.
