@@ -51,5 +51,5 @@ def remaining(runner: Runner) -> str:
 
 
 def in_slots(seconds: Sequence[float], slots: int) -> float:
-    """How long runs take that share slots: their sum over the slots, but no less than the longest."""
+    """How long runs that share slots take: their sum over the slots, but at least the longest."""
     return max([sum(seconds) / slots, *seconds])

@@ -17,7 +17,7 @@ class _UnderstoodError(Exception):
 
 
 class _Reader(AudioLDMCLI):
-    """Reads a command line and stops before it makes anything of it."""
+    """Reads a command line and stops before making any object of it."""
 
     def init_parser(self, **kwargs: Any) -> Any:
         """Raise instead of exit."""
@@ -32,7 +32,7 @@ class _Reader(AudioLDMCLI):
 
 
 def check_settings(grid: Grid) -> None:
-    """Try every setting of a grid, one number standing for all of its key; those of another program only that program knows.
+    """Try every setting of a grid, one number for all numbers of a key; settings of another program are left to that program.
 
     Raises:
         InputError: Names a trial whose command line is refused, and why.

@@ -22,11 +22,11 @@ QUESTIONS, SILENCE = 10, 30  # how often squeue is asked, seconds apart, before 
 
 
 class Cluster(ABC):
-    """Starts jobs and knows which of them still live.
+    """Starts jobs and knows which of them are still there.
 
     Attributes:
         slots: Jobs that run or wait at once.
-        pause: Seconds between two looks at them.
+        pause: Seconds between two looks at the jobs.
     """
 
     slots: int
@@ -42,7 +42,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
-        """Start `function(*args, environment)` as a job; `slot` is its place among those at once."""
+        """Start `function(*args, environment)` as a job; `slot` is its place among those that run at once."""
 
     @abstractmethod
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
@@ -54,7 +54,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
-        """Do with the jobs what Ctrl-C means here; returns what that was, in words."""
+        """Do with the jobs what Ctrl-C means here; returns what was done, in words."""
 
 
 class Local(Cluster):
@@ -62,7 +62,7 @@ class Local(Cluster):
 
     Args:
         slots: Runs at once; by default as many as there are GPUs for them, or 1.
-        devices: GPUs of a run, for Lightning to use; 0 trains on the CPU.
+        devices: GPUs of each run; 0 trains on the CPU.
         hours: After which a run is stopped.
     """
 
@@ -85,7 +85,7 @@ class Local(Cluster):
         self.executor.update_parameters(timeout_min=60 * self.hours, stderr_to_stdout=True)
 
     def environment(self, slot: int) -> dict[str, str]:
-        """A share of the cores, as more threads than cores cost many times what they bring, and GPUs of its own."""
+        """A share of the cores, since more threads than cores cost much more than they gain, and GPUs of its own."""
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.slots)))}
         if self.devices:
             own = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(_gpus())))
@@ -168,7 +168,7 @@ class Slurm(Cluster):
             ) from error
 
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
-        """Those that left the queue; asked of squeue, as not every cluster keeps accounts."""
+        """Those that left the queue, according to squeue: not every cluster keeps accounts."""
         known = _squeue("%A") if jobs else set()
         return [name for name, job in jobs.items() if job.job_id not in known]
 
@@ -188,7 +188,7 @@ def _gpus() -> int:
 
 
 def _squeue(column: str) -> set[str]:
-    """A column of the user's jobs that wait or run; a controller that is busy is asked again."""
+    """A column of the user's jobs that wait or run; a busy controller is asked again."""
     command = ["squeue", "--me", "--noheader", "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING", f"--format={column}"]
     for _ in range(QUESTIONS):
         listed = subprocess.run(command, capture_output=True, text=True)

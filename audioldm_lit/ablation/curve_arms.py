@@ -19,10 +19,10 @@ SIZE = "training_clips"
 
 @dataclass(frozen=True)
 class Arm:
-    """The runs of a grid that differ in size and seed alone.
+    """The runs of a grid that differ only in size and seed.
 
     Attributes:
-        levels: Of the axes, without those that are the same in all arms.
+        levels: Level of each axis that is not the same in all arms.
         runs: How many.
         curve: None where none can be fitted.
         why_not: The reason, in one sentence; empty where there is a curve.
@@ -54,7 +54,7 @@ def read_results(folder: Path) -> pd.DataFrame:
 
 
 def chosen(results: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
-    """The runs at certain levels, of one axis at any that is named.
+    """The runs at certain levels; where several levels of one axis are named, at any of them.
 
     Args:
         results: One row a run and metric, as `collect` gives it.
@@ -78,11 +78,11 @@ def chosen(results: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
 
 
 def arms(results: pd.DataFrame, metric: str) -> list[Arm]:
-    """Fit a curve to every arm; runs that did not train, or whose metric could not be computed, are no part of one.
+    """Fit a curve to every arm, without runs that did not train or whose metric could not be computed.
 
     Args:
         results: One row a run and metric, as `collect` gives it.
-        metric: Whose curve.
+        metric: Metric whose curve is fitted.
 
     Raises:
         InputError: If there is no such metric, or values of different passports would share a curve.
@@ -119,7 +119,7 @@ def sheet(found: Sequence[Arm], metric: str, clips: Sequence[int], reach: float 
 
 
 def as_dict(arm: Arm, clips: Sequence[int], reach: float | None) -> dict[str, Any]:
-    """The same for JSON; null where the curve does not go."""
+    """The same for JSON; null beyond the reach of the curve."""
     about: dict[str, Any] = {"levels": dict(arm.levels), "runs": arm.runs, "why_not": arm.why_not or None}
     curve = arm.curve
     if curve is None:
@@ -132,7 +132,7 @@ def as_dict(arm: Arm, clips: Sequence[int], reach: float | None) -> dict[str, An
 
 
 def _is_size(rows: pd.DataFrame, axis: str) -> bool:
-    """Whether at equal levels of the other axes a level stands for a number of clips and the other way round, as shots do."""
+    """Whether, at equal levels of the other axes, a level and a number of clips determine each other, as with shots."""
     others = [name for name in axes_of(rows) if name != axis]
     pairs = rows[[*others, axis, SIZE]].drop_duplicates()
     return not pairs.duplicated([*others, axis]).any() and not pairs.duplicated([*others, SIZE]).any()

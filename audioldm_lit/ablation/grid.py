@@ -1,4 +1,4 @@
-"""What a grid consists of: trials, each a point of it, and the files they are made from."""
+"""A grid: its trials, each one combination of levels, and the files they are made from."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ class Trial:
     Attributes:
         levels: The level of every axis, by the axis' name.
         settings: What differs from the base configs, by dotted key, in the order in which the command line gets it.
-        folder: Of the grid; base configs and settings that end in .yaml are files named from there.
-        base: Base configs, the later on top.
-        fit: Whether it trains; one that does not is tested as it is.
-        program: What Python runs a verb with.
+        folder: Folder of the grid; base configs and settings that end in .yaml are files relative to it.
+        base: Base configs; later ones win.
+        fit: Whether it trains; otherwise the model is tested as it is.
+        program: The arguments with which Python runs a verb.
     """
 
     levels: Mapping[str, str]
@@ -36,7 +36,7 @@ class Trial:
 
     @property
     def id(self) -> str:
-        """Its levels and the hash of its settings, the same wherever the grid lies; the name of its folder."""
+        """Its levels and the hash of its settings, the same wherever the grid lies; also the name of its folder."""
         delta = json.dumps({**self.settings, FIT: self.fit}, sort_keys=True, default=str)
         words = [re.sub(r"[^\w.+-]+", "_", level) for level in self.levels.values()]
         return "-".join([*words, hashlib.sha256(delta.encode()).hexdigest()[:8]])
@@ -60,7 +60,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Grid:
-    """Trials by id, and every file they are made from, named from `folder`, whose change would change the results."""
+    """Trials by id, and every file, relative to `folder`, whose change would change their results."""
 
     name: str
     folder: Path
@@ -69,7 +69,7 @@ class Grid:
 
     @property
     def axes(self) -> list[str]:
-        """Their names."""
+        """Names of the axes."""
         return list(next(iter(self.trials.values())).levels)
 
     @property
@@ -78,7 +78,7 @@ class Grid:
         return [trial.levels for trial in self.trials.values() if not trial.fit]
 
     def representatives(self) -> list[Trial]:
-        """As few trials as show every setting, numbers of one kind standing for each other: enough to have all of them parsed."""
+        """As few trials as contain every setting, one number for all numbers of a key: enough to have all settings parsed."""
         shown = {name: _settings_shown(trial) for name, trial in self.trials.items()}
         chosen, unseen = [], set().union(*shown.values())
         while unseen:

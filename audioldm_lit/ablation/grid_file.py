@@ -26,8 +26,8 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     either levels by name with their settings, `{lora: {model.adapter: ../adapter/lora.yaml}, ...}`, or keys with a list of values
     each, which move together, `{data.init_args.shots: [1, 2]}`; and `exclude`, combinations of levels to leave out. A level with
     `fit: false` is tested without training. The axis called `seed` repeats runs. Values that end in .yaml are files beside the
-    grid; `${oc.env:NAME}` is an environment variable. `program` is a Python file that understands the verbs, where another than
-    this package's own shall run them: one that calls `audioldm_lit.cli.main` with a model class of its own.
+    grid; `${oc.env:NAME}` is an environment variable. `program` is a Python file that runs the verbs
+    instead of this package: one that calls `audioldm_lit.cli.main` with a model class of its own.
 
     Args:
         path: YAML file.
@@ -61,7 +61,7 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
 
 
 def _with_nested(names: Sequence[str], folder: Path) -> list[str]:
-    """Files, and those that they name in their turn, each beside the one that names it."""
+    """Files, and those that they name in turn, each beside the one that names it."""
     found: dict[str, None] = {}
     waiting = list(names)
     while waiting:
@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _name(content: Mapping[str, Any], path: Path) -> str:
-    """Of the results folder."""
+    """Name of the results folder."""
     name = content.get("name", path.stem)
     if not isinstance(name, str) or not name or "/" in name:
         raise InputError(f"{path}: name is {name!r}; give a word without a slash.")
@@ -163,7 +163,7 @@ def _settings(content: Any, folder: Path, where: str) -> dict[str, Any]:
 
 
 def _changed(changes: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Settings of the command line, `key=value`; files are beside the current folder."""
+    """Settings of the command line, `key=value`; files are relative to the current folder."""
     settings: dict[str, Any] = {}
     for change in changes:
         key, sign, value = change.partition("=")
@@ -184,7 +184,7 @@ def _file(folder: Path, name: Any, where: str) -> str:
 
 
 def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], changed: Mapping[str, Any], path: Path) -> None:
-    """Axes become columns beside others, and of two that change one setting, or one and `--set`, one would undo the other."""
+    """Refuse an axis named like a column of the results, and two axes, or an axis and `--set`, that change one setting."""
     owner: dict[str, str] = {}
     for axis, levels in axes.items():
         if axis in (*NAMES, *DERIVED) or not re.fullmatch(r"[\w .+-]+", axis):
@@ -199,7 +199,7 @@ def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], changed: Ma
 
 
 def _check_order(trial: Trial, path: Path) -> None:
-    """A whole object that is given after one of its settings resets it."""
+    """Refuse a whole object that is given after one of its settings, which it would reset."""
     keys = list(trial.settings)
     for number, late in enumerate(keys):
         early = next((key for key in keys[:number] if key.startswith(f"{late}.")), None)

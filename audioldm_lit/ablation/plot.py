@@ -22,7 +22,7 @@ def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -
     Args:
         found: Arms of `results`.
         results: One row a run and metric.
-        metric: Whose values.
+        metric: Metric whose values are drawn.
         path: PNG, SVG or PDF, by its suffix.
     """
     if path.suffix not in (".png", ".svg", ".pdf"):

@@ -23,7 +23,7 @@ SIZES = 1500  # that a search for a number of clips looks at
 
 @dataclass(frozen=True)
 class CurveValue:
-    """A value with its interval; no value where the interval is wider than all that was gained over the measured sizes."""
+    """A value with its interval; no value where the interval is wider than the whole gain over the measured sizes."""
 
     value: float | None
     low: float
@@ -35,10 +35,10 @@ class Needed:
     """A number of clips with its interval.
 
     Attributes:
-        clips: None where it is beyond `furthest`.
+        clips: The number; None where it is beyond `furthest`.
         low: Smallest number that may do, at least the smallest measured; None where it is beyond `furthest`.
         high: Largest number that may be needed; None where it is beyond `furthest`.
-        furthest: Largest number that the curve speaks of.
+        furthest: Largest number that the curve holds for.
         never: Whether the curve levels off before the target.
     """
 
@@ -68,13 +68,13 @@ class Curve:
     n^-0.25 or faster they cover 98 % and more, where it grows as n^0.25, 87 to 91 %; where half of its variance is a seed's own at
     all sizes, 84 to 91 % at the largest and 77 % at half of it. Where the truth is another smooth curve that passes the test of
     lack of fit, they cover 77 to 100 % at the largest size, but at twice that size miss by up to a tenth of the gain (0.15 for an
-    exponential), at four times by a fifth (0.3): hence `FURTHEST`. To give the largest size a mean of its own, as a second test,
-    did not find more of those. The level is right where the power law goes on to the end, and not otherwise.
+    exponential), at four times by a fifth (0.3): hence `FURTHEST`. A second test, in which
+    the largest size has a mean of its own, did not find more of those. The level is right only if the power law goes on for ever.
 
     Args:
         clips: Number of training clips of every run (N,).
-        values: What a metric was for it (N,).
-        higher_is_better: Whether more of the metric is better.
+        values: Its value of a metric (N,).
+        higher_is_better: Whether a higher value of the metric is better.
     """
 
     def __init__(self, clips: Sequence[float], values: Sequence[float], higher_is_better: bool) -> None:
@@ -109,7 +109,7 @@ class Curve:
 
     @property
     def furthest(self) -> int:
-        """Largest size that the curve speaks of."""
+        """Largest size that the curve holds for."""
         return FURTHEST * self.largest
 
     def speaks_of(self, clips: int) -> bool:
@@ -163,7 +163,7 @@ class Curve:
 
     @property
     def p_fit(self) -> float:
-        """P value of the F test of lack of fit: the curve's misses of the sizes' means against the spread of runs within sizes."""
+        """P value of the F test of lack of fit: how far the curve misses each size's mean, against the spread within sizes."""
         sizes, pure = len(np.unique(self.clips)), _within(self.clips, self.values)
         misses, freedom = self._error[self._best] - pure, len(self.clips) - sizes
         return float(stats.f.sf(misses / (sizes - 3) / (pure / freedom), sizes - 3, freedom))
@@ -197,7 +197,7 @@ class Curve:
 
 
 def fit_curve(clips: Sequence[float], values: Sequence[float], higher_is_better: bool) -> Curve:
-    """Fit a power law, or refuse to.
+    """Fit a power law; refused where the runs do not show one.
 
     Args:
         clips: Number of training clips of every run (N,), at least 4 different ones, most of them with several runs.

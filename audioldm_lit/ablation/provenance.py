@@ -1,4 +1,4 @@
-"""What a result was computed with: the commits of the code, whether they are all of it, and the versions of what it stands on."""
+"""What a result was computed with: the commits of the code, whether anything is uncommitted, and the versions of libraries."""
 
 import platform
 import subprocess
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "lightning", "diffusers", "transformers", "peft", "torchaud
 
 
 def check_committed() -> None:
-    """Refuse code of which no commit says what it is.
+    """Refuse code that no commit holds.
 
     Raises:
         InputError: If tracked files were changed since the commit.
@@ -28,7 +28,7 @@ def check_committed() -> None:
 
 
 def provenance() -> dict[str, Any]:
-    """Commits of the current folder and of this package, versions, machine: now and here."""
+    """Commits of the current folder and of this package, versions and machine, as they are now."""
     return {
         "code": trees(),
         "versions": {"audioldm_lit": __version__, "python": platform.python_version(), **_versions()},
@@ -37,7 +37,7 @@ def provenance() -> dict[str, Any]:
 
 
 def trees() -> dict[str, dict[str, Any]]:
-    """Commit, and whether it is all, of the repositories that the current folder and this package are in."""
+    """Commit of the repositories that the current folder and this package are in, and whether anything is uncommitted there."""
     return {str(top): _tree(top) for top in _tops([Path.cwd(), Path(__file__).parent])}
 
 
@@ -52,7 +52,7 @@ def _tree(top: Path) -> dict[str, Any]:
 
 
 def _git(folder: Path, *words: str) -> str:
-    """What git says; nothing where there is no git or no repository."""
+    """Output of git; empty where there is no git or no repository."""
     try:
         return subprocess.run(["git", "-C", str(folder), *words], check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

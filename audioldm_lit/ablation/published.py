@@ -1,4 +1,4 @@
-"""Values of other systems as they are printed elsewhere, from `published.yaml`, for tables that show them beside ours."""
+"""Values of other systems as published elsewhere, from `published.yaml`, for tables of their own beside ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -26,10 +26,10 @@ class Published:
         dataset: Class of `audioldm_lit.data` whose test clips it was measured on.
         training: What it was trained on; None where unknown.
         parameters: Their number as the source counts them; None where unknown.
-        values: By the names `METRICS`; None where unknown.
+        values: Values by the names in `METRICS`; None where unknown.
         source: Where the values were read.
-        measured: What is known of how they were measured; None where nothing is.
-        passport: Of values that were measured by this code, as in `results.csv`; None for all others.
+        measured: What is known about how they were measured; None where nothing is.
+        passport: Passport of values that were measured by this code, as in `results.csv`; None for all others.
     """
 
     system: str
@@ -43,7 +43,7 @@ class Published:
 
     @property
     def empty(self) -> bool:
-        """Whether it waits for someone to fill it in."""
+        """Whether it still has to be filled in."""
         return all(value is None for value in self.values.values())
 
     def footnote(self, passport: str) -> str | None:
@@ -74,7 +74,7 @@ def published(dataset: str, file: Path = FILE) -> list[Published]:
 
 
 def sheet(dataset: str) -> Sheet:
-    """What others print of a data set, as a table of its own: none of it was measured under a passport of ours."""
+    """What others published on a data set, as a table of its own: none of it was measured under a passport of ours."""
     rows = published(dataset)
     if not rows:
         raise InputError(f"--published is '{dataset}', of which nothing is known; name a data set of {FILE}.")

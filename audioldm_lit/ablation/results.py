@@ -34,7 +34,7 @@ def collect(grid: Grid, out: Path) -> pd.DataFrame:
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write it whole."""
+    """Write the table as a CSV file, whole or not at all."""
     with atomic_write(path) as unfinished:
         table.to_csv(unfinished, index=False)
 

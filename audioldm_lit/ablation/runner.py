@@ -1,4 +1,4 @@
-"""Works off a grid: keeps the slots filled, tries failed trials again once, and goes on wherever an earlier runner stopped."""
+"""Works through a grid: keeps the slots filled, tries failed trials once more, and goes on where an earlier runner stopped."""
 
 import shutil
 import time
@@ -40,9 +40,9 @@ class Runner:
 
     Attributes:
         flights: Jobs that wait or run.
-        elsewhere: Trials that another runner, or a job that outlived its runner, has in hand.
-        vanished: How often a trial's job ended without a word, and where its last words may be.
-        seconds: What each trial of this runner that is done took.
+        elsewhere: Trials that another runner, or a job that outlived its runner, is working on.
+        vanished: How often a trial's job ended without a result or an error, and where its log may be.
+        seconds: How long each trial that this runner finished took.
     """
 
     def __init__(self, grid: Grid, out: Path, cluster: Cluster) -> None:
@@ -57,7 +57,7 @@ class Runner:
 
     @property
     def given_up(self) -> dict[str, str]:
-        """Why, by trial: errors, or that it vanished."""
+        """Trials that are given up, with the reason: errors, or jobs that vanished."""
         errors = {name: folder.errors for name, folder in self.folders.items() if self.states[name] == State.FAILED}
         failed = {name: sentences[-1] for name, sentences in errors.items() if sentences}  # none where it was just forgiven
         gone = {name: places[-1] for name, places in self.vanished.items() if self._lost(name)}
@@ -67,7 +67,7 @@ class Runner:
         return len(self.vanished[name]) >= PATIENCE and self.folders[name].settled is None
 
     def run(self) -> Iterator[None]:
-        """Work; yields after every look at the jobs until nothing is left to do or to wait for."""
+        """Run the trials; yields after every look at the jobs until nothing is left to do or to wait for."""
         waiting = deque(name for name, state in self.states.items() if state in (State.WAITING, State.RUNNING))
         while waiting or self.flights or self.elsewhere:
             self._land(waiting)
@@ -93,7 +93,7 @@ class Runner:
                 self.flights[name] = Flight(job, slot, len(self.folders[name].attempts), len(self.folders[name].errors))
 
     def _land(self, waiting: deque[str]) -> None:
-        """Take in the jobs that ended."""
+        """Collect the jobs that ended."""
         for name in self.cluster.ended({name: flight.job for name, flight in self.flights.items()}):
             flight = self.flights.pop(name)
             state = self.states[name] = self.folders[name].state
@@ -106,7 +106,7 @@ class Runner:
                 self._again(name, flight, waiting)
 
     def _again(self, name: str, flight: Flight, waiting: deque[str]) -> None:
-        """Try a trial again whose job left no result; one that reported an error has its second attempt anyway."""
+        """Try a trial again whose job left no result; one that reported an error gets its second attempt anyway."""
         folder = self.folders[name]
         silent = len(folder.errors) == flight.errors
         advanced = newest(folder.attempts[flight.attempts :], "last.ckpt")  # out of time, it goes on from there

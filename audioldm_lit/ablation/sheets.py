@@ -21,7 +21,7 @@ ARROWS = {True: " ↑", False: " ↓", None: ""}
 class Sheet:
     """Cells of text in rows and columns; the first `heads` columns name the row. A cell's second line is its interval.
 
-    `notes` stand beneath the table.
+    `notes` go beneath the table.
     """
 
     title: str
@@ -32,9 +32,9 @@ class Sheet:
 
 
 def sheets(results: pd.DataFrame, metric: str, narrow: bool, untrained: Sequence[Mapping[str, str]] | None = None) -> list[Sheet]:
-    """All arms, with all metrics or, `narrow`, with one; of one, how the first axis' levels compare and what each axis does.
+    """Tables of all arms with all metrics or, if `narrow`, with one.
 
-    `untrained` is for `comparisons`.
+    For one metric, also how the first axis' levels compare and what each axis explains. `untrained` is for `comparisons`.
     """
     rows = results[results["metric"] == metric]
     pages = [arms(rows if narrow else results)]
@@ -47,7 +47,7 @@ def sheets(results: pd.DataFrame, metric: str, narrow: bool, untrained: Sequence
 
 
 def arms(results: pd.DataFrame) -> Sheet:
-    """A row an arm; values under different passports never share a column."""
+    """A row for each arm; values of different passports never share a column."""
     axes, means = axes_of(results), summary(results)
     measured = means[["metric", "passport"]].drop_duplicates().values.tolist()
     numbers = {key: _number_of(key, measured) for key in map(tuple, measured)}
@@ -68,7 +68,7 @@ def arms(results: pd.DataFrame) -> Sheet:
 
 
 def _remarks(results: pd.DataFrame) -> list[str]:
-    """What to mind: metrics that could not be computed, and runs of different code."""
+    """What to keep in mind: metrics that could not be computed, and runs of different code."""
     notes = []
     for (metric, reason), missing in results[results["value"].isna()].groupby(["metric", "caution"], sort=False):
         notes.append(f"{metric} was not computed in {missing['run'].nunique()} runs: {reason}")

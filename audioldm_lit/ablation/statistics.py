@@ -1,4 +1,4 @@
-"""What seeds say of arms: means with intervals, paired tests, and how much of the spread each axis explains."""
+"""Statistics over seeds: means with intervals, paired tests, and how much of the variance each axis explains."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -52,8 +52,8 @@ def comparisons(
 
     Args:
         results: Of `collect`.
-        metric: Whose values to compare.
-        axis: Whose levels to compare.
+        metric: Metric to compare.
+        axis: Axis whose levels to compare.
         untrained: Levels of every run of the grid that does not train, done or not; by default of those in `results`.
 
     Returns:

@@ -34,7 +34,7 @@ class Pace:
     test: float
 
     def seconds(self, trial: Trial) -> float:
-        """What a trial will take."""
+        """How long a trial will take."""
         if not trial.fit:
             return self.start + self.test
         steps, interval = _length(trial)
@@ -43,7 +43,7 @@ class Pace:
 
 
 def time_base(grid: Grid, environment: Mapping[str, str]) -> Pace:
-    """Time the grid's first run that trains, or the first where none does, with the variables that runs will have."""
+    """Time the grid's first run that trains, or its first run, with the environment variables that runs will have."""
     trial = next((candidate for candidate in grid.trials.values() if candidate.fit), next(iter(grid.trials.values())))
     with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status(f"timing {trial.id}"):
         few = [f"--trainer.max_steps={STEPS}", f"--trainer.val_check_interval={STEPS // 2}"]

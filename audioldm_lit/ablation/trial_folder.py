@@ -1,4 +1,4 @@
-"""What is known of a trial, all of it on disk: any process may die at any time and another goes on.
+"""What is known about a trial, all of it on disk: any process may die at any time and another goes on.
 
 Whoever runs a trial holds the lock on its folder, and so does the verb that it starts; the operating system lets go of it when the
 last of them ends, however it ends. What is not locked, has no result and no second error is still to be done.
@@ -21,7 +21,7 @@ ATTEMPTS = 2  # a failed run is tried again once
 
 
 class State(StrEnum):
-    """Of a trial."""
+    """State of a trial."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -51,7 +51,7 @@ class TrialFolder:
 
     @property
     def state(self) -> State:
-        """As the disk tells it now."""
+        """The state that the files show now."""
         # Looked up again after the lock: it may have ended between the two looks.
         return self.settled or (State.RUNNING if self._locked() else self.settled or State.WAITING)
 
@@ -74,12 +74,12 @@ class TrialFolder:
 
     @property
     def result_file(self) -> Path:
-        """Written last and whole: where it is, the trial is done."""
+        """Written last and whole: once it exists, the trial is done."""
         return self.path / "result.json"
 
     @property
     def result(self) -> dict[str, Any]:
-        """Of a trial that is done."""
+        """Result of a trial that is done."""
         return json.loads(self.result_file.read_text(encoding="utf-8"))
 
     @property
@@ -100,7 +100,7 @@ class TrialFolder:
 
     @property
     def stage(self) -> str:
-        """What the last attempt does, by its newest log: fit or test."""
+        """What the last attempt is at, by its newest log: fit or test."""
         logs = [log for folder in self.attempts[-1:] for log in folder.glob("*.log")]
         return max(logs, key=lambda log: log.stat().st_mtime).stem if logs else ""
 

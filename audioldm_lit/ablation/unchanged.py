@@ -1,4 +1,4 @@
-"""Runs of one folder come from the same files, or they would stand side by side as if they did."""
+"""Makes sure that all runs of one results folder come from the same files."""
 
 import hashlib
 import json

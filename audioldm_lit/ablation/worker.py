@@ -1,4 +1,4 @@
-"""What one job of a grid does: it runs a trial's verbs as its users do, and writes what came out."""
+"""What one job of a grid does: it runs a trial's verbs as a user would, and writes the result."""
 
 import json
 import os
@@ -32,7 +32,7 @@ class Cost:
 
 
 def run_trial(trial: Trial, path: Path, environment: Mapping[str, str]) -> str:
-    """Run a trial unless it is done or somebody else has it.
+    """Run a trial unless it is done or another process has it.
 
     Args:
         trial: What to run.
@@ -40,7 +40,7 @@ def run_trial(trial: Trial, path: Path, environment: Mapping[str, str]) -> str:
         environment: Variables for its processes, such as the devices they see.
 
     Returns:
-        State of the trial as this process leaves it.
+        State in which this process leaves the trial.
     """
     # Told to stop, by Slurm for instance, a run has not failed: it leaves no error and goes on another time.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
@@ -92,8 +92,8 @@ def _run(trial: Trial, attempt: Path, earlier: list[Path], lock: int, environmen
 def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, environment: Mapping[str, str]) -> None:
     """Run a verb to its end; its output goes to a log file, what it took to another.
 
-    It inherits the lock: if this process is killed, nobody takes up the trial while the verb still runs. It does not inherit
-    what tells Lightning of Slurm: Lightning starts the processes of a run itself, on the devices of the job.
+    It inherits the lock: if this process is killed, no other takes up the trial while the verb still runs. It does not inherit
+    the variables of Slurm, so that Lightning starts the processes of a run itself, on the devices of the job.
     """
     command = [*trial.command(verb, attempt), *words]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | dict(environment)
