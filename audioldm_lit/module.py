@@ -1,6 +1,6 @@
 """LitAudioLDM: the Lightning hooks around backbone, adapter and objective. No mathematics of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,6 +26,8 @@ from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
+from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.denoising_loss import HeldOutLoss
 from audioldm_lit.metrics.estimate import Estimate
@@ -33,6 +35,7 @@ from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.gather import gather
 from audioldm_lit.training.cache import Cache
 from audioldm_lit.training.checks import check_captions, check_geometry, check_prediction
 from audioldm_lit.training.ema import EMA
@@ -158,17 +161,14 @@ class LitAudioLDM(LightningModule):
     def _encode(self, data: AudioDataModule, waveforms: bool) -> None:
         """Swap every data set for its encoded one; what one process finds wrong, all of them say."""
         cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
-        rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        problems: list[str | None] = [None] * ranks
+        problem = None
         try:
             for clips in data.datasets.values():
-                cache.fill(clips, rank, ranks)
+                cache.fill(clips, self.trainer.global_rank, self.trainer.world_size)
         except InputError as error:
-            problems[rank] = str(error)
-        if ranks > 1:  # waits for all, so that no process reads what another has not yet encoded
-            torch.distributed.all_gather_object(problems, problems[rank])
-        for problem in filter(None, problems):
-            raise InputError(problem)
+            problem = error
+        for found in filter(None, gather(problem)):  # waits for all, so that no process reads what another has not yet encoded
+            raise found
         for split, clips in data.datasets.items():
             data.datasets[split] = cache.read(clips, waveforms)
 
@@ -290,9 +290,9 @@ class LitAudioLDM(LightningModule):
         """Held-out loss of the test clips, and scores of clips generated from their captions."""
         self.held_out_loss.update(batch["id"], self.held_out(batch))
         if self.protocol is not None:
-            preds = self.generate(self.prompt_embeds(batch), [(self.seed, name, 0) for name in batch["id"]])
-            sides = {"preds": preds, "target": batch["waveform"]}
             ids, rate, captions = batch["id"], self.backbone.sample_rate, batch["caption"]
+            preds = self.generate(self.entries(ids, captions), self.prompt_embeds(batch))
+            sides = {"preds": preds, "target": batch["waveform"]}
             self.protocol.update(**{side: AudioBatch(ids, waveform, rate, captions) for side, waveform in sides.items()})
 
     def on_test_epoch_end(self) -> None:
@@ -308,15 +308,19 @@ class LitAudioLDM(LightningModule):
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
         """Generate a clip for every test caption; rows with `id`, `prompt` and `waveform` (T,)."""
-        waveforms = self.generate(self.prompt_embeds(batch), [(self.seed, name, 0) for name in batch["id"]])
-        rows = zip(batch["id"], batch["caption"], waveforms.cpu(), strict=True)
-        return [{"id": name, "prompt": prompt, "waveform": waveform} for name, prompt, waveform in rows]
+        entries = self.entries(batch["id"], batch["caption"])
+        waveforms = self.generate(entries, self.prompt_embeds(batch)).cpu()
+        return [{"id": entry.id, "prompt": entry.prompt, "waveform": clip} for entry, clip in zip(entries, waveforms, strict=True)]
 
-    def generate(self, cond: Tensor, keys: list[tuple]) -> Tensor:
-        """Generate waveforms (B, T) of the data's duration from conditions (B, D); see `Sampler.__call__`."""
-        return self.sampler(
-            self.backbone, cond, self.unconditional, keys, self.data.num_samples, self.noise_scheduler.config.prediction_type
-        )
+    def entries(self, ids: Sequence[str], prompts: Sequence[str]) -> list[Entry]:
+        """What is generated for prompts with this module's seed."""
+        return [Entry(name, prompt, self.seed, 0) for name, prompt in zip(ids, prompts, strict=True)]
+
+    def generate(self, entries: Sequence[Entry], cond: Tensor) -> Tensor:
+        """Generate waveforms (B, T) of the data's duration from conditions (B, D), all at once; see `generate_clips`."""
+        how = self.sampler, entries, cond, self.unconditional, self.data.num_samples, self.noise_scheduler.config.prediction_type
+        clips = generate_clips(self.backbone, *how, batch_size=len(entries))
+        return torch.stack([waveform for _, waveform in clips])
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -8,6 +8,8 @@ from safetensors.torch import load_file, save_file
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
 import tiny
@@ -22,13 +24,17 @@ def test_sampling_equals_the_diffusers_pipeline(backbone, scheduler, guidance_sc
     )
     pipeline.set_progress_bar_config(disable=True)
     prompts, seconds = ["a dog barking", "rain"], 0.64
-    key = [(0, prompt, 0) for prompt in prompts]
-    start = seeding.normal([seeding.generator("sample", *one) for one in key], backbone.latent_shape(round(seconds * 16000)))
+    num_samples = round(seconds * 16_000)
+    entries = [Entry(prompt, prompt, 0, 0) for prompt in prompts]
+    start = seeding.normal([seeding.generator("sample", 0, prompt, 0) for prompt in prompts], backbone.latent_shape(num_samples))
     settings = {"num_inference_steps": 5, "guidance_scale": guidance_scale}
     theirs = pipeline(prompts, audio_length_in_s=seconds, latents=start, output_type="pt", **settings).audios
 
     sampler = Sampler(scheduler.__name__, **settings)
-    ours = sampler(backbone, backbone.encode_text(prompts), backbone.encode_text([""])[0], key, round(seconds * 16000))
+    cond, unconditional = backbone.encode_text(prompts), backbone.encode_text([""])[0]
+    ours = torch.stack(
+        [clip for _, clip in generate_clips(backbone, sampler, entries, cond, unconditional, round(seconds * 16000))]
+    )
 
     assert theirs.abs().max() > 1e-3
     assert ours.shape == theirs.shape

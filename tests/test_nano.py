@@ -7,6 +7,8 @@ from safetensors.torch import load_file
 from audioldm_lit.assets import REPOSITORY
 from audioldm_lit.audio.waveform import fit
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
 FOLDER = REPOSITORY / "checkpoints" / "audioldm-nano"
@@ -47,10 +49,13 @@ def test_vae_keeps_more_of_a_sound_than_a_constant_would(nano):
 @pytest.mark.slow
 def test_rain_is_steadier_than_a_barking_dog(nano):
     prompts, seeds = ["rain falling", "a dog barking"], range(4)
-    cond = nano.encode_text([prompt for prompt in prompts for _ in seeds])
-    keys = [(seed, prompt, 0) for prompt in prompts for seed in seeds]
-    sampler = Sampler("DPMSolverMultistepScheduler", num_inference_steps=15)
-    waveforms = sampler(nano, cond, nano.encode_text([""])[0], keys, 81_920)
+    entries = [Entry(prompt, prompt, seed, 0) for prompt in prompts for seed in seeds]
+    cond, sampler = (
+        nano.encode_text([entry.prompt for entry in entries]),
+        Sampler("DPMSolverMultistepScheduler", num_inference_steps=15),
+    )
+    clips = generate_clips(nano, sampler, entries, cond, nano.encode_text([""])[0], 81_920)
+    waveforms = torch.stack([waveform for _, waveform in clips])
     level = waveforms.unfold(1, 320, 320).square().mean(dim=2).add(1e-8).log10() * 10  # (B, frames) dB
     change = level.diff(dim=1).abs().median(dim=1).values  # dB from one 20 ms frame to the next
     assert change[:4].mean() < change[4:].mean()

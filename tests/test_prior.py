@@ -10,10 +10,11 @@ from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.generation import BATCH
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
-from audioldm_lit.objectives.prior import BATCH, GENERAL, PriorPreservation
+from audioldm_lit.objectives.prior import GENERAL, PriorPreservation
 
 import tiny
 

@@ -3,27 +3,32 @@ import torch
 
 from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
 KEYS = [(0, f"prompt {i}", 0) for i in range(3)]
 
 
-def generate(backbone, keys, **settings):
-    cond = backbone.encode_text([key[1] for key in keys])
-    return Sampler(num_inference_steps=3, **settings)(backbone, cond, backbone.encode_text([""])[0], keys, 10_240)
+def generate(backbone, keys, batch_size=8, **settings):
+    entries = [Entry(prompt, prompt, seed, candidate) for seed, prompt, candidate in keys]
+    sampler, cond = Sampler(num_inference_steps=3, **settings), backbone.encode_text([entry.prompt for entry in entries])
+    clips = dict(generate_clips(backbone, sampler, entries, cond, backbone.encode_text([""])[0], 10_240, batch_size=batch_size))
+    assert list(clips) == entries
+    return torch.stack(list(clips.values()))
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_clip_does_not_depend_on_its_batch(backbone, eta):
     together = generate(backbone, KEYS, eta=eta)
-    alone = torch.cat([generate(backbone, [key], eta=eta) for key in KEYS])
+    alone = generate(backbone, KEYS, batch_size=1, eta=eta)
     assert torch.allclose(together, alone, atol=1e-5 * float(together.abs().max()))
 
 
 def test_seed_prompt_and_candidate_each_change_the_noise():
-    keys = [(0, "rain", 0), (1, "rain", 0), (0, "dog", 0), (0, "rain", 1)]
-    drawn = seeding.normal([seeding.generator("sample", *key) for key in keys], (64,))
-    assert len({tuple(row.tolist()) for row in drawn}) == len(keys)
+    entries = [Entry("rain", "", 0, 0), Entry("rain", "", 1, 0), Entry("dog", "", 0, 0), Entry("rain", "", 0, 1)]
+    drawn = seeding.normal([seeding.generator(*entry.key) for entry in entries], (64,))
+    assert len({tuple(row.tolist()) for row in drawn}) == len(entries)
 
 
 def test_generator_of_a_key_is_the_same_everywhere():

@@ -40,9 +40,8 @@ class Audition(Callback):
             cond = self._sounds(pl_module, len(prompts))
         else:
             cond = pl_module.backbone.encode_text(prompts)
-        keys = [(pl_module.seed, prompt, 0) for prompt in prompts]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            waveforms = pl_module.generate(cond, keys)
+            waveforms = pl_module.generate(pl_module.entries(prompts, prompts), cond)
             log_mels = pl_module.backbone.log_mel(waveforms)[:, 0]  # (B, F, M)
         for prompt, waveform, log_mel in zip(prompts, waveforms, log_mels, strict=True):
             sound = self.folder(trainer) / file_stem(prompt) / f"step-{trainer.global_step:06d}.wav"

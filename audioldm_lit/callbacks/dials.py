@@ -114,8 +114,9 @@ class Dials(Callback):
         ids = list(prompts)[trainer.global_rank :: trainer.world_size]
         captions = [prompts[name] for name in ids]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            cond = module.backbone.encode_text(captions) if ids else torch.empty(0)
-            waveform = module.generate(cond, [(module.seed, name, 0) for name in ids]) if ids else torch.empty(0, 1)
+            waveform = torch.empty(0, 1)
+            if ids:
+                waveform = module.generate(module.entries(ids, captions), module.backbone.encode_text(captions))
         return AudioBatch(ids, waveform, module.backbone.sample_rate, captions)
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch.distributed
 from lightning import Callback, Trainer
 
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.storage.gather import gather
 
 
 class Predictions(Callback):
@@ -26,17 +26,14 @@ class Predictions(Callback):
         self, trainer: Trainer, pl_module: LitAudioLDM, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Write the batch's clips."""
-        for row in outputs:
-            entry = Entry(row["id"], row["prompt"], pl_module.seed, 0)
-            self.entries.append(entry)
+        entries = pl_module.entries([row["id"] for row in outputs], [row["prompt"] for row in outputs])
+        for entry, row in zip(entries, outputs, strict=True):
             write(self.folder / entry.file, row["waveform"], pl_module.backbone.sample_rate)
+        self.entries += entries
 
     def on_predict_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Gather what every process wrote into one manifest."""
-        gathered = [self.entries]
-        if trainer.world_size > 1:
-            gathered = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, self.entries)
+        gathered = gather(self.entries)
         if trainer.is_global_zero:
             model = {"backbone": pl_module.backbone_name, "base": pl_module.base_fingerprint, "adapter": pl_module.adapter.spec()}
             settings = {**model, "sampler": pl_module.sampler.spec(), "sample_rate": pl_module.backbone.sample_rate}

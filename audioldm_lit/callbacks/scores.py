@@ -16,11 +16,10 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.tables import show
-from audioldm_lit.inference.manifest import Entry, write_manifest
+from audioldm_lit.inference.generation import BATCH, generate_clips
+from audioldm_lit.inference.manifest import write_manifest
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.module import LitAudioLDM
-
-BATCH = 8  # clips generated at once
 
 
 def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[str, Evaluation]:
@@ -43,7 +42,8 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[s
         for clips in held_out:
             _generate(trainer, module, backbone.eval(), clips, folder / name)
         if trainer.is_global_zero:
-            entries = [Entry(clip.id, clip.caption, module.seed, 0) for clips in held_out for clip in clips.clips]
+            asked = [(clip.id, clip.caption) for clips in held_out for clip in clips.clips]
+            entries = module.entries(*zip(*asked, strict=True))
             write_manifest(folder / name, {"system": name, "sampler": module.sampler.spec()}, entries)
         module.show_recordings(trained, "train")
         evaluations[name] = protocol.evaluation(module.seed)
@@ -70,14 +70,14 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
     batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
     for batch in track(batches, f"generating {folder.name}", transient=True, disable=not trainer.is_global_zero):
         ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
-        keys = [(module.seed, name, 0) for name in ids]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             cond = backbone.encode_text(captions)
-            waveforms = module.sampler(backbone, cond, module.unconditional, keys, clips.num_samples, prediction_type)
-        for name, caption, waveform in zip(ids, captions, waveforms, strict=True):
-            write(folder / Entry(name, caption, module.seed, 0).file, waveform, clips.sample_rate)
+            how = module.sampler, module.entries(ids, captions), cond, module.unconditional, clips.num_samples, prediction_type
+            entries, waveforms = zip(*generate_clips(backbone, *how), strict=True)
+        for entry, waveform in zip(entries, waveforms, strict=True):
+            write(folder / entry.file, waveform, clips.sample_rate)
         recordings = torch.stack([clip["waveform"] for clip in batch]).to(module.device)
-        sides = {"preds": waveforms, "target": recordings}  # metrics of pairs see both at once
+        sides = {"preds": torch.stack(waveforms), "target": recordings}  # metrics of pairs see both at once
         module.protocol.update(**{side: AudioBatch(ids, waveform, clips.sample_rate, captions) for side, waveform in sides.items()})
 
 

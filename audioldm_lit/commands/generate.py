@@ -1,5 +1,6 @@
 """The verb `generate`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -18,6 +19,7 @@ from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.effect import measure_effect, show
+from audioldm_lit.inference.generation import BATCH, generate_clips
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.inference.sampling import Sampler
 
@@ -35,7 +37,7 @@ def generate(
     num_candidates: int = 1,
     negative_prompt: str = "",
     sampler: Sampler | None = None,
-    batch_size: int = 8,
+    batch_size: int = BATCH,
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
     json: Path | None = None,
@@ -74,18 +76,13 @@ def generate(
     model = _blend(base, adapters, texts)
     num_samples = round((duration or model.window) * model.sample_rate)
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
-    embeds = dict(zip(texts, model.encode_text(texts), strict=True))
+    cond = model.encode_text(texts).repeat_interleave(num_candidates, dim=0)
     unconditional = model.encode_text([negative_prompt])[0]
-    batches = [entries[i : i + batch_size] for i in range(0, len(entries), batch_size)]
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("generating", total=len(batches) * sampler.num_inference_steps)
-        advance = partial(progress.advance, task)
-        for batch in batches:
-            cond = torch.stack([embeds[entry.prompt] for entry in batch])
-            keys = [(seed, entry.id, entry.candidate) for entry in batch]
-            with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                waveforms = sampler(model, cond, unconditional, keys, num_samples, model.prediction_type, advance)
-            for entry, waveform in zip(batch, waveforms, strict=True):
+        task = progress.add_task("generating", total=math.ceil(len(entries) / batch_size) * sampler.num_inference_steps)
+        how = sampler, entries, cond, unconditional, num_samples, model.prediction_type, batch_size, partial(progress.advance, task)
+        with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            for entry, waveform in generate_clips(model, *how):
                 write(out / entry.file, waveform, model.sample_rate)
     settings = {
         "backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters],

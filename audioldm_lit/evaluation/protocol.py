@@ -21,6 +21,7 @@ from audioldm_lit.evaluation.score import Score, score
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.cached import Cached
+from audioldm_lit.storage.gather import gather
 
 ProtocolName = Literal["audioldm-2023", "embedded", "retention"]  # the files of protocols/
 
@@ -120,10 +121,7 @@ class Protocol(nn.Module):
                 scores[name] = score(metric, seed, classes)
             except InputError as error:  # the same on every process: all have the same rows by now
                 reasons[name] = str(error)
-        seen: list[Any] = [self.seen]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            seen = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(seen, self.seen)
+        seen = gather(self.seen)
         names = {seeding.number(name): name for part in seen for clips in part.values() for name in clips}
         for result in scores.values():
             for part in (result, *(apart for apart in result.classes.values() if isinstance(apart, Score))):

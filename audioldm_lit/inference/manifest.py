@@ -28,6 +28,11 @@ class Entry:
     candidate: int
 
     @property
+    def key(self) -> tuple[object, ...]:
+        """What its noise belongs to."""
+        return "sample", self.seed, self.id, self.candidate
+
+    @property
     def file(self) -> str:
         """File name that every system accepts, different for different entries."""
         return f"{file_stem(self.id)}-s{self.seed}-c{self.candidate}.wav"

@@ -1,4 +1,4 @@
-"""From conditions to sound: the denoising loop with classifier-free guidance."""
+"""From conditions to latents: the denoising loop with classifier-free guidance."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -9,7 +9,6 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
@@ -92,34 +91,3 @@ class Sampler:
             latents = scheduler.step(pred, step, latents, **extra).prev_sample
             on_step()
         return latents
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        backbone: Backbone,
-        cond: Tensor,
-        unconditional: Tensor,
-        keys: Sequence[tuple],
-        num_samples: int,
-        prediction_type: str = "epsilon",
-        on_step: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Generate one clip a condition.
-
-        Args:
-            backbone: The model.
-            cond: Conditions (B, D).
-            unconditional: Embedding (D,) of the empty or negative prompt.
-            keys: What each clip's noise belongs to, e.g. (seed, prompt id, candidate id). The noise is drawn on the CPU from the
-                key alone: the same clip whatever the batch or the device.
-            num_samples: Length of the clips in samples, any; latents are rounded up and the sound is cut to length.
-            prediction_type: What the UNet predicts.
-            on_step: Called after every step.
-
-        Returns:
-            Waveforms (B, num_samples) float32.
-        """
-        generators = [seeding.generator("sample", *key) for key in keys]
-        start = seeding.normal(generators, backbone.latent_shape(num_samples)).to(backbone.device)
-        latents = self.latents(backbone, cond, unconditional, start, generators, prediction_type, on_step)
-        return backbone.decode(latents, num_samples)

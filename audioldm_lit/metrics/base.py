@@ -17,6 +17,7 @@ from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+from audioldm_lit.storage.gather import gather
 
 STATES = ("ids", "places", "rows")  # of every side: each row's clip, its place in the clip, itself
 
@@ -77,7 +78,7 @@ class ClipMetric(Metric, ABC):
     floor = False  # whether recordings against recordings give a lower end to read the value by
 
     def __init__(self, extractor: Extractor | None = None, features: str = "embedding", **kwargs: Any) -> None:
-        super().__init__(dist_sync_fn=_gather, **kwargs)
+        super().__init__(dist_sync_fn=_gather_state, **kwargs)
         if extractor is not None and features not in extractor.features:
             known = ", ".join(extractor.features)
             raise InputError(f"{type(self).__name__}: the extractor {extractor.name} has no features '{features}'; it has {known}.")
@@ -113,7 +114,7 @@ class ClipMetric(Metric, ABC):
             InputError: If a side has no clips, or an extractor's features are not finite.
         """
         alone = not self._is_synced  # `compute` has gathered already
-        with self.sync_context(_gather, should_sync=alone, should_unsync=alone):
+        with self.sync_context(_gather_state, should_sync=alone, should_unsync=alone):
             states = {side: [_joined(getattr(self, f"{side}_{state}")) for state in STATES] for side in self.sides}
         return [self._rows(side, *state) for side, state in states.items()]
 
@@ -163,11 +164,9 @@ def _joined(state: list[Tensor] | Tensor) -> Tensor:
     return state if isinstance(state, Tensor) else torch.cat(state) if state else torch.empty(0)
 
 
-def _gather(state: Tensor, group: Any = None) -> list[Tensor]:
+def _gather_state(state: Tensor, group: Any = None) -> list[Tensor]:
     """A state of all processes, in order of rank; any may be empty.
 
     torchmetrics' own gathering expects the same dtype and shape from a process without clips, and waits forever or fails.
     """
-    everyone: list[Tensor | None] = [None] * torch.distributed.get_world_size(group)
-    torch.distributed.all_gather_object(everyone, state.cpu(), group)
-    return [part.to(state.device) for part in everyone if len(part)] or [state]
+    return [part.to(state.device) for part in gather(state.cpu(), group) if len(part)] or [state]

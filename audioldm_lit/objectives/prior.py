@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from audioldm_lit import seeding
 from audioldm_lit.assets import packaged
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.generation import BATCH, generate_latents
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
@@ -24,7 +26,19 @@ from audioldm_lit.storage.shards import Shards
 
 FORMAT = "prior/1"
 GENERAL = packaged("inference/prompts/general.txt")
-BATCH = 8  # clips generated at once
+
+
+@dataclass(frozen=True)
+class PriorClip:
+    """A clip of the prior: a place in its list, and the seed."""
+
+    seed: int
+    place: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What its noise belongs to."""
+        return "prior", self.seed, self.place
 
 
 class PriorPreservation(Objective):
@@ -75,15 +89,14 @@ class PriorPreservation(Objective):
     def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:
         """Generate the clips, or find them under `folder`; see `Objective.prepare`."""
         self.objective.prepare(backbone, num_samples, folder)
-        shape = backbone.latent_shape(num_samples)
-        keys = self._keys(backbone, shape)
+        keys = self._keys(backbone, backbone.latent_shape(num_samples))
         store = Shards(folder / "prior")
         missing = [place for place, key in enumerate(keys) if key not in store]
         steps = len(missing) * self.sampler.num_inference_steps
         with Progress(console=Console(stderr=True), transient=True, disable=not missing) as progress:
             task = progress.add_task(f"generating {len(missing)} prior clips", total=steps)
             for batch in (missing[i : i + BATCH] for i in range(0, len(missing), BATCH)):
-                rows = self._generate(backbone, shape, batch, partial(progress.advance, task, len(batch)))
+                rows = self._generate(backbone, num_samples, batch, partial(progress.advance, task, len(batch)))
                 store.write({keys[place]: row for place, row in zip(batch, rows, strict=True)})
         rows = [store[key] for key in keys]
         # Plain tensors on the CPU, neither weights nor buffers: no checkpoint holds them, no process sends them to another.
@@ -112,18 +125,17 @@ class PriorPreservation(Objective):
         return [_hash(json.dumps([*made_of, place, prompt]).encode()) for place, prompt in enumerate(self.texts)]
 
     def _generate(
-        self, backbone: Backbone, shape: tuple[int, int, int], places: Sequence[int], on_step: Callable[[], None]
+        self, backbone: Backbone, num_samples: int, places: Sequence[int], on_step: Callable[[], None]
     ) -> list[dict[str, Tensor]]:
         """Latents and text embeddings of the clips at some places of the list."""
-        generators = [seeding.generator("prior", self.seed, place) for place in places]
         unconditional, *embeds = backbone.encode_text(["", *(self.texts[place] for place in places)])
-        cond = torch.stack(embeds)
-        start = seeding.normal(generators, shape).to(backbone.device)
+        clips = [PriorClip(self.seed, place) for place in places]
         base_type = backbone.scheduler.config.prediction_type  # what the base predicts, whatever is trained
-        latents = self.sampler.latents(backbone, cond, unconditional, start, generators, base_type, on_step)
+        how = self.sampler, clips, torch.stack(embeds), unconditional, num_samples, base_type, len(clips), on_step
+        ((_, latents),) = generate_latents(backbone, *how)
         if not latents.isfinite().all():
             raise InputError("model.objective.init_args.sampler makes values that are not finite with this model; take another.")
-        return [{"latents": latent, "prompt_embeds": embed} for latent, embed in zip(latents, cond, strict=True)]
+        return [{"latents": row, "prompt_embeds": embed} for row, embed in zip(latents, embeds, strict=True)]
 
 
 def _read(prompts: Path | list[str]) -> list[str]:

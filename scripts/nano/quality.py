@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.evaluation.score import Score, score
+from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.extractors.aisfx import AISFX
@@ -74,7 +76,8 @@ def per_label(backbone: Backbone, clips: list[Clip], labels: int, count: int, st
     for label, _ in tqdm(Counter(clip.label for clip in clips).most_common(labels), desc="labels"):
         real = [mixer.window(mixer.clip(label), WINDOW) for _ in range(2 * count)]
         cond = backbone.encode_text([label.replace("_", " ")]).expand(count, -1)
-        made = sampler(backbone, cond, empty, [(0, label, number) for number in range(count)], WINDOW)
+        entries = [Entry(label, label, 0, number) for number in range(count)]
+        made = torch.stack([clip for _, clip in generate_clips(backbone, sampler, entries, cond, empty, WINDOW, batch_size=count)])
         again = torch.cat([reconstructed(backbone, part, vae=True) for part in torch.stack(real[:count]).split(8)])
         generated = measured(KAD(extractor), level(made), level(real))
         rebuilt = measured(KAD(extractor), level(again), level(real[count:]))
