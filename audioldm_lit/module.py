@@ -177,7 +177,7 @@ class LitAudioLDM(LightningModule):
         """The data module of the running trainer."""
         data = self.trainer.datamodule
         if not isinstance(data, AudioDataModule):
-            raise InputError("LitAudioLDM needs an AudioDataModule: pass it to the trainer as `datamodule`.")
+            raise InputError("datamodule", "LitAudioLDM needs an AudioDataModule", "pass it to the trainer as `datamodule`")
         return data
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -340,18 +340,19 @@ class LitAudioLDM(LightningModule):
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
         ours = checkpoint.get("audioldm_lit")
         if ours is None:
-            raise InputError("--ckpt_path: is no checkpoint of this project; give one that `fit` wrote.")
+            raise InputError("--ckpt_path", "is no checkpoint of this project", "give one that `fit` wrote")
         check_base(ours["base"], self.base_fingerprint, "--ckpt_path")
         if ours["adapter"] != self.adapter.spec():
             raise InputError(
-                f"--ckpt_path: was trained with {ours['adapter']}, model.adapter is {self.adapter.spec()}; use the same."
+                "--ckpt_path", f"was trained with {ours['adapter']}, model.adapter is {self.adapter.spec()}", "use the same"
             )
         resumed = self.trainer.state.fn == TrainerFn.FITTING
         changed = next((name for name, value in ours["trained_on"].items() if resumed and value != self.trained_on[name]), None)
         if changed:
             raise InputError(
-                f"--ckpt_path: was trained on other data, `{changed}` differs from what `data` gives now; "
-                "restore it, or begin a new run."
+                "--ckpt_path",
+                f"was trained on other data, `{changed}` differs from what `data` gives now",
+                "restore it, or begin a new run",
             )
         self.base_losses = ours["base_losses"]
         average = ours["ema"] and ours["ema"]["average"]

@@ -226,7 +226,7 @@ def test_text_path_alone_changes_what_text_does(backbone):
     [
         ({"targets": ["to_q"]}, "'to_q' matches no"),
         ({"targets": ["("]}, "no regular expression"),
-        ({"targets": []}, "targets is empty"),
+        ({"targets": []}, "targets: is empty"),
         ({"config": "Foo"}, "'Foo'"),
         ({"options": {"rank": 3}}, "rank"),
         ({"options": {"r": 0}}, "`r` should be a positive integer"),

@@ -392,7 +392,7 @@ def test_captions_are_joined_as_a_sentence(first, second, joined):
 def test_a_wrong_value_is_one_sentence_that_names_its_key(make, key):
     with pytest.raises(InputError) as caught:
         make()
-    assert str(caught.value).startswith(f"data.init_args.augmentation.init_args.{key} is ")
+    assert str(caught.value).startswith(f"data.init_args.augmentation.init_args.{key}: is ")
     assert str(caught.value).endswith(".")
 
 
@@ -435,5 +435,5 @@ def test_a_mask_belongs_to_its_sample_not_to_the_batch():
 
 @pytest.mark.parametrize(("arguments", "key"), [((1.0,), "max_fraction"), ((-0.1,), "max_fraction"), ((0.1, 0), "masks")])
 def test_a_wrong_mask_is_one_sentence_that_names_its_key(arguments, key):
-    with pytest.raises(InputError, match=rf"init_args\.{key} is "):
+    with pytest.raises(InputError, match=rf"init_args\.{key}: is "):
         TimeMask(*arguments)

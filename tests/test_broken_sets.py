@@ -220,7 +220,7 @@ TABLES = {
     ),
     # the table itself
     "two tables": Kind(together(table(*GOOD), jsonl(row())), r"metadata\.jsonl: stands beside metadata\.csv; keep one"),
-    "a given table that is missing": Kind(table(), r"list\.csv: no such file; data\.init_args", options={"table": "list.csv"}),
+    "a given table that is missing": Kind(table(), r"list\.csv: no such file; set data\.init_args", options={"table": "list.csv"}),
     "a given table that is a folder": Kind(
         lambda root: (root / "list.csv").mkdir(), r"list\.csv: is a folder; ", options={"table": "list.csv"}
     ),
@@ -244,7 +244,7 @@ TABLES = {
     "JSON: a number": Kind(jsonl(row(), "5"), "line 2: is no flat JSON object"),
     "JSON: a value in a value": Kind(jsonl(row(caption=["a", "b"])), "line 1: is no flat JSON object"),
     "JSON: brackets without end": Kind(jsonl("[" * 100_000), "line 1: is no JSON"),
-    "JSON: a missing name": Kind(jsonl({"file": "a.wav"}), "line 1: lacks caption; every line"),
+    "JSON: a missing name": Kind(jsonl({"file": "a.wav"}), "line 1: lacks caption; say them in every line"),
     "JSON: a name twice": Kind(
         jsonl('{"file": "a.wav", "caption": "x", "caption": "y"}'), r"line 1: is no JSON \(a name comes twice\); write"
     ),
@@ -728,7 +728,7 @@ def dcase_cell(column: int, value: str) -> Kind:
 
 
 PUBLISHED = {
-    "ESC-50: no such folder": esc(lambda root: root.rmdir(), r"esc50\.csv: no such file; data\.init_args\.root"),
+    "ESC-50: no such folder": esc(lambda root: root.rmdir(), r"esc50\.csv: no such file; set data\.init_args\.root"),
     "ESC-50: no table": esc(without(layouts.esc50, "meta/esc50.csv"), r"esc50\.csv: no such file"),
     "ESC-50: no audio": esc(without(layouts.esc50, "audio"), r"\.wav: no such audio file"),
     "ESC-50: one clip missing": esc(
@@ -739,11 +739,11 @@ PUBLISHED = {
     "ESC-50: a column missing": esc(
         esc_rows(lambda rows: [one.pop(1) for one in rows]), r"esc50\.csv, line 1: lacks the columns fold"
     ),
-    "ESC-50: a fold in words": esc_cell(1, "one", "2: fold is 'one'; it must be a whole number"),
+    "ESC-50: a fold in words": esc_cell(1, "one", "2: fold is 'one'; write a whole number"),
     "ESC-50: a fold with a point": esc_cell(1, "1.0", r"2: fold is '1\.0'"),
     "ESC-50: a sixth fold": esc_cell(1, "6", "2: fold is '6'"),
     "ESC-50: no fold": esc_cell(1, "", "2: fold is ''"),
-    "ESC-50: neither of the ten nor not": esc_cell(4, "yes", "2: esc10 is 'yes'; it must be True or False", classes="esc10"),
+    "ESC-50: neither of the ten nor not": esc_cell(4, "yes", "2: esc10 is 'yes'; write True or False", classes="esc10"),
     "ESC-50: a path that leaves the folder": esc_cell(0, "../meta/esc50.csv", "2: .* lies outside"),
     "ESC-50: no file name": esc_cell(0, "", "2: names no file"),
     "ESC-50: the same clip twice": esc(
@@ -756,9 +756,9 @@ PUBLISHED = {
     "UrbanSound8K: no file name": urban_cell(0, "", "4: names no file; "),
     "UrbanSound8K: a file elsewhere": urban_cell(0, "../../x.wav", "4: .* lies outside"),
     "UrbanSound8K: a file that is missing": urban_cell(0, "x.wav", r"4: .*fold3/x\.wav: no such audio file"),
-    "UrbanSound8K: another salience": urban_cell(4, "3", "4: salience is '3'; it must be 1"),
+    "UrbanSound8K: another salience": urban_cell(4, "3", "4: salience is '3'; write 1"),
     "UrbanSound8K: another fold's file": urban_cell(5, "4", r"4: .*fold4/.*\.wav: no such audio file"),
-    "UrbanSound8K: an eleventh fold": urban_cell(5, "11", "4: fold is '11'; it must be a whole number"),
+    "UrbanSound8K: an eleventh fold": urban_cell(5, "11", "4: fold is '11'; write a whole number"),
     "UrbanSound8K: no class": urban_cell(7, "", "4: the caption of .* is empty; write one"),
     "AudioCaps: no list": Kind(without(layouts.audiocaps, "train.csv"), r"train\.csv: no such file; ", module=AudioCaps),
     "AudioCaps: no root": Kind(lambda root: root.rmdir(), "caps: no such folder; ", module=AudioCaps),
@@ -890,7 +890,7 @@ def test_wrong_requests_of_esc50_are_one_sentence(tmp_path):
         ESC50(tmp_path, classes=["cat"]).clips("train")
     check_sentence(str(caught.value), r"has no category 'cat'; correct data\.init_args\.classes")
     for fold in (0, 6):
-        with pytest.raises(InputError, match=rf"data\.init_args\.fold is {fold}; ESC-50 has folds 1 to 5"):
+        with pytest.raises(InputError, match=rf"data\.init_args\.fold: is {fold}; give one of ESC-50's folds, 1 to 5"):
             ESC50(tmp_path, fold=fold)
 
 
@@ -1058,7 +1058,7 @@ BROKEN_LISTS = ("table: no caption column", "table: open quote", "table: leaves 
 
 @pytest.mark.parametrize("name", BROKEN_FILES)
 def test_prepare_finds_a_broken_file_and_leaves_it_out(cli, workdir, name):
-    content, detail = BROKEN_FILES[name]
+    content, problem = BROKEN_FILES[name]
     root = workdir / "sounds"
     noises(root)
     (root / "dog" / "broken.wav").write_bytes(content)
@@ -1069,7 +1069,7 @@ def test_prepare_finds_a_broken_file_and_leaves_it_out(cli, workdir, name):
     (found,) = [one for one in json.loads(Path("found.json").read_text())["findings"] if one["kind"] == "unreadable"]
     assert found["clips"] == ["dog/broken.wav"]
     assert found["where"] == str(root / "dog" / "broken.wav")
-    assert found["detail"].startswith(detail)
+    assert found["problem"].startswith(problem)
     assert found["mend"]
     status, _, err = cli(*options, "--fix")
     assert status == 0, err

@@ -208,16 +208,16 @@ def test_its_loss_can_be_tested(workdir, tiny_folder, cli, uncaptioned):
 @pytest.mark.parametrize(
     ("verb", "changes", "message"),
     [
-        ("fit", {"model__conditioning": CONFIGS["text"]}, "caption is null, but model.conditioning trains on captions"),
-        ("fit", {"model__conditioning": CONFIGS["mixed"]}, "caption is null, but model.conditioning trains on captions"),
-        ("test", {"model__conditioning": CONFIGS["reference"]}, "caption is null, but model.conditioning trains on captions"),
-        ("test", {"model__protocol": EMBEDDED}, "caption is null, so there are no prompts"),
-        ("predict", {}, "caption is null, so there are no prompts"),
+        ("fit", {"model__conditioning": CONFIGS["text"]}, "caption: is null, but model.conditioning trains on captions"),
+        ("fit", {"model__conditioning": CONFIGS["mixed"]}, "caption: is null, but model.conditioning trains on captions"),
+        ("test", {"model__conditioning": CONFIGS["reference"]}, "caption: is null, but model.conditioning trains on captions"),
+        ("test", {"model__protocol": EMBEDDED}, "caption: is null, so there are no prompts"),
+        ("predict", {}, "caption: is null, so there are no prompts"),
         ("fit", {"model__protocol": EMBEDDED, "result__scores": "true"}, "result.scores needs captions"),
         (
             "fit",
             {"data__init_args__phrasing": REPOSITORY / "configs" / "phrasing" / "templates.yaml"},
-            "data.init_args.phrasing needs captions",
+            "data.init_args.phrasing: needs captions",
         ),
     ],
 )

@@ -174,7 +174,7 @@ class TestEveryDataModule:
         assert seen == {clip.id for clip in data.clips("val")}
 
     def test_more_shots_than_clips_is_one_sentence(self, make):
-        message = r"(class '.+'|the data set) has \d+ training clips, fewer than data\.init_args\.shots=99"
+        message = r"data\.init_args\.shots: is 99, but (class '.+'|the data set) has \d+ training clips"
         with pytest.raises(InputError, match=message):
             make(shots=99).setup("fit")
 
@@ -191,7 +191,7 @@ class TestEveryDataModule:
             make(**{key: value})
 
     def test_a_batch_that_ranks_cannot_share_is_refused(self, make):
-        with pytest.raises(InputError, match=r"data\.init_args\.batch_size is 3"):
+        with pytest.raises(InputError, match=r"data\.init_args\.batch_size: is 3"):
             training_ids(make(batch_size=3), world_size=2)
 
     def test_training_without_steps_is_refused(self, make):

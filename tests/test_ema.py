@@ -86,7 +86,7 @@ def test_gamma_is_the_published_one(sigma_rel, gamma):
 
 @pytest.mark.parametrize("sigma_rel", [0, -0.1, 0.2887, 1, math.nan])
 def test_a_width_without_a_profile_is_refused(sigma_rel):
-    with pytest.raises(InputError, match="sigma_rel is"):
+    with pytest.raises(InputError, match="sigma_rel: is"):
         PowerAverage(sigma_rel)
 
 

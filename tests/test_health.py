@@ -20,7 +20,7 @@ from hypothesis.extra.numpy import arrays
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.audioset import AudioSet
-from audioldm_lit.data.clips import Clip, FoundClips
+from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.errors import InputError
 from audioldm_lit.health import measure as measuring
@@ -361,7 +361,7 @@ GOOD = Measurement(
 )  # fmt: skip
 
 
-def one(name="a", caption="a dog barks", label="dog", source="", split="train", path=None, error="", **changes) -> Examined:
+def one(name="a", caption="a dog barks", label="dog", source="", split="train", path=None, error=None, **changes) -> Examined:
     """An examined clip with nothing wrong with it but what is said."""
     clip = Clip(name, Path("/data") / (path or f"{name}.wav"), caption, label, source, f"metadata.csv, line {name}")
     return Examined(clip, split, None if error else replace(GOOD, **{"digest": name, **changes}), error)
@@ -374,7 +374,7 @@ def found(*items: Examined, pairs=(), coverage=None, duration=2.0) -> list[Findi
 def check(finding: Finding) -> None:
     """What every finding must be."""
     assert finding.where
-    for text in (finding.where, finding.detail, finding.mend):
+    for text in (finding.where, finding.problem, finding.mend):
         assert text.strip()
         assert "\n" not in text
     assert set(finding.drop) <= set(finding.clips)
@@ -421,11 +421,14 @@ def test_an_unreadable_clip_is_named_with_the_reason_and_left_out(tmp_path, kind
         path.write_text({"empty": "", "text": "not audio"}[kind])
     with pytest.raises(InputError) as caught:
         measure(path)
-    (finding,) = clip_findings(Examined(Clip("7", path, "dog"), "val", None, str(caught.value)), RATE)
-    check(finding)
-    assert (finding.kind, finding.severity, finding.where, finding.drop) == ("unreadable", "error", str(path), ("7",))
-    assert str(path) not in finding.detail
-    assert f"{path}: {finding.detail}; {finding.mend}." == str(caught.value)
+    for where in (str(path), "metadata.csv, line 3"):
+        clip = Clip("7", path, "dog", where=where)
+        (finding,) = clip_findings(Examined(clip, "val", None, caught.value), RATE)
+        check(finding)
+        assert (finding.kind, finding.severity, finding.where, finding.drop) == ("unreadable", "error", where, ("7",))
+        with pytest.raises(InputError) as refused:  # what training would say
+            ClipDataset([clip], RATE, RATE, "repeat").waveform(0)
+        assert (finding.where, finding.problem, finding.mend) == refused.value.args
 
 
 def test_clipped_sound_in_a_file_is_found(tmp_path):
@@ -646,7 +649,7 @@ def test_silence_is_a_copy_of_nothing():
 
 
 def test_a_clip_that_cannot_be_read_still_counts_in_everything_but_its_sound():
-    broken = one("a", error="/data/a.wav: is empty (0 bytes); copy it again.", source="s")
+    broken = one("a", error=InputError("/data/a.wav", "is empty (0 bytes)", "copy it again"), source="s")
     assert [finding.kind for finding in found(broken, one("b", source="s", split="test"))] == ["leak"]
     assert found(broken) == []
 
@@ -757,7 +760,7 @@ def test_one_id_in_two_splits_leaves_out_the_training_side_and_keeps_the_manifes
     table.write_text(table.read_text() + "999,te-_0000000,0,A sound that is tested too\n")
     data = AudioCaps(tmp_path / "caps", duration=0.4)
     checkup = examine(data, tmp_path / "out", threads=1)
-    (leak,) = [one for one in checkup.findings if one.kind == "leak" and "source 'te-_0000000'" in one.detail]
+    (leak,) = [one for one in checkup.findings if one.kind == "leak" and "source 'te-_0000000'" in one.problem]
     assert (leak.clips, leak.drop) == (("train/te-_0000000_0", "test/te-_0000000_0"), ("train/te-_0000000_0",))
     assert {one.clip.id for one in checkup.kept if "te-_0000000" in one.clip.id} == {"test/te-_0000000_0"}
     for name, items in (("all", checkup.items), ("clean", checkup.kept)):
@@ -794,7 +797,7 @@ def test_a_split_that_has_no_clip_or_keeps_none_is_an_error(tmp_path):
     both = {"train/dog/a.wav": bursts(1), "val/dog/b.wav": bursts(2), "test/dog/b.wav": bursts(2)}
     checkup = examine(listed(tmp_path / "two", both), tmp_path / "out", 1)
     (finding,) = [one for one in checkup.findings if one.kind == "empty split"]
-    assert (finding.where, finding.severity, finding.detail) == ("val split", "error", "has no clip that may stay")
+    assert (finding.where, finding.severity, finding.problem) == ("val split", "error", "has no clip that may stay")
 
 
 @pytest.mark.parametrize("threads", [1, 3])

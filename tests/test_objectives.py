@@ -12,7 +12,10 @@ from jsonargparse import ArgumentParser
 from scipy import stats
 
 from audioldm_lit import seeding
+from audioldm_lit.adapters.full import FullFineTune
+from audioldm_lit.diffusion import noise_of
 from audioldm_lit.errors import InputError
+from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
 from audioldm_lit.objectives.timesteps import Importance, LogitNormal, Uniform
@@ -358,3 +361,16 @@ def test_held_out_noise_belongs_to_the_clip(latents):
 
 def test_held_out_timesteps_stand_in_the_middle_of_every_part(backbone):
     assert grid(backbone.scheduler, 4) == [125, 375, 625, 875]
+
+
+@pytest.mark.parametrize("unknown", ["sample", "flow_prediction", "", "Epsilon"])
+def test_an_objective_whose_prediction_the_held_out_loss_cannot_judge_is_refused(tiny_folder, unknown):
+    class Other(Epsilon):
+        prediction_type = unknown
+
+    with pytest.raises(InputError, match=f"^model.objective: has the prediction_type '{unknown}'"):
+        LitAudioLDM(FullFineTune(), str(tiny_folder), Other())
+    scheduler = DDIMScheduler.from_config(tiny.CONFIGS["scheduler"], prediction_type=unknown)
+    latents = torch.zeros(1, *SIZE)
+    with pytest.raises(InputError, match="epsilon or v_prediction"):
+        noise_of(latents, scheduler, latents, torch.tensor([0]))

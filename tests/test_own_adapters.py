@@ -61,14 +61,14 @@ def test_output_starts_at_the_base_to_the_last_bit(adapter, backbone):
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (lambda: FullFineTune(-1.0), "l2_sp is -1.0"),
-        (lambda: FullFineTune(float("nan")), "l2_sp is nan"),
-        (lambda: PartialFineTune([]), "weights is empty"),
+        (lambda: FullFineTune(-1.0), "l2_sp: is -1.0"),
+        (lambda: FullFineTune(float("nan")), "l2_sp: is nan"),
+        (lambda: PartialFineTune([]), "weights: is empty"),
         (lambda: PartialFineTune(["("]), r"'\(' is no regular expression"),
-        (lambda: BottleneckAdapter(0), "reduction is 0"),
-        (lambda: TextualInversion("mine"), "token is 'mine'"),
-        (lambda: TextualInversion(initial=" "), "initial is empty"),
-        (lambda: TextualInversion(num_vectors=0), "num_vectors is 0"),
+        (lambda: BottleneckAdapter(0), "reduction: is 0"),
+        (lambda: TextualInversion("mine"), "token: is 'mine'"),
+        (lambda: TextualInversion(initial=" "), "initial: is empty"),
+        (lambda: TextualInversion(num_vectors=0), "num_vectors: is 0"),
     ],
 )
 def test_wrong_settings_are_named(make, named):

@@ -103,7 +103,7 @@ def test_yes_and_numbers_are_words(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"training": []}, r"training is empty; give at least one template"),
+        ({"training": []}, r"training: is empty; give at least one template"),
         ({"training": ["a sound"]}, r"training: 'a sound' leaves the caption out"),
         ({"training": ["{label}"]}, r"training: '\{label\}' has another field"),
         ({"training": ["{}"]}, r"training: '\{\}' has another field"),
@@ -121,7 +121,7 @@ def test_a_wrong_template_is_one_sentence(settings, message):
 
 
 def test_paraphrases_of_nothing_are_refused(paraphrases):
-    with pytest.raises(InputError, match="every is '<mine>', which leaves no caption to paraphrase"):
+    with pytest.raises(InputError, match="every: is '<mine>', which leaves no caption to paraphrase"):
         Phrasing("<mine>", paraphrases=paraphrases)
 
 

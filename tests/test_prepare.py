@@ -159,14 +159,14 @@ def test_every_planted_fault_is_found_and_ends_with_status_2(cli, workdir, sick)
     for finding in report["findings"]:
         dropped.update({(finding["kind"], name) for name in finding["drop"]})
         assert finding["where"]
-        assert finding["detail"].strip()
+        assert finding["problem"].strip()
         assert finding["mend"].strip()
     assert {kind: {name for k, name in dropped if k == kind} for kind in PLANTED} == PLANTED
     assert {kind for kind, _ in dropped} == set(PLANTED)
     assert {finding["kind"] for finding in report["findings"]} >= TOLD
     stopping = {name for one in report["findings"] if one["severity"] == "error" for name in one["clips"]}
     assert one_sentence(err) == (
-        f"error: {len(stopping)} clips stop training or spoil its scores; mend them, or leave them out with --fix."
+        f"error: {sick}: {len(stopping)} clips stop training or spoil its scores; mend them, or leave them out with --fix."
     )
     for kind in {finding["kind"]: finding for finding in report["findings"]}:
         first = next(finding for finding in report["findings"] if finding["kind"] == kind)
@@ -392,7 +392,7 @@ def test_a_wrong_number_of_workers_is_one_sentence(cli, workdir, workers):
     root = healthy(workdir / "data").done()
     status, _, err = cli("prepare", *options(root, num_workers=workers))
     assert status == 2
-    assert f"--num_workers is {workers}" in one_sentence(err)
+    assert f"--num_workers: is {workers}" in one_sentence(err)
     assert not Path("runs").exists()
 
 
@@ -484,7 +484,7 @@ def test_the_page_names_every_kind_of_finding_and_what_is_wrong_in_html(cli, wor
         severity = next(finding["severity"] for finding in report["findings"] if finding["kind"] == kind)
         assert f"{kind} {severity}, {count}" in shown
     for finding in report["findings"]:
-        for part in ("where", "detail", "mend"):
+        for part in ("where", "problem", "mend"):
             assert " ".join(finding[part].split()) in shown
     assert "cats & <i>dogs</i>" in shown
     assert "cats &amp; &lt;i&gt;dogs&lt;/i&gt;" in text

@@ -121,7 +121,7 @@ def test_broken_audioset_lists_are_one_sentence(tmp_path):
     change(table, "30.000", "soon")
     refused(AudioSet(tmp_path), "test", r"line 5: start or end is no number of seconds")
     refused(AudioSet(tmp_path, train="unbalanced"), "train", r"unbalanced_train_segments\.csv: no such file")
-    with pytest.raises(InputError, match=r"data\.init_args\.num_test_clips is 0"):
+    with pytest.raises(InputError, match=r"data\.init_args\.num_test_clips: is 0"):
         AudioSet(tmp_path, num_test_clips=0)
 
 
@@ -146,14 +146,14 @@ def test_salience_chooses_foreground_or_background(tmp_path):
 def test_broken_urbansound8k_lists_are_one_sentence(tmp_path):
     layouts.urbansound8k(tmp_path, takes=1)
     table = tmp_path / "metadata" / "UrbanSound8K.csv"
-    for column, value, message in ((4, "3", "salience is '3'; it must be 1"), (5, "11", "fold is '11'; it must be a whole number")):
+    for column, value, message in ((4, "3", "salience is '3'; write 1"), (5, "11", "fold is '11'; write a whole number")):
         rows = list(csv.reader(table.open()))
         good, rows[1][column] = rows[1][column], value
         layouts.write_csv(table, rows)
         refused(UrbanSound8K(tmp_path), "test", rf"UrbanSound8K\.csv, line 2: {message}")
         rows[1][column] = good
         layouts.write_csv(table, rows)
-    with pytest.raises(InputError, match=r"data\.init_args\.fold is 11; UrbanSound8K has folds 1 to 10"):
+    with pytest.raises(InputError, match=r"data\.init_args\.fold: is 11; give one of UrbanSound8K's folds, 1 to 10"):
         UrbanSound8K(tmp_path, fold=11)
 
 
@@ -180,7 +180,7 @@ def test_prompts_name_classes_and_other_folders_are_refused(tmp_path):
     layouts.dcasefoley(tmp_path)
     clips = DCASEFoley(tmp_path, prompts={"dog_bark": "a dog bark"}).clips("test")
     assert {clip.caption for clip in clips if clip.label in ("dog_bark", "sneeze_cough")} == {"a dog bark", "sneeze cough"}
-    with pytest.raises(InputError, match=r"data\.init_args\.prompts names the class 'cat'"):
+    with pytest.raises(InputError, match=r"data\.init_args\.prompts: names the class 'cat'"):
         DCASEFoley(tmp_path, prompts={"cat": "a cat"})
     (tmp_path / "dev" / "cat").mkdir()
     refused(DCASEFoley(tmp_path), "train", "cat: is none of the classes dog_bark")

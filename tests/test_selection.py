@@ -104,5 +104,5 @@ def test_shots_and_a_number_in_all_hold_together():
     chosen = few_shot(clips, 0, shots=3, num_train_clips=7)
     assert sorted(Counter(clip.label for clip in chosen).values()) == [2, 2, 3]
     assert {clip.id for clip in chosen} < {clip.id for clip in few_shot(clips, 0, shots=3)}
-    with pytest.raises(InputError, match=r"there are 9 training clips, fewer than data\.init_args\.num_train_clips=10"):
+    with pytest.raises(InputError, match=r"data\.init_args\.num_train_clips: is 10, but there are 9 training clips"):
         few_shot(clips, 0, shots=3, num_train_clips=10)

@@ -226,17 +226,17 @@ def test_checkpoint_of_another_adapter_or_base_is_refused(workdir, tiny_folder, 
 @pytest.mark.parametrize(
     ("option", "value", "named"),
     [
-        ("--data.init_args.shots", "100", "fewer than data.init_args.shots=100"),
+        ("--data.init_args.shots", "100", "data.init_args.shots: is 100"),
         ("--data.init_args.root", "nowhere", "nowhere"),
         ("--data.init_args.duration", "0.7", "take 0.72 s"),
         ("--data.init_args.sample_rate", "8000", "16000 Hz"),
-        ("--data.init_args.fold", "9", "fold is 9"),
+        ("--data.init_args.fold", "9", "fold: is 9"),
         ("--model.adapter.init_args.targets", "[nonsense]", "'nonsense' matches no"),
         ("--model.adapter.init_args.options", "{rank: 4}", "rank"),
         ("--model.backbone", "nowhere", "no AudioLDM here"),
         ("--model.sampler.scheduler", "Foo", "scheduler is 'Foo'"),
-        ("--model.objective", "audioldm_lit.objectives.denoising.Velocity", "trains v_prediction"),
-        ("--trainer.max_steps", "0", "max_steps is 0"),
+        ("--model.objective", "audioldm_lit.objectives.denoising.Velocity", "model.objective: trains v_prediction"),
+        ("--trainer.max_steps", "0", "max_steps: is 0"),
     ],
 )
 def test_wrong_request_is_one_sentence_and_leaves_nothing(workdir, tiny_folder, data, cli, option, value, named):

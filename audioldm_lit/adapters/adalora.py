@@ -38,9 +38,8 @@ class AdaLoRA(PeftAdapter):
         super().__init__("AdaLoraConfig", options, targets)
         config = self._peft_config([])
         if not 0 < config.target_r < config.init_r:
-            raise InputError(
-                f"model.adapter.init_args.options: target_r {config.target_r} must lie between 0 and init_r {config.init_r}."
-            )
+            problem = f"target_r is {config.target_r} and init_r {config.init_r}"
+            raise InputError("model.adapter.init_args.options", problem, "give a target_r between 0 and init_r")
 
     def inject(self, backbone: Backbone) -> None:
         """Wrap the target layers at rank `init_r`."""

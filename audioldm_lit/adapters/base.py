@@ -67,5 +67,5 @@ def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
     """
     weights = {name: weight for name, weight in backbone.named_parameters() if weight.requires_grad}
     if not weights:
-        raise InputError("model.adapter left nothing to train; choose targets that exist in this UNet.")
+        raise InputError("model.adapter", "left nothing to train", "choose targets that exist in this UNet")
     return weights

@@ -24,7 +24,7 @@ class BottleneckAdapter(Adapter):
 
     def __init__(self, reduction: int = 16) -> None:
         if reduction < 1:
-            raise InputError(f"model.adapter.init_args.reduction is {reduction}; give at least 1.")
+            raise InputError("model.adapter.init_args.reduction", f"is {reduction}", "give at least 1")
         self.reduction = reduction
 
     def inject(self, backbone: Backbone) -> None:

@@ -20,7 +20,7 @@ class FullFineTune(Adapter):
 
     def __init__(self, l2_sp: float = 0.0) -> None:
         if not l2_sp >= 0:
-            raise InputError(f"model.adapter.init_args.l2_sp is {l2_sp}; give 0 or more.")
+            raise InputError("model.adapter.init_args.l2_sp", f"is {l2_sp}", "give 0 or more")
         self.l2_sp = l2_sp
         self.start: list[Tensor] = []
 

@@ -20,13 +20,13 @@ class PartialFineTune(Adapter):
     def __init__(self, weights: Sequence[str]) -> None:
         self.weights = list(weights)
         if not self.weights:
-            raise InputError("model.adapter.init_args.weights is empty; name at least one, e.g. mid_block\\..*")
+            raise InputError("model.adapter.init_args.weights", "is empty", r"name at least one, e.g. mid_block\..*")
         for pattern in self.weights:
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise InputError(
-                    f"model.adapter.init_args.weights: '{pattern}' is no regular expression ({error}); correct it."
+                    "model.adapter.init_args.weights", f"'{pattern}' is no regular expression ({error})", "correct it"
                 ) from error
 
     def inject(self, backbone: Backbone) -> None:
@@ -36,8 +36,9 @@ class PartialFineTune(Adapter):
             matched = [weight for name, weight in own.items() if re.fullmatch(pattern, name)]
             if not matched:
                 raise InputError(
-                    f"model.adapter.init_args.weights: '{pattern}' matches no weight of the UNet; "
-                    f"it must match a whole name such as '{list(own)[len(own) // 2]}'."
+                    "model.adapter.init_args.weights",
+                    f"'{pattern}' matches no weight of the UNet",
+                    f"match a whole name such as '{list(own)[len(own) // 2]}'",
                 )
             for weight in matched:
                 weight.requires_grad_()

@@ -29,27 +29,29 @@ class Refusal(NamedTuple):
         option: One of that class's options; empty where the class is wrong whatever its options.
         value: Regular expression over the option's value; an option that is not given reads `None`.
         layers: Kind of layer it goes wrong on.
-        reason: What is wrong, and what to do about it.
+        problem: What is wrong.
+        mend: What to do about it.
     """
 
     config: str
     option: str
     value: str
     layers: type[nn.Module]
-    reason: str
+    problem: str
+    mend: str
 
 
 SHARED = "VeraConfig|PveraConfig|VBLoRAConfig|UniLoraConfig|TinyLoraConfig|FrodConfig"
 ANY = nn.Module  # whatever the layer
 REFUSALS = (
-    Refusal("AdaLoraConfig", "", ".*", ANY, "needs its ranks allocated; use class_path audioldm_lit.adapters.adalora.AdaLoRA"),
-    Refusal(SHARED, "", ".*", ANY, "shares weights between layers, which peft cannot inject here; choose another method"),
-    Refusal("IA3Config", "feedforward_modules", "None", ANY, r"needs the layers to scale at their input; give '.*\.ff\.net\.2'"),
-    Refusal("LoraConfig", "init_lora_weights", "pissa|olora|orthogonal|mica", nn.Conv2d, "is for linear layers; target those"),
-    Refusal("LoraConfig", "init_lora_weights", "pissa_niter.*", ANY, "is random, so the adapter file cannot repeat it; use pissa"),
-    Refusal("LoraConfig", "init_lora_weights", "eva|lora_ga", ANY, "is an ordinary start unless peft sees data; leave it out"),
-    Refusal("BOFTConfig", "boft_n_butterfly_factor", "(?!None|1$).*", ANY, "is 1 where peft has no CUDA build; take 1 everywhere"),
-    Refusal(".*", "modules_to_save", "(?!None).*", ANY, "leaves copies that cannot be merged; name these layers in targets"),
+    Refusal("AdaLoraConfig", "", ".*", ANY, "needs its ranks allocated", "use class_path audioldm_lit.adapters.adalora.AdaLoRA"),
+    Refusal(SHARED, "", ".*", ANY, "shares weights between layers, which peft cannot inject here", "choose another method"),
+    Refusal("IA3Config", "feedforward_modules", "None", ANY, "needs the layers to scale at their input", r"give '.*\.ff\.net\.2'"),
+    Refusal("LoraConfig", "init_lora_weights", "pissa|olora|orthogonal|mica", nn.Conv2d, "is for linear layers", "target those"),
+    Refusal("LoraConfig", "init_lora_weights", "pissa_niter.*", ANY, "is random, the adapter file cannot repeat it", "use pissa"),
+    Refusal("LoraConfig", "init_lora_weights", "eva|lora_ga", ANY, "is an ordinary start unless peft sees data", "leave it out"),
+    Refusal("BOFTConfig", "boft_n_butterfly_factor", "(?!None|1$).*", ANY, "is 1 without peft's CUDA build", "take 1 everywhere"),
+    Refusal(".*", "modules_to_save", "(?!None).*", ANY, "leaves copies that cannot be merged", "name these layers in targets"),
 )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ class PeftAdapter(Adapter):
         self.options = options or {}
         self.targets = list(targets)
         if not targets:
-            raise InputError("model.adapter.init_args.targets is empty; name at least one, e.g. attention.")
+            raise InputError("model.adapter.init_args.targets", "is empty", "name at least one, e.g. attention")
         self._peft_config([])  # a wrong name or option is said now, not after the data are read
 
     @torch.no_grad()
@@ -97,9 +99,8 @@ class PeftAdapter(Adapter):
                 warnings.filterwarnings("ignore", MEASURED_HERE)
                 peft.inject_adapter_in_model(self._peft_config(list(layers)), unet)
         except PEFT_ERRORS as error:
-            raise InputError(
-                f"model.adapter: peft's {self.config} refuses these options and targets: {_sentence(error)}"
-            ) from error
+            problem = f"peft's {self.config} refuses these options and targets ({_sentence(error)})"
+            raise InputError("model.adapter", problem, "change them") from error
         unet.train(unet.training)  # new layers are born in train mode
         measured = set()
         for name, output in before.items():
@@ -108,8 +109,9 @@ class PeftAdapter(Adapter):
             fault = None if kind in measured else _fault(layer, output)
             if fault:
                 raise InputError(
-                    f"model.adapter: peft's {self.config} with {self.options} on {name} {fault}; "
-                    "leave such layers out of targets, or change the options."
+                    "model.adapter",
+                    f"peft's {self.config} with {self.options} on {name} {fault}",
+                    "leave such layers out of targets, or change the options",
                 )
             measured.add(kind)
 
@@ -126,12 +128,13 @@ class PeftAdapter(Adapter):
         config_class = getattr(peft, self.config, None)
         if not (isinstance(config_class, type) and issubclass(config_class, peft.PeftConfig)):
             raise InputError(
-                f"model.adapter.init_args.config is '{self.config}'; name a configuration class of peft, e.g. LoraConfig."
+                "model.adapter.init_args.config", f"is '{self.config}'", "name a configuration class of peft, e.g. LoraConfig"
             )
         try:
             return config_class(target_modules=names, **self.options)
         except (TypeError, ValueError) as error:
-            raise InputError(f"model.adapter.init_args.options do not fit peft's {self.config}: {error}") from error
+            problem = f"do not fit peft's {self.config} ({_sentence(error)})"
+            raise InputError("model.adapter.init_args.options", problem, "give arguments that it has") from error
 
     def _refuse(self, layers: dict[str, nn.Module]) -> None:
         for refusal in self.refusals:
@@ -139,7 +142,7 @@ class PeftAdapter(Adapter):
             hit = next((name for name, layer in layers.items() if isinstance(layer, refusal.layers)), None)
             if hit and re.fullmatch(refusal.config, self.config) and re.fullmatch(refusal.value, value):
                 setting = f" with {refusal.option}: {value}" * bool(refusal.option)
-                raise InputError(f"model.adapter: peft's {self.config}{setting} on {hit} {refusal.reason}.")
+                raise InputError("model.adapter", f"peft's {self.config}{setting} on {hit} {refusal.problem}", refusal.mend)
 
 
 def _example(layer: nn.Module) -> Tensor:

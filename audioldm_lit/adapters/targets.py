@@ -19,6 +19,7 @@ PRESETS = {
 }
 PRESETS["all"] = "|".join(PRESETS.values())
 PRESETS["norm"] = r"conv_norm_out|.*\.norm[123]?"  # few methods train normalisation, so `all` leaves it out
+KEY = "model.adapter.init_args.targets"
 
 
 def resolve(targets: Sequence[str], unet: nn.Module) -> list[str]:
@@ -41,12 +42,13 @@ def resolve(targets: Sequence[str], unet: nn.Module) -> list[str]:
         try:
             pattern = re.compile(PRESETS.get(target, target))
         except re.error as error:
-            raise InputError(f"adapter target '{target}' is no regular expression ({error}); correct it.") from error
+            raise InputError(KEY, f"'{target}' is no regular expression ({error})", "correct it") from error
         matched = list(filter(pattern.fullmatch, layers)) or list(filter(pattern.fullmatch, norms))
         if not matched:
             raise InputError(
-                f"adapter target '{target}' matches no linear, convolution or normalisation layer of the UNet; "
-                f"use one of {', '.join(PRESETS)}, or a regular expression over names such as '{layers[len(layers) // 2]}'."
+                KEY,
+                f"'{target}' matches no linear, convolution or normalisation layer of the UNet",
+                f"use one of {', '.join(PRESETS)}, or a regular expression over names such as '{layers[len(layers) // 2]}'",
             )
         chosen.update(matched)
     return [name for name in layers + norms if name in chosen]

@@ -28,11 +28,11 @@ class TextualInversion(Adapter):
 
     def __init__(self, token: str = "<mine>", initial: str = "sound", num_vectors: int = 1) -> None:
         if not re.fullmatch(r"<[\w-]+>", token):  # brackets, because a bare word would also match inside others
-            raise InputError(f"model.adapter.init_args.token is '{token}'; give a word in angle brackets, e.g. <mine>.")
+            raise InputError("model.adapter.init_args.token", f"is '{token}'", "give a word in angle brackets, e.g. <mine>")
         if not initial.strip():
-            raise InputError("model.adapter.init_args.initial is empty; give a word to start from, e.g. sound.")
+            raise InputError("model.adapter.init_args.initial", "is empty", "give a word to start from, e.g. sound")
         if num_vectors < 1:
-            raise InputError(f"model.adapter.init_args.num_vectors is {num_vectors}; give at least 1.")
+            raise InputError("model.adapter.init_args.num_vectors", f"is {num_vectors}", "give at least 1")
         self.token = token
         self.initial = initial
         self.num_vectors = num_vectors
@@ -64,8 +64,9 @@ class TextualInversion(Adapter):
             return embeds.index_copy(0, torch.tensor(places, device=embeds.device), ours.to(embeds))
         if torch.is_grad_enabled():
             raise InputError(
-                f"no caption of a training batch holds {self.token}, the first is '{captions[0]}'; put the word into the captions, "
-                f'e.g. data.init_args.caption: "{self.token} {{label}}".'
+                "model.adapter.init_args.token",
+                f"no caption of a training batch holds {self.token}, the first is '{captions[0]}'",
+                f'put the word into the captions, e.g. data.init_args.caption: "{self.token} {{label}}"',
             )
         return embeds
 
@@ -76,7 +77,7 @@ class TextualInversion(Adapter):
         names = [self.token] if self.num_vectors == 1 else [f"{stem}_{number}>" for number in range(self.num_vectors)]
         taken = tokenizer.get_vocab().keys() & {self.token, *names}
         if taken:
-            raise InputError(f"model.adapter.init_args.token: the tokenizer already has {min(taken)}; choose another word.")
+            raise InputError("model.adapter.init_args.token", f"the tokenizer already has {min(taken)}", "choose another word")
         # Like <mask> of RoBERTa the word swallows the space before it, which would otherwise become a token of its own.
         tokenizer.add_tokens([AddedToken(name, lstrip=True, normalized=True) for name in names])
         expand = normalizers.Replace(self.token, "".join(names))

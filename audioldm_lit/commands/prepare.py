@@ -50,9 +50,9 @@ def prepare(
         json: File for the findings.
     """
     if num_workers is not None and num_workers < 1:
-        raise InputError(f"--num_workers is {num_workers}; give at least 1.")
+        raise InputError("--num_workers", f"is {num_workers}", "give at least 1")
     if out.resolve().is_relative_to(data.root.resolve()):
-        raise InputError(f"{out}: lies inside the data set; choose a folder outside with --out.")
+        raise InputError(out, "lies inside the data set", "choose a folder outside with --out")
     console = Console()
     data.prepare_data()
     if (out / "clean.jsonl").is_file():
@@ -73,10 +73,12 @@ def prepare(
     errors = [finding for finding in checkup.findings if finding.severity == "error"]
     stopping = {name for finding in errors for name in finding.clips}
     if stopping and not fix:
-        raise InputError(f"{len(stopping)} clips stop training or spoil its scores; mend them, or leave them out with --fix.")
+        raise InputError(
+            data.root, f"{len(stopping)} clips stop training or spoil its scores", "mend them, or leave them out with --fix"
+        )
     for finding in errors:
         if not finding.drop:
-            raise InputError(f"{finding.where}: {finding.detail}; {finding.mend}.")
+            raise InputError(finding.where, finding.problem, finding.mend)
     if cache:
         items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
         _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())

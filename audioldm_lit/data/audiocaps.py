@@ -47,7 +47,7 @@ class AudioCaps(AudioDataModule):
         by_clip: dict[str, list[Row]] = defaultdict(list)
         for where, row in read_rows(self.root / f"{split}.csv", COLUMNS):
             if not VIDEO.fullmatch(row["youtube_id"]) or not row["start_time"].isdecimal():
-                raise InputError(f"{where}: names no video or no start in whole seconds; copy the published list again.")
+                raise InputError(where, "names no video or no start in whole seconds", "copy the published list again")
             by_clip[f"{row['youtube_id']}_{row['start_time']}"].append((where, row))
         return [clip for name, rows in by_clip.items() for clip in self._items(name, rows, audio)]
 

@@ -47,7 +47,7 @@ class AudioSet(AudioDataModule):
         super().__init__(root, min_coverage=min_coverage, **kwargs)
         caption_from(caption, "")
         if num_test_clips is not None and num_test_clips < 1:
-            raise InputError(f"data.init_args.num_test_clips is {num_test_clips}; give at least 1 clip, or null for all.")
+            raise InputError("data.init_args.num_test_clips", f"is {num_test_clips}", "give at least 1 clip, or null for all")
         self.train = train
         self.num_test_clips = num_test_clips
         self.caption = caption
@@ -80,7 +80,7 @@ class AudioSet(AudioDataModule):
         names = {}
         for where, row in read_rows(table, ("index", "mid", "display_name")):
             if not row["mid"] or not row["display_name"] or row["mid"] in names:
-                raise InputError(f"{where}: names no class, or one that was named before; copy the published list again.")
+                raise InputError(where, "names no class, or one that was named before", "copy the published list again")
             names[row["mid"]] = row["display_name"]
         return names
 
@@ -94,14 +94,14 @@ def _segments(table: Path, names: dict[str, str]) -> Iterator[tuple[str, dict[st
     for where, row in read_rows(table, SEGMENT, names=SEGMENT):
         labels = [label for label in row["positive_labels"].split(",") if label]
         if not VIDEO.fullmatch(row["YTID"]) or not labels:
-            raise InputError(f"{where}: names no video or no class; copy the published list again.")
+            raise InputError(where, "names no video or no class", "copy the published list again")
         unknown = next((label for label in labels if label not in names), None)
         if unknown:
-            raise InputError(f"{where}: class '{unknown}' is not in class_labels_indices.csv; copy the published lists again.")
+            raise InputError(where, f"class '{unknown}' is not in class_labels_indices.csv", "copy the published lists again")
         try:
             right = 0 <= float(row["start_seconds"]) < float(row["end_seconds"]) < math.inf
         except ValueError:
             right = False
         if not right:
-            raise InputError(f"{where}: start or end is no number of seconds; copy the published list again.")
+            raise InputError(where, "start or end is no number of seconds", "copy the published list again")
         yield where, row, labels

@@ -47,9 +47,9 @@ class Augmentation:
 
     def __init__(self, variants: int = 4, transforms: Sequence[BaseWaveformTransform] = (), mix: Mix | None = None) -> None:
         if variants < 1:
-            raise InputError(f"{KEY}.variants is {variants}; give at least 1, or leave the augmentation out.")
+            raise InputError(f"{KEY}.variants", f"is {variants}", "give at least 1, or leave the augmentation out")
         if not transforms and mix is None:
-            raise InputError(f"{KEY}.transforms is empty and mix is null; give one of them, or leave the augmentation out.")
+            raise InputError(f"{KEY}.transforms", "is empty and mix is null", "give one of them, or leave the augmentation out")
         self.variants = variants
         self.transforms = tuple(transforms)
         self.mix = mix
@@ -91,10 +91,12 @@ class Augmentation:
             once, again = (_transformed(transform, waveform, sample_rate, seed) for _ in range(2))
             name = type(transform).__name__
             if not once.isfinite().all():
-                raise InputError(f"{KEY}.transforms[{place}]: {name} gives samples that are not finite; make its settings milder.")
+                raise InputError(
+                    f"{KEY}.transforms[{place}]", f"{name} gives samples that are not finite", "make its settings milder"
+                )
             # Twice, as it costs milliseconds once a variant: python-stretch draws from the system below half speed.
             if not torch.equal(once, again):
-                raise InputError(f"{KEY}.transforms[{place}]: {name} cannot be repeated with these settings; make them milder.")
+                raise InputError(f"{KEY}.transforms[{place}]", f"{name} cannot be repeated with these settings", "make them milder")
             waveform = F.pad(once, (0, len(waveform) - len(once)))  # also cuts
         return waveform / waveform.abs().max().clamp(min=1.0), caption
 
@@ -135,7 +137,7 @@ def _content(value: Any, path: bool = False) -> Any:
         return value
     named = f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '<')}"
     if "<" in named:  # a lambda or a function in a function has no name of its own
-        raise InputError(f"{KEY}.transforms: {value} cannot be recognised again; give numbers, text or an importable name.")
+        raise InputError(f"{KEY}.transforms", f"{value} cannot be recognised again", "give numbers, text or an importable name")
     return named
 
 
@@ -146,5 +148,7 @@ def _parameters(transform: BaseWaveformTransform) -> dict[str, Any]:
         if hasattr(transform, name):
             found[name] = getattr(transform, name)
         elif name not in MEMORY_ONLY and parameter.kind is not parameter.VAR_KEYWORD:
-            raise InputError(f"{KEY}.transforms: {type(transform).__name__} does not keep its parameter {name}; choose another.")
+            raise InputError(
+                f"{KEY}.transforms", f"{type(transform).__name__} does not keep its parameter {name}", "choose another"
+            )
     return found

@@ -64,17 +64,17 @@ class AudioDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         if not 0 < duration < math.inf:
-            raise InputError(f"data.init_args.duration is {duration}; give a length in seconds above 0.")
+            raise InputError("data.init_args.duration", f"is {duration}", "give a length in seconds above 0")
         if shots is not None and shots < 1:
-            raise InputError(f"data.init_args.shots is {shots}; give at least 1 clip per class, or null for all.")
+            raise InputError("data.init_args.shots", f"is {shots}", "give at least 1 clip per class, or null for all")
         if num_train_clips is not None and num_train_clips < 1:
-            raise InputError(f"data.init_args.num_train_clips is {num_train_clips}; give at least 1 clip, or null for all.")
+            raise InputError("data.init_args.num_train_clips", f"is {num_train_clips}", "give at least 1 clip, or null for all")
         if not 0 <= min_coverage <= 1:
-            raise InputError(f"data.init_args.min_coverage is {min_coverage}; give a share from 0 to 1.")
+            raise InputError("data.init_args.min_coverage", f"is {min_coverage}", "give a share from 0 to 1")
         if batch_size < 1:
-            raise InputError(f"data.init_args.batch_size is {batch_size}; give at least 1 clip.")
+            raise InputError("data.init_args.batch_size", f"is {batch_size}", "give at least 1 clip")
         if num_workers < 0:
-            raise InputError(f"data.init_args.num_workers is {num_workers}; give 0 or more.")
+            raise InputError("data.init_args.num_workers", f"is {num_workers}", "give 0 or more")
         self.root = Path(root).expanduser()
         self.duration = duration
         self.sample_rate = sample_rate
@@ -104,7 +104,9 @@ class AudioDataModule(LightningDataModule, ABC):
     def num_training_batches(self) -> int:
         """Batches of the whole run; raises `InputError` if the trainer does not say how many."""
         if self.trainer.max_steps < 1:
-            raise InputError(f"trainer.max_steps is {self.trainer.max_steps}; training is counted in steps, give a number above 0.")
+            raise InputError(
+                "trainer.max_steps", f"is {self.trainer.max_steps}, but training is counted in steps", "give a number above 0"
+            )
         return self.trainer.max_steps * self.trainer.accumulate_grad_batches
 
     def setup(self, stage: str) -> None:
@@ -124,7 +126,7 @@ class AudioDataModule(LightningDataModule, ABC):
         """Clips of a split, the few shots of `train`, as waveforms, sorted by id; without variants, the captions in one wording."""
         if self.phrasing:
             if not self.captioned:
-                raise InputError("data.init_args.phrasing needs captions, but data.init_args.caption is null; leave one out.")
+                raise InputError("data.init_args.phrasing", "needs captions, but data.init_args.caption is null", "leave one out")
             clips = [replace(clip, caption=self.phrasing.caption(clip.caption)) for clip in clips]
         # Batches must not depend on the order in which a file system lists files, nor a mixture's partner.
         clips = sorted(clips, key=lambda clip: clip.id)
@@ -146,8 +148,9 @@ class AudioDataModule(LightningDataModule, ABC):
                 unknown -= {clip.caption for clip in self.clips(split)}
         if unknown:
             raise InputError(
-                f"data.init_args.phrasing.init_args.paraphrases: '{min(unknown)}' is no clip's caption, as {len(unknown)} of the "
-                f"{len(self.phrasing.paraphrases)} listed; correct or remove them."
+                "data.init_args.phrasing.init_args.paraphrases",
+                f"'{min(unknown)}' is no clip's caption, as {len(unknown)} of the {len(self.phrasing.paraphrases)} listed",
+                "correct or remove them",
             )
 
     def present(self, split: Split) -> list[Clip]:
@@ -164,7 +167,7 @@ class AudioDataModule(LightningDataModule, ABC):
         if not clips or (len(clips) < len(listed) and self.min_coverage == 1):
             there = {clip.id for clip in clips}
             lost = next(clip for clip in listed if clip.id not in there)
-            raise lost.error(f"{lost.path}: {why_no_file(lost.path)}; correct the path or remove the entry.")
+            raise lost.error(why_no_file(lost.path), "correct the path or remove the entry")
         return clips
 
     def covered(self, split: Split, listed: Sequence[Clip]) -> list[Clip]:
@@ -179,14 +182,15 @@ class AudioDataModule(LightningDataModule, ABC):
             there = {clip.path for clip in clips}
             lost = next(clip.path.name for clip in listed if clip.path not in there)
             raise InputError(
-                f"{self.root}: has the audio of {coverage} of the {split} split, {lost} and others are missing; "
-                f"fetch more or lower data.init_args.min_coverage, which is {self.min_coverage:g}."
+                self.root,
+                f"has the audio of {coverage} of the {split} split, {lost} and others are missing",
+                f"fetch more or lower data.init_args.min_coverage, which is {self.min_coverage:g}",
             )
         return clips
 
     def empty(self, split: Split) -> InputError:
         """The error for a split without clips."""
-        return InputError(f"{self.root}: the {split} split is empty; add clips to it or change what data.init_args chooses.")
+        return InputError(self.root, f"the {split} split is empty", "add clips to it or change what data.init_args chooses")
 
     def ids_by_class(self, split: Split) -> dict[str, list[str]]:
         """Ids of the split's clips by class; empty where there is only one class."""
@@ -226,7 +230,7 @@ class AudioDataModule(LightningDataModule, ABC):
     def _loader(self, split: Split, sampler: DistributedSampler) -> DataLoader:
         ranks = self.trainer.world_size
         if self.batch_size % ranks:
-            raise InputError(f"data.init_args.batch_size is {self.batch_size}; give a multiple of the {ranks} processes.")
+            raise InputError("data.init_args.batch_size", f"is {self.batch_size}", f"give a multiple of the {ranks} processes")
         return DataLoader(
             self.datasets[split],
             batch_size=self.batch_size // ranks,
@@ -241,7 +245,7 @@ def caption_from(template: str, label: str) -> str:
     try:
         return template.format(label=label)
     except (AttributeError, LookupError, ValueError) as error:
-        raise InputError(f"data.init_args.caption is '{template}'; its only field may be {{label}}.") from error
+        raise InputError("data.init_args.caption", f"is '{template}'", "write no field but {label}") from error
 
 
 def _check(clips: Sequence[Clip], split: Split, captioned: bool) -> None:
@@ -249,7 +253,7 @@ def _check(clips: Sequence[Clip], split: Split, captioned: bool) -> None:
     seen: set[str] = set()
     for clip in clips:
         if clip.id in seen:
-            raise InputError(f"{clip.where}: clip id '{clip.id}' comes twice in the {split} split; give every clip one entry.")
+            raise InputError(clip.where, f"clip id '{clip.id}' comes twice in the {split} split", "give every clip one entry")
         seen.add(clip.id)
         if captioned and not any(map(str.isalnum, clip.caption)):  # neither spaces nor marks that cannot be seen are words
-            raise InputError(f"{clip.where}: the caption of '{clip.id}' is empty; write one.")
+            raise InputError(clip.where, f"the caption of '{clip.id}' is empty", "write one")

@@ -45,9 +45,9 @@ class Clip:
         object.__setattr__(self, "source", self.source or self.id)
         object.__setattr__(self, "where", self.where or str(self.path))
 
-    def error(self, message: str) -> InputError:
-        """An error about the clip's file; where a table lists the clip, the message names the line before the file."""
-        return InputError(message if self.where == str(self.path) else f"{self.where}: {message}")
+    def error(self, problem: str, mend: str) -> InputError:
+        """An error about the clip's file; where a table lists the clip, its line is the place, and the problem names the file."""
+        return InputError(self.where, problem if self.where == str(self.path) else f"{self.path}: {problem}", mend)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -55,7 +55,7 @@ class Clip:
         try:
             yield
         except InputError as error:
-            raise self.error(str(error)) from error
+            raise self.error(error.problem, error.mend) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,12 @@ class DCASEFoley(AudioDataModule):
         self.prompts = {name: name.replace("_", " ") for name in CLASSES} | (prompts or {})
         unknown = sorted(set(self.prompts) - set(CLASSES))
         if unknown:
-            raise InputError(f"data.init_args.prompts names the class '{unknown[0]}'; the classes are {', '.join(CLASSES)}.")
+            raise InputError("data.init_args.prompts", f"names the class '{unknown[0]}'", f"use one of {', '.join(CLASSES)}")
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of a split."""
         if not self.root.is_dir():
-            raise InputError(f"{self.root}: no such folder; correct data.init_args.root.")
+            raise InputError(self.root, "no such folder", "correct data.init_args.root")
         held_out = self.root / "eval"
         if split == "test" and held_out.is_dir():
             return self._below(held_out)
@@ -51,20 +51,20 @@ class DCASEFoley(AudioDataModule):
     def _below(self, folder: Path) -> list[Clip]:
         """Clips of the class folders in a folder."""
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; give the whole published data set.")
+            raise InputError(folder, "no such folder", "give the whole published data set")
         sources = self._sources("Eval" if folder.name == "eval" else "Dev")
         clips = []
         for entry in entries(folder):
             if entry.is_dir():
                 label = _class_of(entry.name)
                 if label is None:
-                    raise InputError(f"{entry}: is none of the classes {', '.join(CLASSES)}; remove or rename it.")
+                    raise InputError(entry, f"is none of the classes {', '.join(CLASSES)}", "remove or rename it")
                 before = len(clips)
                 for path in recordings(entry):
                     source = sources.get((label, path.stem), "")
                     clips.append(Clip(path.relative_to(self.root).as_posix(), path, self.prompts[label], label, source))
                 if len(clips) == before:
-                    raise InputError(f"{entry}: this class has no audio file; copy the published data set again.")
+                    raise InputError(entry, "this class has no audio file", "copy the published data set again")
         return clips
 
     def _sources(self, part: str) -> dict[tuple[str, str], str]:
@@ -76,7 +76,7 @@ class DCASEFoley(AudioDataModule):
         for where, row in read_rows(table, COLUMNS):
             label, name = _class_of(row["category"]), Path(row["current_file_path"]).stem
             if not label or not name or not row["original_file_name"]:
-                raise InputError(f"{where}: names no class, no file or no recording; copy the published list again.")
+                raise InputError(where, "names no class, no file or no recording", "copy the published list again")
             sources[label, name] = f"{row['original_dataset']}/{row['original_file_name']}"
         return sources
 

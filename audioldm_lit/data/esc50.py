@@ -35,7 +35,7 @@ class ESC50(AudioDataModule):
     ) -> None:
         super().__init__(root, **kwargs)
         if not 1 <= fold <= FOLDS:
-            raise InputError(f"data.init_args.fold is {fold}; ESC-50 has folds 1 to {FOLDS}.")
+            raise InputError("data.init_args.fold", f"is {fold}", f"give one of ESC-50's folds, 1 to {FOLDS}")
         caption_from(caption, "")
         self.fold = fold
         self.classes = classes
@@ -68,17 +68,17 @@ class ESC50(AudioDataModule):
             return [(where, row) for where, row in rows if _is_esc10(where, row)]
         unknown = sorted(set(self.classes) - {row["category"] for _, row in rows})
         if unknown:
-            raise InputError(f"{table}: has no category '{unknown[0]}'; correct data.init_args.classes.")
+            raise InputError(table, f"has no category '{unknown[0]}'", "correct data.init_args.classes")
         return [(where, row) for where, row in rows if row["category"] in self.classes]
 
 
 def _is_esc10(where: str, row: dict[str, str]) -> bool:
     if row["esc10"].lower() not in ("true", "false"):
-        raise InputError(f"{where}: esc10 is '{row['esc10']}'; it must be True or False.")
+        raise InputError(where, f"esc10 is '{row['esc10']}'", "write True or False")
     return row["esc10"].lower() == "true"
 
 
 def _fold(where: str, row: dict[str, str]) -> int:
     if row["fold"] not in map(str, range(1, FOLDS + 1)):
-        raise InputError(f"{where}: fold is '{row['fold']}'; it must be a whole number from 1 to {FOLDS}.")
+        raise InputError(where, f"fold is '{row['fold']}'", f"write a whole number from 1 to {FOLDS}")
     return int(row["fold"])

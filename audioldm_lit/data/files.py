@@ -34,18 +34,18 @@ def recordings(entry: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         check_name(entry.name, str(entry))
         real = entry.resolve()
         if real in above:
-            raise InputError(f"{entry}: links back to {real}, in which it lies; remove the link.")
+            raise InputError(entry, f"links back to {real}, in which it lies", "remove the link")
         if len(above) == DEEPEST:
-            raise InputError(f"{entry}: lies {DEEPEST} folders deep; move its recordings up.")
+            raise InputError(entry, f"lies {DEEPEST} folders deep", "move its recordings up")
         for inner in entries(entry):
             yield from recordings(inner, (*above, real))
     elif entry.suffix.lower() in UNREADABLE:
-        raise InputError(f"{entry}: {entry.suffix} files cannot be read; convert it to WAV or FLAC, or remove it.")
+        raise InputError(entry, f"{entry.suffix} files cannot be read", "convert it to WAV or FLAC, or remove it")
     elif entry.suffix.lower() in AUDIO:
         check_name(entry.name, str(entry))
         yield entry
     elif os.path.islink(entry) and not os.path.exists(entry):  # a class or a caption that would be missing without a word
-        raise InputError(f"{entry}: is a link to nothing; remove it or put back what it points to.")
+        raise InputError(entry, "is a link to nothing", "remove it or put back what it points to")
 
 
 def entries(folder: Path) -> list[Path]:
@@ -57,7 +57,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(filter(visible, folder.iterdir()))
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror}); see to its permissions.") from error
+        raise InputError(folder, f"cannot be listed ({error.strerror})", "see to its permissions") from error
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -67,10 +67,10 @@ def by_stem(folder: Path) -> dict[str, Path]:
         InputError: If the folder is missing, or two files have the same name.
     """
     if not os.path.isdir(folder):
-        raise InputError(f"{folder}: no such folder; correct data.init_args.root.")
+        raise InputError(folder, "no such folder", "correct data.init_args.root")
     found: dict[str, Path] = {}
     for path in recordings(folder):
         other = found.setdefault(path.stem, path)
         if other != path:
-            raise InputError(f"{path}: has the name of {other}; keep one of the two.")
+            raise InputError(path, f"has the name of {other}", "keep one of the two")
     return found

@@ -59,18 +59,19 @@ class Folder(AudioDataModule):
         if self._listing[2]:
             return super().empty(split)
         return InputError(
-            f"{self.root}: no clip is left for the {split} split, no class has {2 if split == 'val' else 3} clips of different "
-            "sources; add clips, or write a metadata.csv with a split column."
+            self.root,
+            f"no clip is left for the {split} split, no class has {2 if split == 'val' else 3} clips of different sources",
+            "add clips, or write a metadata.csv with a split column",
         )
 
     @cached_property
     def _listing(self) -> tuple[list[Clip], dict[str, Split], bool]:
         """Every clip, its split, and whether a table says so; the folder is read once for all splits."""
         if not os.path.isdir(self.root):
-            raise InputError(f"{self.root}: no such folder; correct data.init_args.root.")
+            raise InputError(self.root, "no such folder", "correct data.init_args.root")
         tables = [self.table] if self.table else [self.root / name for name in TABLES if os.path.lexists(self.root / name)]
         if len(tables) > 1:
-            raise InputError(f"{tables[1]}: stands beside {TABLES[0]}; keep one of the two tables.")
+            raise InputError(tables[1], f"stands beside {TABLES[0]}", "keep one of the two tables")
         clips, given = self._from_table(tables[0]) if tables else (self._from_files(), None)
         return clips, given or split_by_source(clips), given is not None
 
@@ -87,15 +88,15 @@ class Folder(AudioDataModule):
             clips.append(clip)
             if len(clips) > 1 and ("split" in row) != bool(splits):  # JSON lines may differ in what they say
                 says = "a" if "split" in row else "no"
-                raise InputError(f"{where}: says {says} split, unlike the lines before; say it in all lines or in none.")
+                raise InputError(where, f"says {says} split, unlike the lines before", "say it in all lines or in none")
             if "split" not in row:
                 continue
             if row["split"] not in ("train", "val", "test"):
-                raise InputError(f"{where}: split is '{row['split']}'; write train, val or test.")
+                raise InputError(where, f"split is '{row['split']}'", "write train, val or test")
             splits[name] = row["split"]
             home = split_of_source.setdefault(source, row["split"])
             if home != row["split"]:
-                raise InputError(f"{where}: source '{source}' is in both {home} and {row['split']}; keep it in one split.")
+                raise InputError(where, f"source '{source}' is in both {home} and {row['split']}", "keep it in one split")
         return clips, splits or None
 
     def _from_files(self) -> list[Clip]:
@@ -104,10 +105,10 @@ class Folder(AudioDataModule):
         for entry in entries(self.root):
             found = [self._from_file(path) for path in recordings(entry, (self.root.resolve(),))]
             if os.path.isdir(entry) and not found:
-                raise InputError(f"{entry}: this class has no audio file; add clips or remove the folder.")
+                raise InputError(entry, "this class has no audio file", "add clips or remove the folder")
             clips += found
         if not clips:
-            raise InputError(f"{self.root}: holds no audio file ({', '.join(sorted(AUDIO))}); correct data.init_args.root.")
+            raise InputError(self.root, f"holds no audio file ({', '.join(sorted(AUDIO))})", "correct data.init_args.root")
         return clips
 
     def _from_file(self, path: Path) -> Clip:
@@ -137,14 +138,14 @@ def _title(path: Path) -> str:
 def _read_caption(text: Path) -> str:
     try:
         if text.stat().st_size > LONGEST:
-            raise InputError(f"{text}: is longer than a caption of {LONGEST:,} bytes; shorten it or remove it.")
+            raise InputError(text, f"is longer than a caption of {LONGEST:,} bytes", "shorten it or remove it")
         caption = " ".join(text.read_text(encoding="utf-8-sig").split())
     except UnicodeDecodeError as error:
-        raise InputError(f"{text}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+        raise InputError(text, f"is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
-        raise InputError(f"{text}: cannot be opened ({error.strerror}); see to its permissions.") from error
+        raise InputError(text, f"cannot be opened ({error.strerror})", "see to its permissions") from error
     if not caption:
-        raise InputError(f"{text}: this caption is empty; write one or remove the file.")
+        raise InputError(text, "this caption is empty", "write one or remove the file")
     return caption
 
 

@@ -33,15 +33,17 @@ class Mix:
         join: str = "{first} and {second}",
     ) -> None:
         if not 0 <= probability <= 1:
-            raise InputError(f"{KEY}.probability is {probability}; give a number from 0 to 1.")
+            raise InputError(f"{KEY}.probability", f"is {probability}", "give a number from 0 to 1")
         if not -math.inf < min_level_db <= max_level_db < math.inf:
-            raise InputError(f"{KEY}.min_level_db is {min_level_db} and max_level_db {max_level_db}; give dB, the lower first.")
+            raise InputError(
+                f"{KEY}.min_level_db", f"is {min_level_db} and max_level_db {max_level_db}", "give dB, the lower first"
+            )
         try:
             both = all(mark in join.format(first="\0", second="\1") for mark in "\0\1")
         except (AttributeError, LookupError, ValueError):
             both = False
         if not both:
-            raise InputError(f"{KEY}.join is '{join}'; its fields must be {{first}} and {{second}}.")
+            raise InputError(f"{KEY}.join", f"is '{join}'", "give it the fields {first} and {second}")
         self.probability = probability
         self.min_level_db = min_level_db
         self.max_level_db = max_level_db

@@ -34,13 +34,15 @@ class Phrasing:
 
     def __init__(self, every: str = "{caption}", training: Sequence[str] = ("{caption}",), paraphrases: Path | None = None) -> None:
         if not training:
-            raise InputError(f"{KEY}.training is empty; give at least one template, such as '{{caption}}'.")
+            raise InputError(f"{KEY}.training", "is empty", "give at least one template, such as '{caption}'")
         names = _check("every", every)
         for template in training:
             if not _check("training", template):
-                raise InputError(f"{KEY}.training: '{template}' leaves the caption out; its field must be {{caption}}.")
+                raise InputError(f"{KEY}.training", f"'{template}' leaves the caption out", "give it the field {caption}")
         if paraphrases and not names:
-            raise InputError(f"{KEY}.every is '{every}', which leaves no caption to paraphrase; add {{caption}} or drop the file.")
+            raise InputError(
+                f"{KEY}.every", f"is '{every}', which leaves no caption to paraphrase", "add {caption} or drop the file"
+            )
         self.every = every
         self.training = tuple(training)
         self.paraphrases = read_paraphrases(Path(paraphrases).expanduser()) if paraphrases else {}
@@ -68,11 +70,13 @@ def _check(name: str, template: str) -> bool:
     try:
         fields = {(field, spec, conversion) for _, field, spec, conversion in Formatter().parse(template) if field is not None}
     except ValueError as error:
-        raise InputError(f"{KEY}.{name}: '{template}' is no template ({error}); write a brace that is a brace twice.") from error
+        raise InputError(
+            f"{KEY}.{name}", f"'{template}' is no template ({error})", "write a brace that is a brace twice"
+        ) from error
     if fields - {("caption", "", None)}:
-        raise InputError(f"{KEY}.{name}: '{template}' has another field; its only field may be {{caption}}.")
+        raise InputError(f"{KEY}.{name}", f"'{template}' has another field", "write no field but {caption}")
     if not fields and not any(map(str.isalnum, template)):
-        raise InputError(f"{KEY}.{name}: '{template}' has no word; write one, or {{caption}}.")
+        raise InputError(f"{KEY}.{name}", f"'{template}' has no word", "write one, or {caption}")
     return bool(fields)
 
 
@@ -83,24 +87,24 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
         InputError: If it is missing or unreadable, lists a caption twice or without a paraphrase, or holds anything but text.
     """
     if not isfile(path):
-        raise InputError(f"{path}: {why_no_file(path, 'file')}; correct {KEY}.paraphrases.")
+        raise InputError(path, why_no_file(path, "file"), f"correct {KEY}.paraphrases")
     try:
         root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=LOADER)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+        raise InputError(path, f"is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); see to its permissions.") from error
+        raise InputError(path, f"cannot be opened ({error.strerror})", "see to its permissions") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path}: is neither YAML nor JSON ({' '.join(str(error).split())}); correct it.") from error
+        raise InputError(path, f"is neither YAML nor JSON ({' '.join(str(error).split())})", "correct it") from error
     if not isinstance(root, yaml.MappingNode) or not root.value:
-        raise InputError(f"{path}: holds no captions; write each with the list of its paraphrases, 'dog: [a dog barks]'.")
+        raise InputError(path, "holds no captions", "write each with the list of its paraphrases, 'dog: [a dog barks]'")
     found: dict[str, list[str]] = {}
     for key, value in root.value:
         caption = _text(path, key)
         if caption in found:
-            raise InputError(f"{_where(path, key)}: '{caption}' is listed twice; put its paraphrases into one list.")
+            raise InputError(_where(path, key), f"'{caption}' is listed twice", "put its paraphrases into one list")
         if not isinstance(value, yaml.SequenceNode) or not value.value:
-            raise InputError(f"{_where(path, key)}: '{caption}' has no list of paraphrases; write one, such as [a dog barks].")
+            raise InputError(_where(path, key), f"'{caption}' has no list of paraphrases", "write one, such as [a dog barks]")
         found[caption] = [_text(path, paraphrase) for paraphrase in value.value]
     return found
 
@@ -108,7 +112,7 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
 def _text(path: Path, node: yaml.Node) -> str:
     text = " ".join(node.value.split()) if isinstance(node, yaml.ScalarNode) else ""
     if not any(map(str.isalnum, text)) or any(map(is_mark, text)):
-        raise InputError(f"{_where(path, node)}: a caption or paraphrase is no text; write words, in quotes where in doubt.")
+        raise InputError(_where(path, node), "a caption or paraphrase is no text", "write words, in quotes where in doubt")
     return text
 
 

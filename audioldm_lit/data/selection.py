@@ -35,17 +35,14 @@ def few_shot(clips: Sequence[Clip], seed: int, shots: int | None = None, num_tra
         for label, members in by_label.items():
             if len(members) < shots:
                 name = f"class '{label}'" if label else "the data set"
-                raise InputError(
-                    f"{name} has {len(members)} training clips, fewer than data.init_args.shots={shots}; lower shots or add clips."
-                )
+                problem = f"is {shots}, but {name} has {len(members)} training clips"
+                raise InputError("data.init_args.shots", problem, "lower it or add clips")
         clips = [clip for clip in clips if ranks[clip.id] < shots]
     if num_train_clips is None:
         return list(clips)
     if len(clips) < num_train_clips:
-        raise InputError(
-            f"there are {len(clips)} training clips, fewer than data.init_args.num_train_clips={num_train_clips}; "
-            "lower it or add clips."
-        )
+        problem = f"is {num_train_clips}, but there are {len(clips)} training clips"
+        raise InputError("data.init_args.num_train_clips", problem, "lower it or add clips")
     in_turn = sorted(clips, key=lambda clip: (ranks[clip.id], seeding.number(seed, "class", clip.label)))
     chosen = {clip.id for clip in in_turn[:num_train_clips]}
     return [clip for clip in clips if clip.id in chosen]
@@ -79,7 +76,8 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
             placed[splits[source]] += 1
         if not placed["train"]:
             raise InputError(
-                f"class '{label}': all its sources are held out with other classes that share them; "
-                "add clips of its own, or write a metadata.csv with a split column."
+                f"class '{label}'",
+                "all its sources are held out with other classes that share them",
+                "add clips of its own, or write a metadata.csv with a split column",
             )
     return {clip.id: splits[clip.source] for clip in clips}

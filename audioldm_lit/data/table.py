@@ -37,11 +37,11 @@ def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> 
         row[file] = _inside(folder, row[file], where)
         name = row.get("id") or row[file]
         if name in listed:
-            raise InputError(f"{where}: '{name}' is listed twice; keep one line for every clip.")
+            raise InputError(where, f"'{name}' is listed twice", "keep one line for every clip")
         listed.add(name)
         yield where, row
     if not listed:
-        raise InputError(f"{table}: lists no clip; add a line for every clip.")
+        raise InputError(table, "lists no clip", "add a line for every clip")
 
 
 def read_rows(table: Path, columns: Sequence[str], names: Sequence[str] | None = None, raw: str = "") -> Iterator[Row]:
@@ -60,7 +60,7 @@ def read_rows(table: Path, columns: Sequence[str], names: Sequence[str] | None =
         InputError: If the table is missing, unreadable or too long, lacks a column, or a line is wrong.
     """
     if not os.path.isfile(table):
-        raise InputError(f"{table}: {why_no_file(table, 'file')}; data.init_args.root must be the folder of the data set.")
+        raise InputError(table, why_no_file(table, "file"), "set data.init_args.root to the folder of the data set")
     rows = _json_lines(table, columns) if table.suffix.lower() == ".jsonl" else _comma_separated(table, columns, names)
     try:
         _check_size(table)
@@ -69,9 +69,9 @@ def read_rows(table: Path, columns: Sequence[str], names: Sequence[str] | None =
                 row = {name: _legible(where, name, value, name == raw) for name, value in row.items()}
             yield where, row
     except UnicodeDecodeError as error:
-        raise InputError(f"{table}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8.") from error
+        raise InputError(table, f"is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
-        raise InputError(f"{table}: cannot be opened ({error.strerror}); see to its permissions.") from error
+        raise InputError(table, f"cannot be opened ({error.strerror})", "see to its permissions") from error
 
 
 def _check_size(table: Path) -> None:
@@ -81,7 +81,9 @@ def _check_size(table: Path) -> None:
         while piece := file.read(2**20):
             lines += max(piece.count(b"\n"), piece.count(b"\r"))
             if lines > MAX_LINES:
-                raise InputError(f"{table}, line {MAX_LINES + 1:,}: is beyond the {MAX_LINES:,} that can be held; split the table.")
+                raise InputError(
+                    f"{table}, line {MAX_LINES + 1:,}", f"is beyond the {MAX_LINES:,} that can be held", "split the table"
+                )
 
 
 def _lines(table: Path, file: TextIO) -> Iterator[str]:
@@ -90,7 +92,7 @@ def _lines(table: Path, file: TextIO) -> Iterator[str]:
     while line := file.readline(MAX_LETTERS + 1):
         number += 1
         if len(line) > MAX_LETTERS:
-            raise InputError(f"{table}, line {number}: is longer than {MAX_LETTERS:,} letters; break it into one line a clip.")
+            raise InputError(f"{table}, line {number}", f"is longer than {MAX_LETTERS:,} letters", "break it into one line a clip")
         yield line
 
 
@@ -98,7 +100,7 @@ def _legible(where: str, column: str, value: str, raw: bool) -> str:
     """A value on one line; characters that no text contains are refused."""
     letter = next((letter for letter in value if is_mark(letter) and letter not in "\t\r\n"), None)
     if letter and not raw:
-        raise InputError(f"{where}: its {column!a} holds {letter!a}, which is no text; save the table as UTF-8 or retype it.")
+        raise InputError(where, f"its {column!a} holds {letter!a}, which is no text", "save the table as UTF-8 or retype it")
     return value if raw else re.sub(r"\s*[\t\r\n]\s*", " ", value)
 
 
@@ -117,28 +119,28 @@ def _comma_separated(table: Path, columns: Sequence[str], names: Sequence[str] |
                 before = reader.line_num
                 where = f"{table}, line {before}"
                 if None in row:
-                    raise InputError(f"{where}: has more values than columns; put a value that holds a comma in double quotes.")
+                    raise InputError(where, "has more values than columns", "put a value that holds a comma in double quotes")
                 row = {name: (value or "").strip() for name, value in row.items()}
                 if any(row.values()):
                     yield where, row
         except csv.Error as error:
             mend = "close every double quote and save it again"
-            raise InputError(f"{table}, line {before + 1}: is no readable CSV ({error}); {mend}.") from error
+            raise InputError(f"{table}, line {before + 1}", f"is no readable CSV ({error})", mend) from error
 
 
 def _check_header(table: Path, header: Sequence[str], columns: Sequence[str]) -> None:
     missing = [name for name in columns if name not in header]
     twice = [name for name in header if name and header.count(name) > 1]
     if not missing and twice:
-        raise InputError(f"{table}, line 1: names the column {twice[0]!a} twice; rename or remove one of the two.")
+        raise InputError(f"{table}, line 1", f"names the column {twice[0]!a} twice", "rename or remove one of the two")
     if not missing:
         return
     delimiter = next((name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if len(header) == 1 and mark in header[0]), None)
     if delimiter:
-        raise InputError(f"{table}, line 1: is separated by {delimiter}; save the table with commas between its values.")
+        raise InputError(f"{table}, line 1", f"is separated by {delimiter}", "save the table with commas between its values")
     reason = f"names the column {twice[0]!a} twice and lacks" if twice else "lacks"
     raise InputError(
-        f"{table}, line 1: {reason} the columns {', '.join(missing)}; name them in its first line, separated by commas."
+        f"{table}, line 1", f"{reason} the columns {', '.join(missing)}", "name them in its first line, separated by commas"
     )
 
 
@@ -151,12 +153,12 @@ def _json_lines(table: Path, columns: Sequence[str]) -> Iterator[Row]:
             try:
                 row: Any = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_number)
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{where}: is no JSON ({error}); write one object a line.") from error
+                raise InputError(where, f"is no JSON ({error})", "write one object a line") from error
             if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
-                raise InputError(f'{where}: is no flat JSON object; write one a line, such as {{"file": ..., "caption": ...}}.')
+                raise InputError(where, "is no flat JSON object", 'write one a line, such as {"file": ..., "caption": ...}')
             missing = [name for name in columns if name not in row]
             if missing:
-                raise InputError(f"{where}: lacks {', '.join(missing)}; every line must say them.")
+                raise InputError(where, f"lacks {', '.join(missing)}", "say them in every line")
             yield where, {name: "" if value is None else str(value).strip() for name, value in row.items()}
 
 
@@ -176,9 +178,9 @@ def _inside(folder: Path, name: str, where: str) -> str:
     for top in (os.path.abspath(folder), os.path.realpath(folder)):  # an absolute path may avoid a link that the folder is
         path = Path(os.path.abspath(os.path.join(top, name)))
         if len(os.fsencode(path)) > MAX_PATH:
-            raise InputError(f"{where}: the path '{name[:60]}...' is longer than {MAX_PATH} bytes; correct it.")
+            raise InputError(where, f"the path '{name[:60]}...' is longer than {MAX_PATH} bytes", "correct it")
         if path == Path(top):
-            raise InputError(f"{where}: names no file; write one or remove the line.")
+            raise InputError(where, "names no file", "write one or remove the line")
         if path.is_relative_to(top):
             return path.relative_to(top).as_posix()
-    raise InputError(f"{where}: '{name}' lies outside {folder}; move the file into that folder.")
+    raise InputError(where, f"'{name}' lies outside {folder}", "move the file into that folder")

@@ -36,7 +36,7 @@ class UrbanSound8K(AudioDataModule):
     ) -> None:
         super().__init__(root, **kwargs)
         if not 1 <= fold <= FOLDS:
-            raise InputError(f"data.init_args.fold is {fold}; UrbanSound8K has folds 1 to {FOLDS}.")
+            raise InputError("data.init_args.fold", f"is {fold}", f"give one of UrbanSound8K's folds, 1 to {FOLDS}")
         caption_from(caption, "")
         self.fold = fold
         self.salience = salience
@@ -60,7 +60,7 @@ class UrbanSound8K(AudioDataModule):
 def _checked(where: str, row: dict[str, str]) -> tuple[int, str]:
     """Fold and salience of a row."""
     if row["fold"] not in map(str, range(1, FOLDS + 1)):
-        raise InputError(f"{where}: fold is '{row['fold']}'; it must be a whole number from 1 to {FOLDS}.")
+        raise InputError(where, f"fold is '{row['fold']}'", f"write a whole number from 1 to {FOLDS}")
     if row["salience"] not in SALIENCE:
-        raise InputError(f"{where}: salience is '{row['salience']}'; it must be 1 (foreground) or 2 (background).")
+        raise InputError(where, f"salience is '{row['salience']}'", "write 1 (foreground) or 2 (background)")
     return int(row["fold"]), SALIENCE[row["salience"]]

@@ -22,7 +22,7 @@ from audioldm_lit.storage.prefetch import prefetch
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 ORDER = ("error", "warning", "note")
-Result = tuple[Measurement | None, str]  # of reading a file: what was measured, or the reason why nothing was
+Result = tuple[Measurement, None] | tuple[None, InputError]  # of reading a file
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
     """
     listed, findings = _distinct([(clip, split) for split in SPLITS for clip in _listed(data, split)])
     if not listed and not data.coverage:
-        raise InputError(f"{data.root}: lists no clip; correct data.init_args.root.")
+        raise InputError(data.root, "lists no clip", "correct data.init_args.root")
     files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions
     search = DuplicateSearch(len(files), scratch)
     with _one_thread_each(), Progress(transient=True) as progress:
@@ -104,10 +104,10 @@ def _read(path: Path, number: int, search: DuplicateSearch) -> Result:
     try:
         measurement, heard = measure(path)
     except InputError as error:
-        return None, str(error)
+        return None, InputError(*error.args)  # without the traceback, which holds what was read
     if search.first(measurement.digest):  # exact copies would take the places of a clip's nearest neighbours
         search.add(number, heard)
-    return measurement, ""
+    return measurement, None
 
 
 def _compare(
@@ -137,8 +137,8 @@ def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Sp
         seen[clip.id, split] += 1
         if (count := seen[clip.id, split]) > 1:
             name = f"{name} #{count}"
-            detail = f"'{clip.id}' comes again in the {split} split"
-            findings.append(Finding("repeated id", "error", clip.where, detail, "keep one entry", (name,), drop=(name,)))
+            problem = f"'{clip.id}' comes again in the {split} split"
+            findings.append(Finding("repeated id", "error", clip.where, problem, "keep one entry", (name,), drop=(name,)))
         distinct.append((replace(clip, id=name), split))
     return distinct, findings
 

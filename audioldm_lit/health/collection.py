@@ -76,8 +76,8 @@ def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
     for source, members in by_source.items():
         splits = sorted({item.split for item in members}, key=HELD_OUT.__getitem__)
         if len(splits) > 1:
-            detail = f"source '{source}' is in {' and '.join(splits)}"
-            yield _leak(members, detail, "keep the takes of one recording in one split")
+            problem = f"source '{source}' is in {' and '.join(splits)}"
+            yield _leak(members, problem, "keep the takes of one recording in one split")
 
 
 def _same_sound(read: Sequence[Examined], dropped: set[str]) -> Iterator[Finding]:
@@ -127,18 +127,18 @@ def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Findin
         names = [item.clip.id for item in members]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         listed = f"{', '.join(names[:3])}{more}" if more else f"{', '.join(names[:-1])} and {names[-1]}"
-        detail = f"{listed} are nearly the same sound, similarity {min(values):.2f}{' and more' if len(values) > 1 else ''}"
+        problem = f"{listed} are nearly the same sound, similarity {min(values):.2f}{' and more' if len(values) > 1 else ''}"
         if len({item.split for item in members}) > 1:
-            yield _leak(members, detail, "listen to them; keep one, or give them one source")
+            yield _leak(members, problem, "listen to them; keep one, or give them one source")
         else:
-            yield Finding("near copy", "warning", members[0].clip.where, detail, "listen to them; keep one", tuple(names))
+            yield Finding("near copy", "warning", members[0].clip.where, problem, "listen to them; keep one", tuple(names))
 
 
-def _leak(members: Sequence[Examined], detail: str, mend: str) -> Finding:
+def _leak(members: Sequence[Examined], problem: str, mend: str) -> Finding:
     """Clips of several splits of which only those of the most held-out one may stay."""
     kept = max((item.split for item in members), key=HELD_OUT.__getitem__)
     drop = tuple(item.clip.id for item in members if item.split != kept)
-    return Finding("leak", "error", members[0].clip.where, detail, mend, tuple(item.clip.id for item in members), drop)
+    return Finding("leak", "error", members[0].clip.where, problem, mend, tuple(item.clip.id for item in members), drop)
 
 
 def _unbalanced(items: Sequence[Examined]) -> Iterator[Finding]:
@@ -149,8 +149,8 @@ def _unbalanced(items: Sequence[Examined]) -> Iterator[Finding]:
         return
     (most, many), (least, few) = counts.most_common()[0], counts.most_common()[-1]
     if many > TIMES * few:
-        detail = f"class '{most}' has {many} clips and '{least}' {few}"
-        yield Finding("imbalance", "warning", "train split", detail, "choose as many of each with data.init_args.shots")
+        problem = f"class '{most}' has {many} clips and '{least}' {few}"
+        yield Finding("imbalance", "warning", "train split", problem, "choose as many of each with data.init_args.shots")
 
 
 def _outliers(read: Sequence[Examined]) -> Iterator[Finding]:
@@ -161,13 +161,13 @@ def _outliers(read: Sequence[Examined]) -> Iterator[Finding]:
     for item in sounding:
         difference = item.measurement.level_db - level
         if abs(difference) > FAR_DB:
-            detail = f"{abs(difference):.0f} dB {'louder' if difference > 0 else 'quieter'} than the median clip"
+            problem = f"{abs(difference):.0f} dB {'louder' if difference > 0 else 'quieter'} than the median clip"
             mend = "listen: every clip is brought to one peak, its noise with it"
-            yield Finding("unlike level", "warning", item.clip.where, detail, mend, (item.clip.id,))
+            yield Finding("unlike level", "warning", item.clip.where, problem, mend, (item.clip.id,))
     for item in read:
         if not length / TIMES <= item.measurement.duration <= TIMES * length:
-            detail = f"lasts {item.measurement.duration:.2f} s, the median clip {length:.2f} s"
-            yield Finding("unlike length", "warning", item.clip.where, detail, "listen whether it belongs here", (item.clip.id,))
+            problem = f"lasts {item.measurement.duration:.2f} s, the median clip {length:.2f} s"
+            yield Finding("unlike length", "warning", item.clip.where, problem, "listen whether it belongs here", (item.clip.id,))
 
 
 def _fitted(read: Sequence[Examined], duration: float) -> Iterator[Finding]:
@@ -175,11 +175,11 @@ def _fitted(read: Sequence[Examined], duration: float) -> Iterator[Finding]:
     longer = tuple(item.clip.id for item in read if item.measurement.duration > duration + 0.01)
     shorter = tuple(item.clip.id for item in read if item.measurement.duration < duration / 2)
     if longer:
-        detail = f"{len(longer)} clips are longer than data.init_args.duration, {duration:g} s"
-        yield Finding("cut", "note", "all splits", detail, "nothing: the loudest window is taken; or raise duration", longer)
+        problem = f"{len(longer)} clips are longer than data.init_args.duration, {duration:g} s"
+        yield Finding("cut", "note", "all splits", problem, "nothing: the loudest window is taken; or raise duration", longer)
     if shorter:
-        detail = f"{len(shorter)} clips fill less than half of {duration:g} s"
-        yield Finding("padded", "note", "all splits", detail, "lower data.init_args.duration, or set padding to repeat", shorter)
+        problem = f"{len(shorter)} clips fill less than half of {duration:g} s"
+        yield Finding("padded", "note", "all splits", problem, "lower data.init_args.duration, or set padding to repeat", shorter)
 
 
 def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
@@ -188,16 +188,18 @@ def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
         ("channels", Counter(item.measurement.channels for item in read)),
     ):
         if len(values) > 1:
-            detail = ", ".join(f"{value:,} {what}: {count}" for value, count in values.most_common())
-            yield Finding("mixed formats", "note", "all splits", detail, "nothing: all are brought to the model's rate and to mono")
+            problem = ", ".join(f"{value:,} {what}: {count}" for value, count in values.most_common())
+            yield Finding(
+                "mixed formats", "note", "all splits", problem, "nothing: all are brought to the model's rate and to mono"
+            )
 
 
 def _captions(items: Sequence[Examined]) -> Iterator[Finding]:
-    for problem in caption_problems([item.clip.caption for item in items], [item.clip.source for item in items]):
-        first = items[problem.indices[0]].clip
-        ids = tuple(items[index].clip.id for index in problem.indices)
-        severity = CAPTIONS.get(problem.kind, "warning")
+    for found in caption_problems([item.clip.caption for item in items], [item.clip.source for item in items]):
+        first = items[found.indices[0]].clip
+        ids = tuple(items[index].clip.id for index in found.indices)
+        severity = CAPTIONS.get(found.kind, "warning")
         yield Finding(
-            f"caption: {problem.kind}", severity, first.where, problem.detail, problem.mend, ids,
+            f"caption: {found.kind}", severity, first.where, found.detail, found.mend, ids,
             drop=ids if severity == "error" else (),
         )  # fmt: skip

@@ -75,7 +75,7 @@ class DuplicateSearch:
             folder.mkdir(parents=True, exist_ok=True)
             self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (it lives as long as the search)
         except OSError as error:
-            raise InputError(f"{folder}: cannot hold a temporary file ({error}); choose another folder.") from error
+            raise InputError(folder, f"cannot hold a temporary file ({error})", "choose another folder") from error
 
     def add(self, index: int, waveform: Tensor) -> None:
         """Take clip `index`, a mono waveform (T,) at 16 kHz of any length; of a long one the first 30 s.
@@ -94,7 +94,7 @@ class DuplicateSearch:
                 self.offsets[index] = self.file.seek(0, 2)
                 self.file.write(stored.numpy().tobytes())
             except OSError as error:
-                raise InputError(f"{self.folder}: cannot hold the fingerprints ({error}); choose another folder.") from error
+                raise InputError(self.folder, f"cannot hold the fingerprints ({error})", "choose another folder") from error
             self.frames[index] = len(rows)
 
     def first(self, digest: str) -> bool:
@@ -122,7 +122,7 @@ class DuplicateSearch:
             InputError: If there is not one source for each clip.
         """
         if len(sources) != len(self.frames):
-            raise InputError(f"{len(sources)} sources for {len(self.frames)} clips; give one a clip.")
+            raise InputError("sources", f"are {len(sources)} for {len(self.frames)} clips", "give one a clip")
         present = self.frames.argsort(descending=True, stable=True)[: int(self.frames.count_nonzero())]
         neighbours = nearest(whiten(self.descriptions[present]), NEIGHBOURS)  # (N, k)
         first = torch.arange(len(present)).repeat_interleave(neighbours.shape[1])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.errors import InputError
 from audioldm_lit.health.measure import Measurement
 
 Severity = Literal["error", "warning", "note"]  # stops training or spoils its scores; may spoil the sound; is good to know
@@ -18,13 +19,13 @@ NOMINAL_SHARE = 0.6  # of the band a file's rate allows; codecs that keep 16 of 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with one clip, several, or the whole data set.
+    """One thing that is wrong with one clip, several, or the whole data set: the fields of an `InputError`, and whom it concerns.
 
     Attributes:
         kind: What it is, in a word or two: findings of one kind are shown together.
         severity: `error`, `warning` or `note`.
         where: File, line of a table, or part of the data set.
-        detail: What was found there.
+        problem: What was found there.
         mend: What to do about it.
         clips: Ids it is about.
         drop: Those that a cleaned manifest leaves out.
@@ -33,7 +34,7 @@ class Finding:
     kind: str
     severity: Severity
     where: str
-    detail: str
+    problem: str
     mend: str
     clips: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
@@ -41,12 +42,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A clip and the result of reading it: a measurement, or the reason why there is none."""
+    """A clip and the result of reading it: a measurement, or the error."""
 
     clip: Clip
     split: Split
     measurement: Measurement | None
-    error: str = ""
+    error: InputError | None = None
 
 
 def clip_findings(item: Examined, sample_rate: int) -> Iterator[Finding]:
@@ -54,21 +55,21 @@ def clip_findings(item: Examined, sample_rate: int) -> Iterator[Finding]:
     clip, measured = item.clip, item.measurement
     ids = (clip.id,)
     if measured is None:
-        detail, _, mend = item.error.removeprefix(f"{clip.path}: ").rstrip(".").rpartition("; ")
-        yield Finding("unreadable", "error", clip.where, detail, mend, ids, drop=ids)
+        error = clip.error(item.error.problem, item.error.mend)
+        yield Finding("unreadable", "error", error.where, error.problem, error.mend, ids, drop=ids)
         return
     if measured.silent_share == 1:
-        detail = f"as mono and without its offset, nothing reaches -60 dB of full scale; its peak is {measured.peak:.1g}"
-        yield Finding("silent", "error", clip.where, detail, "record it again", ids, drop=ids)
+        problem = f"as mono and without its offset, nothing reaches -60 dB of full scale; its peak is {measured.peak:.1g}"
+        yield Finding("silent", "error", clip.where, problem, "record it again", ids, drop=ids)
         return
     if measured.silent_share > MOSTLY:
-        detail = f"{measured.silent_share:.0%} of its {measured.duration:.1f} s are silent"
-        yield Finding("mostly silent", "warning", clip.where, detail, "trim it", ids)
+        problem = f"{measured.silent_share:.0%} of its {measured.duration:.1f} s are silent"
+        yield Finding("mostly silent", "warning", clip.where, problem, "trim it", ids)
     if measured.clipped:
         yield Finding("clipped", "warning", clip.where, "stays at full scale", "record it at a lower level", ids)
     if abs(measured.offset) > OFFSET:
-        detail = f"sits {measured.offset:+.3f} off zero"
-        yield Finding("constant offset", "note", clip.where, detail, "nothing: it is taken away when the clip is read", ids)
+        problem = f"sits {measured.offset:+.3f} off zero"
+        yield Finding("constant offset", "note", clip.where, problem, "nothing: it is taken away when the clip is read", ids)
     if measured.duration < SHORT:
         yield Finding("very short", "warning", clip.where, f"{1000 * measured.duration:.0f} ms", "leave it out", ids)
     yield from _narrow(clip, measured, sample_rate)
@@ -76,10 +77,10 @@ def clip_findings(item: Examined, sample_rate: int) -> Iterator[Finding]:
 
 def _narrow(clip: Clip, measured: Measurement, sample_rate: int) -> Iterator[Finding]:
     nominal, heard = measured.sample_rate / 2, sample_rate / 2
-    detail = f"reaches {measured.bandwidth / 1000:.1f} of {nominal / 1000:.1f} kHz"
+    problem = f"reaches {measured.bandwidth / 1000:.1f} of {nominal / 1000:.1f} kHz"
     if measured.bandwidth < HEARD_SHARE * min(heard, nominal) or nominal < HEARD_SHARE * heard:
         mend = f"find the original: the model hears up to {heard / 1000:g} kHz and would learn that it sounds dull"
-        yield Finding("dull", "warning", clip.where, detail, mend, (clip.id,))
+        yield Finding("dull", "warning", clip.where, problem, mend, (clip.id,))
     elif measured.bandwidth < NOMINAL_SHARE * nominal:
         mend = f"nothing: the model hears up to {heard / 1000:g} kHz only"
-        yield Finding("less than its rate says", "note", clip.where, detail, mend, (clip.id,))
+        yield Finding("less than its rate says", "note", clip.where, problem, mend, (clip.id,))

@@ -87,7 +87,7 @@ def measure(path: Path) -> tuple[Measurement, Tensor]:
                 heard.append(mono[: HEARD * rate - length])
             length += len(mono)
         if not length:
-            raise InputError(f"{path}: holds no samples; remove it or record it again.")
+            raise InputError(path, "holds no samples", "remove it or record it again")
         check_whole(file, length)
     offset = total / length
     power = np.concatenate(powers) - 2 * offset * np.concatenate(means) + offset**2  # of what remains without the offset

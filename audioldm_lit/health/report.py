@@ -34,13 +34,13 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
         for item in items:
             clip = item.clip
             if not clip.path.is_relative_to(root):
-                raise InputError(f"{clip.path}: lies outside {root}, so no manifest can name it; move it there.")
+                raise InputError(clip.path, f"lies outside {root}, so no manifest can name it", "move it there")
             name = clip.path.relative_to(root).as_posix()
             if name != name.strip():
-                raise InputError(f"{clip.path}: its name begins or ends with a space, which no table can say; rename it.")
+                raise InputError(clip.path, "its name begins or ends with a space, which no table can say", "rename it")
             row = {"id": clip.id, "file": name, "caption": " ".join(clip.caption.split())}
             row |= {"label": clip.label, "source": clip.source, "split": item.split}
-            measured = asdict(item.measurement) if item.measurement else {"error": item.error}
+            measured = asdict(item.measurement) if item.measurement else {"error": str(item.error)}
             lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
 
 
@@ -71,7 +71,7 @@ def show(checkup: Checkup, console: Console) -> None:
     for kind, findings in by_kind(checkup).items():
         first = findings[0]
         clips = len({name for finding in findings for name in finding.clips}) or ""
-        example = f"{Path(first.where).name if first.clips else first.where}: {first.detail}"
+        example = f"{Path(first.where).name if first.clips else first.where}: {first.problem}"
         table.add_row(f"[{COLOURS[first.severity]}]{escape(kind)}[/]", str(clips), escape(example), escape(first.mend))
     if not checkup.findings:
         table.add_row("[green]nothing[/]", "", "no clip and no split has anything wrong with it", "train")

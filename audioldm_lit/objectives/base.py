@@ -20,7 +20,7 @@ class Objective(nn.Module, ABC):
     """
 
     prediction_type: ClassVar[str] = "epsilon"
-    """What the UNet predicts under this objective, in diffusers' words; the sampler follows it."""
+    """What the UNet predicts under this objective, `epsilon` or `v_prediction`: sampler and held-out loss follow it."""
 
     @abstractmethod
     def forward(

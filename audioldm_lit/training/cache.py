@@ -153,7 +153,7 @@ def _hash(content: str) -> str:
 
 def _finite(encoded: dict[str, Tensor], where: str) -> dict[str, Tensor]:
     if not all(value.isfinite().all() for value in encoded.values()):
-        raise InputError(f"{where}: encodes to values that are not finite; remove it from the data set.")
+        raise InputError(where, "encodes to values that are not finite", "remove it from the data set")
     return encoded
 
 

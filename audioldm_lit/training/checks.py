@@ -5,17 +5,25 @@ from lightning.pytorch.utilities import rank_zero_info
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.diffusion import PREDICTION_TYPES
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
 
 
 def check_prediction(backbone: Backbone, objective: Objective) -> None:
-    """Refuse an objective that changes what the UNet predicts while a part of it is frozen."""
+    """Refuse what the held-out loss cannot judge, and an objective that changes what a partly frozen UNet predicts."""
     ours, base = objective.prediction_type, backbone.scheduler.config.prediction_type
+    if ours not in PREDICTION_TYPES:
+        raise InputError(
+            "model.objective",
+            f"has the prediction_type '{ours}', of which the held-out loss knows no noise",
+            f"choose an objective of {' or '.join(PREDICTION_TYPES)}",
+        )
     if ours != base and not all(weight.requires_grad for weight in backbone.unet.parameters()):
         raise InputError(
-            f"model.objective trains {ours} but the base predicts {base}; train all weights (FullFineTune, Scratch) or choose "
-            "an objective of the base's kind."
+            "model.objective",
+            f"trains {ours} but the base predicts {base}",
+            "train all weights (FullFineTune, Scratch) or choose an objective of the base's kind",
         )
 
 
@@ -23,11 +31,11 @@ def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:
     """Refuse a rate or a duration that the model cannot have."""
     rate = backbone.sample_rate
     if data.sample_rate != rate:
-        raise InputError(f"data.init_args.sample_rate is {data.sample_rate} Hz; this model works at {rate} Hz.")
+        raise InputError("data.init_args.sample_rate", f"is {data.sample_rate} Hz", f"give {rate} Hz, at which this model works")
     steps = backbone.latent_shape(data.num_samples)[1]
     whole = steps * backbone.mel_frames_per_latent * backbone.log_mel.hop_length
     if whole != data.num_samples:
-        raise InputError(f"data.init_args.duration is {data.duration} s; this model needs whole latents, take {whole / rate:g} s.")
+        raise InputError("data.init_args.duration", f"is {data.duration} s, no whole number of latents", f"take {whole / rate:g} s")
 
 
 def check_captions(data: AudioDataModule, conditioning: Conditioning, generates: bool) -> None:
@@ -40,13 +48,15 @@ def check_captions(data: AudioDataModule, conditioning: Conditioning, generates:
     """
     if not data.captioned and conditioning.needs_captions:
         raise InputError(
-            "data.init_args.caption is null, but model.conditioning trains on captions; give captions, or condition on sound "
-            "alone with configs/conditioning/audio.yaml."
+            "data.init_args.caption",
+            "is null, but model.conditioning trains on captions",
+            "give captions, or condition on sound alone with configs/conditioning/audio.yaml",
         )
     if not data.captioned and generates:
         raise InputError(
-            "data.init_args.caption is null, so there are no prompts to generate from; the clips' own sound would give them "
-            "away. Give captions, or leave model.protocol out and `test` takes the loss alone."
+            "data.init_args.caption",
+            "is null, so there are no prompts to generate from, and the clips' own sound would give them away",
+            "give captions, or leave model.protocol out and `test` takes the loss alone",
         )
     if data.captioned and not conditioning.needs_captions:
         rank_zero_info(

@@ -92,7 +92,7 @@ def gamma_of(sigma_rel: float) -> float:
         InputError: If no such profile exists.
     """
     if not 0 < sigma_rel < WIDEST:
-        raise InputError(f"sigma_rel is {sigma_rel}; give a relative standard deviation above 0 and below {WIDEST:.4f}.")
+        raise InputError("sigma_rel", f"is {sigma_rel}", f"give a relative standard deviation above 0 and below {WIDEST:.4f}")
     squared = sigma_rel**-2
     # The one positive root of gamma^3 + 7 gamma^2 + (16 - sigma_rel^-2) gamma + 12 - sigma_rel^-2 = 0, Eq. 126
     return float(np.roots([1, 7, 16 - squared, 12 - squared]).real.max())

@@ -82,9 +82,9 @@ def read_snapshots(paths: Iterable[Path]) -> list[Snapshot]:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: cannot be read as averages of a run ({error}); remove it.") from error
+            raise InputError(path, f"cannot be read as averages of a run ({error})", "remove it") from error
         if metadata.get("format") != FORMAT:
-            raise InputError(f"{path}: holds no averages of a run; remove it.")
+            raise InputError(path, "holds no averages of a run", "remove it")
         snapshots += [Snapshot(path, sigma_rel, int(metadata["step"])) for sigma_rel in json.loads(metadata["sigma_rels"])]
     return snapshots
 

@@ -24,9 +24,9 @@ class TimeMask:
 
     def __init__(self, max_fraction: float = 0.1, masks: int = 1) -> None:
         if not 0 <= max_fraction < 1:
-            raise InputError(f"model.time_mask.init_args.max_fraction is {max_fraction}; give a number from 0 to below 1.")
+            raise InputError("model.time_mask.init_args.max_fraction", f"is {max_fraction}", "give a number from 0 to below 1")
         if masks < 1:
-            raise InputError(f"model.time_mask.init_args.masks is {masks}; give at least 1, or leave the masks out.")
+            raise InputError("model.time_mask.init_args.masks", f"is {masks}", "give at least 1, or leave the masks out")
         self.max_fraction = max_fraction
         self.masks = masks
 

@@ -59,11 +59,11 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
     """
     metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
-        raise InputError(f"{path}: is no adapter of this project; give the adapter.safetensors of a run.")
+        raise InputError(path, "is no adapter of this project", "give the adapter.safetensors of a run")
     try:
         base, prediction_type, spec = metadata["base"], metadata["prediction_type"], json.loads(metadata["adapter"])
     except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: does not say how it was made ({error}); fetch the file again.") from error
+        raise InputError(path, f"does not say how it was made ({error})", "fetch the file again") from error
     check_base(base, backbone.fingerprint("unet"), str(path))
     adapter = _make(spec["class_path"], spec["init_args"], path)
     adapter.inject(backbone)
@@ -95,13 +95,13 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read as an adapter ({error}); give the adapter.safetensors of a run.") from error
+        raise InputError(path, f"cannot be read as an adapter ({error})", "give the adapter.safetensors of a run") from error
 
 
 def check_base(expected: str, actual: str, origin: str) -> None:
     """Refuse weights that were trained on another UNet."""
     if expected != actual:
-        raise InputError(f"{origin}: was trained on the base with UNet {expected}, this one is {actual}; load the same base model.")
+        raise InputError(origin, f"was trained on the base with UNet {expected}, this one is {actual}", "load the same base model")
 
 
 def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) -> None:
@@ -109,15 +109,14 @@ def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) ->
     own = trainable(backbone)
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
-        raise InputError(
-            f"{origin}: is of another adapter: {len(missing)} weights are missing {missing[:2]} and {len(unexpected)} are "
-            f"unexpected {unexpected[:2]}; use the adapter settings it was trained with."
-        )
+        problem = f"{len(missing)} weights are missing {missing[:2]} and {len(unexpected)} are unexpected {unexpected[:2]}"
+        raise InputError(origin, f"is of another adapter: {problem}", "use the adapter settings it was trained with")
     for name, weight in own.items():
         if weight.shape != weights[name].shape:
             raise InputError(
-                f"{origin}: weight {name} is {tuple(weights[name].shape)}, this adapter's is {tuple(weight.shape)}; "
-                "use the adapter settings it was trained with."
+                origin,
+                f"weight {name} is {tuple(weights[name].shape)}, this adapter's is {tuple(weight.shape)}",
+                "use the adapter settings it was trained with",
             )
     check_finite(weights, origin)
     for name, weight in own.items():
@@ -128,9 +127,7 @@ def check_finite(weights: dict[str, Tensor], origin: str) -> None:
     """Refuse weights that are not finite, as after a training that diverged."""
     for name, weight in weights.items():
         if not weight.isfinite().all():
-            raise InputError(
-                f"{origin}: weight {name} holds NaN or infinity; take an earlier checkpoint, or train at a lower rate."
-            )
+            raise InputError(origin, f"weight {name} holds NaN or infinity", "take an earlier checkpoint, or train at a lower rate")
 
 
 def _make(class_path: str, init_args: dict[str, Any], path: Path) -> Adapter:
@@ -138,11 +135,11 @@ def _make(class_path: str, init_args: dict[str, Any], path: Path) -> Adapter:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}: needs the adapter class {class_path}, which cannot be imported; put its file beside.") from error
+        raise InputError(path, f"needs the adapter class {class_path}, which cannot be imported", "put its file beside") from error
     if not (isinstance(found, type) and issubclass(found, Adapter)):
-        raise InputError(f"{path}: names {class_path}, which is no Adapter; the file is damaged.")
+        raise InputError(path, f"names {class_path}, which is no Adapter", "fetch the file again, it is damaged")
     try:
         inspect.signature(found).bind(**init_args)
     except TypeError as error:
-        raise InputError(f"{path}: was made by another version of {class_path} ({error}); install that version.") from error
+        raise InputError(path, f"was made by another version of {class_path} ({error})", "install that version") from error
     return found(**init_args)

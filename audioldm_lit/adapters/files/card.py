@@ -76,7 +76,7 @@ class About:
             return cls(**record | {"captions": tuple(record["captions"]), "scores": scores})
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{origin}: its record of how it was trained cannot be read ({error}); fetch the file again."
+                origin, f"its record of how it was trained cannot be read ({error})", "fetch the file again"
             ) from error
 
 

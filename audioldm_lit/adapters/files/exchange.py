@@ -60,10 +60,10 @@ class PeftLayout(Source):
             self.inject(path, backbone)
             taken = peft.get_peft_model_state_dict(backbone.unet, adapter_name=NAME, save_embedding_layers=False)
         except LIBRARY_ERRORS as error:
-            raise InputError(f"{where}: cannot be loaded on this UNet ({first_line(error)}); check --backbone.") from error
+            raise InputError(where, f"cannot be loaded on this UNet ({first_line(error)})", "check --backbone") from error
         odd = sorted(taken.keys() ^ weights.keys())
         if odd:
-            raise InputError(f"{where}: {len(odd)} weights are missing or have no place in this UNet {odd[:2]}; check --backbone.")
+            raise InputError(where, f"{len(odd)} weights are missing or have no place in this UNet {odd[:2]}", "check --backbone")
         tuned = {name: module for name, module in backbone.unet.named_modules() if isinstance(module, BaseTunerLayer)}
         for layer in tuned.values():
             layer.set_adapter(NAME)  # makes its weights trainable, which loaders of finished adapters do not
@@ -87,7 +87,7 @@ class PeftFolder(PeftLayout):
         """The weights; pickled ones, which may hold a program, are refused."""
         file = path / SAFETENSORS_WEIGHTS_NAME
         if not file.is_file():
-            raise InputError(f"{file}: no such file; save the adapter as safetensors, pickled weights are not read.")
+            raise InputError(file, "no such file", "save the adapter as safetensors, pickled weights are not read")
         return file
 
     def settings(self, path: Path) -> Mapping[str, Any]:
@@ -137,8 +137,9 @@ class DiffusersFolder(PeftLayout):
         ]
         if odd:  # diffusers would translate some other names, and leave out their scales
             raise InputError(
-                f"{file}: '{odd[0]}' is no name that diffusers gives; save it with unet.save_lora_adapter, "
-                "or give the folder of a PEFT adapter."
+                file,
+                f"'{odd[0]}' is no name that diffusers gives",
+                "save it with unet.save_lora_adapter, or give the folder of a PEFT adapter",
             )
         prefix = self.prefix[:-1] if all(name.startswith(self.prefix) for name in names) else None
         backbone.unet.load_lora_adapter(str(file.parent), weight_name=file.name, prefix=prefix, adapter_name=NAME)
@@ -149,8 +150,9 @@ class DiffusersFolder(PeftLayout):
         method = type(adapted.backbone.unet.peft_config[NAME]).__name__
         if method not in self.methods:
             raise InputError(
-                f"--to diffusers: its loader knows {' and '.join(self.methods)}, this adapter is of peft's {method}; "
-                "use --to peft or --to merged."
+                "--to diffusers",
+                f"its loader knows {' and '.join(self.methods)}, this adapter is of peft's {method}",
+                "use --to peft or --to merged",
             )
         path.mkdir()
         metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(settings), ORIGIN: _origin(adapted)}
@@ -163,7 +165,7 @@ def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
     unet = adapted.backbone.unet
     if NAME not in getattr(unet, "peft_config", {}):
         raise InputError(
-            f"--to: {type(adapted.adapter).__name__} is no method of peft, which both layouts are made for; use --to merged."
+            "--to", f"{type(adapted.adapter).__name__} is no method of peft, which both layouts are made for", "use --to merged"
         )
     settings = {
         name: sorted(value) if isinstance(value, set) else value for name, value in unet.peft_config[NAME].to_dict().items()
@@ -181,4 +183,4 @@ def _parsed(text: str | bytes, where: str) -> dict[str, Any]:
     try:
         return dict(json.loads(text))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where}: its configuration cannot be read ({error}); save the adapter again.") from error
+        raise InputError(where, f"its configuration cannot be read ({error})", "save the adapter again") from error

@@ -104,19 +104,16 @@ class MergedModel(Layout):
         backbone, adapter = adapted.backbone, adapted.adapter
         method = type(adapter).__name__
         if type(adapter).prompt_embeds is not Adapter.prompt_embeds:
-            raise InputError(
-                f"--to merged: {method} changes how prompts are read, which no plain model does; keep the adapter file."
-            )
+            problem = f"{method} changes how prompts are read, which no plain model does"
+            raise InputError("--to merged", problem, "keep the adapter file")
         try:
             adapter.merge(backbone)
         except LIBRARY_ERRORS as error:
-            raise InputError(f"--to merged: {method} cannot be folded ({first_line(error)}); keep the adapter file.") from error
+            raise InputError("--to merged", f"{method} cannot be folded ({first_line(error)})", "keep the adapter file") from error
         left = sorted(backbone.state_dict().keys() ^ adapted.names)
         if left:
-            raise InputError(
-                f"--to merged: {method} cannot be folded, {len(left)} weights such as {left[0]} stay beside the base's; "
-                "keep the adapter file."
-            )
+            problem = f"{method} cannot be folded, {len(left)} weights such as {left[0]} stay beside the base's"
+            raise InputError("--to merged", problem, "keep the adapter file")
         backbone.scheduler.register_to_config(prediction_type=adapted.prediction_type)
         backbone.save(path)
         card_beside(path, adapted)

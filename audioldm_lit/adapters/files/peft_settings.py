@@ -35,7 +35,7 @@ def adapter_for(config: peft.PeftConfig, tuned: Sequence[str], layers: Sequence[
     """
     odd = sorted(set(tuned) - set(layers))
     if odd:
-        raise InputError(f"{where}: adapts {odd[0]}, which is no linear, convolution or normalisation layer; merge it with peft.")
+        raise InputError(where, f"adapts {odd[0]}, which is no linear, convolution or normalisation layer", "merge it with peft")
     options = {
         name: value
         for name, value in _changed(config.to_dict(), type(config)).items()
@@ -65,15 +65,15 @@ def check_settings(settings: Mapping[str, Any], where: str) -> None:
     config = PEFT_TYPE_TO_CONFIG_MAPPING.get(str(settings.get("peft_type")))
     if config is None:
         raise InputError(
-            f"{where}: is of the method {settings.get('peft_type')}, which the installed peft does not know; update peft."
+            where, f"is of the method {settings.get('peft_type')}, which the installed peft does not know", "update peft"
         )
     known = {field.name for field in fields(config)}
     unsupported = UNSUPPORTED | ({"rank_pattern"} if issubclass(config, peft.AdaLoraConfig) else set())  # changes shapes on loading
     for name, value in _changed(settings, config).items():
         if name not in known:
-            raise InputError(f"{where}: sets {name} to {value!r}, which the installed peft's {config.__name__} lacks; update peft.")
+            raise InputError(where, f"sets {name} to {value!r}, which the installed peft's {config.__name__} lacks", "update peft")
         if name in unsupported:
-            raise InputError(f"{where}: sets {name} to {value!r}, which adapters here do not hold; merge it with peft instead.")
+            raise InputError(where, f"sets {name} to {value!r}, which adapters here do not hold", "merge it with peft instead")
 
 
 def _changed(settings: Mapping[str, Any], config: type[peft.PeftConfig]) -> dict[str, Any]:
