@@ -10,19 +10,23 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from audioldm_lit.callbacks.audition import Audition, rank_zero_folder
+from audioldm_lit.callbacks.adapter_effect import AdapterEffect
+from audioldm_lit.callbacks.audition import Audition
 from audioldm_lit.callbacks.averages import Averages
 from audioldm_lit.callbacks.base_loss import BaseLoss
 from audioldm_lit.callbacks.best_check import BestCheck
 from audioldm_lit.callbacks.cold_weights import ColdWeights
 from audioldm_lit.callbacks.dials import Dials
+from audioldm_lit.callbacks.export import Export
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
+from audioldm_lit.callbacks.scores import Scores
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.training.loggers import log_config
+from audioldm_lit.training.run_folder import rank_zero_folder
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 400,
@@ -84,13 +88,16 @@ class AudioLDMCLI(LightningCLI):
     """Parser and trainer of the Lightning verbs."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Callbacks that every run has, configurable under their own keys."""
+        """Callbacks that every run has, configurable under their own keys; the end of a run goes in the order of these lines."""
         parser.add_lightning_class_args(BestCheck, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(Audition, "audition")
         parser.add_lightning_class_args(Dials, "dials")
         parser.add_lightning_class_args(Averages, "averages")
+        parser.add_lightning_class_args(Export, "export")
+        parser.add_lightning_class_args(AdapterEffect, "effect")
         parser.add_lightning_class_args(Result, "result")
+        parser.add_lightning_class_args(Scores, "scores")
         trainer = {**TRAINER_DEFAULTS, "precision": fast_precision()}
         parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in trainer.items()}})
         parser.set_defaults(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -24,13 +23,11 @@ from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
-from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
 from audioldm_lit.inference.generation import generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.denoising_loss import HeldOutLoss
-from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
@@ -40,7 +37,7 @@ from audioldm_lit.training.cache import Cache
 from audioldm_lit.training.checks import check_captions, check_geometry, check_prediction
 from audioldm_lit.training.ema import EMA
 from audioldm_lit.training.held_out_loss import grid, held_out_losses
-from audioldm_lit.training.post_hoc_average import Candidate
+from audioldm_lit.training.outcome import Outcome
 from audioldm_lit.training.time_mask import TimeMask
 
 
@@ -100,8 +97,6 @@ class LitAudioLDM(LightningModule):
         self.time_mask = time_mask
         self.sampler = sampler or Sampler()
         self.protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
-        self.evaluation: Evaluation | None = None
-        self.test_loss: Estimate | None = None
         self.optimizer = optimizer
         self.warmup_steps = warmup_steps
         self.ema = None if ema_decay is None else EMA(ema_decay)
@@ -115,8 +110,7 @@ class LitAudioLDM(LightningModule):
         )
         check_prediction(self.backbone, self.objective)
         self.held_out_loss = HeldOutLoss()
-        self.base_losses: list[float] = []  # by timestep
-        self.chosen: tuple[Candidate, dict[str, Tensor]] | None = None  # an average that is better than the best check
+        self.outcome = Outcome()
         self.steps_seen = 0
         self.trained_on: dict[str, Any] = {}
         self.register_buffer("unconditional", self.backbone.encode_text([""])[0], persistent=False)
@@ -235,33 +229,28 @@ class LitAudioLDM(LightningModule):
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Loss of each clip on its own fixed noise and timesteps."""
-        if self.trainer.sanity_checking and self.base_losses:
+        if self.trainer.sanity_checking and self.outcome.base_losses:
             return  # known from an earlier run
         self.held_out_loss.update(batch["id"], self.held_out(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss, also by timestep and against the base, whose value is that of the check before training."""
-        if self.trainer.sanity_checking and self.base_losses:
-            losses = torch.tensor(self.base_losses, dtype=torch.float64)
+        if self.trainer.sanity_checking and self.outcome.base_losses:
+            losses = torch.tensor(self.outcome.base_losses, dtype=torch.float64)
         else:
             losses = self.held_out_loss.by_timestep()
             self.held_out_loss.reset()
         if not losses.isfinite().all():  # early stopping would take it for a reason to end well
             raise RuntimeError(f"the held-out loss is {losses.mean().item()} at step {self.global_step}; lower the learning rate.")
         if self.trainer.sanity_checking:
-            self.base_losses = losses.tolist()
+            self.outcome.base_losses = losses.tolist()
         self.log("val/loss", losses.mean(), prog_bar=True, rank_zero_only=False, sync_dist=False)
-        if self.base_loss is not None:
-            self.log("val/change", losses.mean() / self.base_loss - 1, prog_bar=True, sync_dist=False)
+        if self.outcome.base_loss is not None:
+            self.log("val/change", losses.mean() / self.outcome.base_loss - 1, prog_bar=True, sync_dist=False)
         steps = grid(self.noise_scheduler, self.val_timesteps)
         self.log_dict({f"val/loss_t{step}": loss for step, loss in zip(steps, losses, strict=True)}, sync_dist=False)
         if self.ema and self.ema.average:
             self.ema.swap(self.weights)
-
-    @property
-    def base_loss(self) -> float | None:
-        """The base's held-out loss, where it was measured."""
-        return fmean(self.base_losses) if self.base_losses else None
 
     def held_out(self, batch: Mapping[str, Any]) -> Tensor:
         """Losses (B, K) of the batch's clips on their own fixed noise."""
@@ -297,13 +286,14 @@ class LitAudioLDM(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log every value; at the end the first process writes the intervals."""
-        self.test_loss = self.held_out_loss.measure(*self.held_out_loss.gathered())
-        self.log("test/loss", self.test_loss.value, sync_dist=False)
+        self.outcome.test_loss = self.held_out_loss.measure(*self.held_out_loss.gathered())
+        self.log("test/loss", self.outcome.test_loss.value, sync_dist=False)
         self.held_out_loss.reset()
         if self.protocol is not None:
             evaluation = self.protocol.evaluation(self.seed, self.data.ids_by_class("test"))
-            self.evaluation = evaluation.noting(coverage={"test": str(self.data.coverage["test"])})
-            self.log_dict({f"test/{name}": score.value for name, score in self.evaluation.scores.items()}, sync_dist=False)
+            self.outcome.evaluation = evaluation.noting(coverage={"test": str(self.data.coverage["test"])})
+            scores = self.outcome.evaluation.scores
+            self.log_dict({f"test/{name}": score.value for name, score in scores.items()}, sync_dist=False)
             self.protocol.reset()
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> list[dict[str, Any]]:
@@ -331,7 +321,7 @@ class LitAudioLDM(LightningModule):
             "base": self.base_fingerprint,
             "adapter": self.adapter.spec(),
             "adapter_state": self.adapter.state(),
-            "base_losses": self.base_losses,
+            "base_losses": self.outcome.base_losses,
             "trained_on": self.trained_on,
             "ema": self.ema and {"average": self.ema.average, "num_updates": self.ema.num_updates},
         }
@@ -354,7 +344,7 @@ class LitAudioLDM(LightningModule):
                 f"was trained on other data, `{changed}` differs from what `data` gives now",
                 "restore it, or begin a new run",
             )
-        self.base_losses = ours["base_losses"]
+        self.outcome.base_losses = ours["base_losses"]
         average = ours["ema"] and ours["ema"]["average"]
         load_weights(self.backbone, average if average and not resumed else checkpoint["state_dict"], "--ckpt_path")
         checkpoint["state_dict"] = {}

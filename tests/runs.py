@@ -23,7 +23,7 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         "--trainer.precision": "32-true",
         "--model.sampler.num_inference_steps": 2,
         "--model.protocol": "null",
-        "--result.scores": "false",
+        "--scores.after_fit": "false",
         "--audition.count": 1,
         "--dials.count": 0,
         "--averages.profiles": "[]",

@@ -213,7 +213,7 @@ def test_its_loss_can_be_tested(workdir, tiny_folder, cli, uncaptioned):
         ("test", {"model__conditioning": CONFIGS["reference"]}, "caption: is null, but model.conditioning trains on captions"),
         ("test", {"model__protocol": EMBEDDED}, "caption: is null, so there are no prompts"),
         ("predict", {}, "caption: is null, so there are no prompts"),
-        ("fit", {"model__protocol": EMBEDDED, "result__scores": "true"}, "result.scores needs captions"),
+        ("fit", {"model__protocol": EMBEDDED, "scores__after_fit": "true"}, "scores.after_fit: needs captions"),
         (
             "fit",
             {"data__init_args__phrasing": REPOSITORY / "configs" / "phrasing" / "templates.yaml"},

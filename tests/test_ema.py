@@ -240,7 +240,7 @@ def test_a_run_leaves_snapshots_and_a_table(fit, workdir, capfd):
     assert all(f"sigma_rel {one['sigma_rel']:g}, step {one['step']}" in printed for one in candidates)
     assert "none, the base" in printed
     best = float(trainer.checkpoint_callback.best_model_score)
-    assert (module.chosen is not None) == (candidates[0]["loss"] < 0.999 * best)
+    assert (module.outcome.chosen is not None) == (candidates[0]["loss"] < 0.999 * best)
     with safe_open(folder / "step-000002.safetensors", framework="pt") as file:
         assert file.metadata()["step"] == "2"
 
@@ -328,7 +328,7 @@ def test_resumed_averages_continue_exactly(fit, workdir, accumulate):
 def test_a_run_that_had_none_is_resumed_without_them(fit, workdir, caplog):
     fit(steps=2)
     _, module = fit(Averages(), steps=3, ckpt_path=run_folder(workdir) / "checkpoints" / "last.ckpt")
-    assert module.chosen is None
+    assert module.outcome.chosen is None
     assert not (run_folder(workdir) / "averages").exists()
     assert "averages are off" in caplog.text
 

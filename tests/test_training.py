@@ -123,7 +123,7 @@ def test_two_processes_reach_the_loss_of_one(workdir, tiny_folder, data):
 @pytest.mark.slow
 def test_fit_ends_with_scores_of_base_adapted_and_real(workdir, tiny_folder, data, cli, aisfx_at_hand):
     options = arguments(tiny_folder, data)
-    status, out, err = cli("fit", *options, "--model.protocol", EMBEDDED, "--result.scores", "true")
+    status, out, err = cli("fit", *options, "--model.protocol", EMBEDDED, "--scores.after_fit", "true")
     assert status == 0, err
     run = run_folder(workdir)
     scores = json.loads((run / "scores.json").read_text())
@@ -141,7 +141,7 @@ def test_fit_ends_with_scores_of_base_adapted_and_real(workdir, tiny_folder, dat
 
 
 def test_scores_without_metrics_are_refused_at_once(workdir, tiny_folder, data, cli):
-    status, _, err = cli("fit", *arguments(tiny_folder, data), "--result.scores", "true")
+    status, _, err = cli("fit", *arguments(tiny_folder, data), "--scores.after_fit", "true")
     assert status == 2
     assert "set model.protocol" in err.splitlines()[-1]
     assert not (workdir / "runs").exists()

@@ -12,6 +12,7 @@ from audioldm_lit.audio.waveform import write
 from audioldm_lit.inference.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.training.loggers import log_clip
+from audioldm_lit.training.run_folder import rank_zero_folder
 
 
 class Audition(Callback):
@@ -66,11 +67,3 @@ class Audition(Callback):
         """Audio embeddings (B, D) of the first held-out clips."""
         clips = module.data.datasets["val"]
         return torch.stack([clips[index]["audio_embeds"] for index in range(count)]).to(module.device)
-
-
-def rank_zero_folder(trainer: Trainer) -> Path:
-    """The run's folder, for code that only the first process runs.
-
-    `trainer.log_dir` is a collective call: under DDP, asking for it on one process waits for the others forever.
-    """
-    return Path(getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir)

@@ -21,6 +21,7 @@ from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.training.ema import WIDEST, PowerAverage
 from audioldm_lit.training.post_hoc_average import SIGMA_RELS, Candidate, choose, read_snapshots, write_snapshots
+from audioldm_lit.training.run_folder import run_folder
 
 PROFILES = (0.05, 0.1, 0.2)  # with a third beside the paper's two, few snapshots give wide averages as well
 MOST_WEIGHTS = 10_000_000  # 120 MB a snapshot of three profiles
@@ -51,9 +52,9 @@ class Averages(Callback):
         self.folder = Path()
 
     def on_train_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Start the averages or continue them; `log_dir` is a collective call, so every process makes it here."""
-        self.folder = Path(trainer.log_dir or trainer.default_root_dir).absolute() / "averages"
-        pl_module.chosen = None
+        """Start the averages or continue them, on every process."""
+        self.folder = run_folder(trainer).absolute() / "averages"
+        pl_module.outcome.chosen = None
         restored, self.restored = self.restored, {}
         self.averages = {profile: PowerAverage(profile) for profile in self._tracked(trainer, pl_module, restored)}
         for sigma_rel, average in self.averages.items():
@@ -96,7 +97,7 @@ class Averages(Callback):
             self._store(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Choose, while model and data are still on their device; the result goes into `pl_module.chosen`."""
+        """Choose, while model and data are still on their device; the choice is left in the outcome."""
         self._follow(trainer, pl_module)
         policy = trainer.checkpoint_callback
         best = getattr(policy, "best_model_path", "")
@@ -109,11 +110,11 @@ class Averages(Callback):
         loss = partial(held_out_loss, trainer, pl_module)
         candidates, weights = choose(read_snapshots(self.snapshots.values()), SIGMA_RELS, [step], loss)
         if candidates[0].loss < (1 - GAIN) * float(policy.best_model_score):
-            pl_module.chosen = candidates[0], weights
+            pl_module.outcome.chosen = candidates[0], weights
         if trainer.is_global_zero:
             with atomic_write(self.folder / "candidates.json") as unfinished:
                 unfinished.write_text(json.dumps([asdict(candidate) for candidate in candidates], indent=2) + "\n")
-            show(candidates, step, float(policy.best_model_score), pl_module.base_loss, Console())
+            show(candidates, step, float(policy.best_model_score), pl_module.outcome.base_loss, Console())
 
     def _follow(self, trainer: Trainer, module: LitAudioLDM) -> None:
         for average in self.averages.values():

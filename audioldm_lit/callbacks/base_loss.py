@@ -28,16 +28,16 @@ class BaseLoss(Callback):
         """Look it up; the first process decides for all, since all must compute the same."""
         self.path = _path(trainer, pl_module) if trainer.is_global_zero else None
         known = json.loads(self.path.read_text())["losses"] if self.path and self.path.is_file() else []
-        pl_module.base_losses = trainer.strategy.broadcast(known)
-        if pl_module.base_losses:
-            rank_zero_info(f"the base's held-out loss is {pl_module.base_loss:.4f}, as measured before on these clips")
+        pl_module.outcome.base_losses = trainer.strategy.broadcast(known)
+        if pl_module.outcome.base_losses:
+            rank_zero_info(f"the base's held-out loss is {pl_module.outcome.base_loss:.4f}, as measured before on these clips")
             self.path = None
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Keep what was measured."""
         if self.path:
             with atomic_write(self.path) as unfinished:
-                unfinished.write_text(json.dumps({"losses": pl_module.base_losses}) + "\n")
+                unfinished.write_text(json.dumps({"losses": pl_module.outcome.base_losses}) + "\n")
 
 
 def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:

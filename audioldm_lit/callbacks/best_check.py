@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.training.run_folder import run_folder
 
 
 class BestCheck(ModelCheckpoint):
@@ -33,6 +34,16 @@ class BestCheck(ModelCheckpoint):
         values = trainer.callback_metrics
         within = values.get("val/copied", 0) <= self.max_copied and values.get("val/forgot", 0) <= self.max_forgot
         return bool(within) and super().check_monitor_top_k(trainer, current)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a run of which no check is within the bounds; every process comes here."""
+        if self.best_model_path or trainer.fast_dev_run:
+            return
+        raise InputError(
+            run_folder(trainer) / "metrics.csv",
+            f"no check stayed within checkpoint.max_copied={self.max_copied:g} and checkpoint.max_forgot={self.max_forgot:g}",
+            "train fewer steps or at a lower rate, or allow more",
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the best check so far: a resumed run has a folder of its own, for which Lightning would forget the score."""

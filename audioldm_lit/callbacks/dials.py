@@ -1,7 +1,7 @@
 """Three dials at every check: what the model has learned, what it copies, what it has forgotten."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,16 @@ from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
 from audioldm_lit.metrics.kernel import KAD
 from audioldm_lit.metrics.text import CLAPScore
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.outcome import Reading
 
 GENERAL = packaged("inference/prompts/general.txt")
 RECORDINGS = 500  # of a split that are compared with: the dials are for few shots
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The dials at one check.
-
-    Attributes:
-        learned: KAD between clips generated for held-out captions and the held-out recordings; falls towards 0.
-        copied: Share of them that are near-copies of a training clip, in [0, 1].
-        general: CLAP score of clips generated for general prompts, in [-1, 1].
-        forgot: How far that score has fallen below the base's with the same noise; 0 or less where nothing is lost.
-    """
-
-    learned: float
-    copied: float
-    general: float
-    forgot: float
-
-
 class Dials(Callback):
     """Reads the dials at every check, first of the base, always with the same prompts and noise; logged as `val/learned` and so on.
 
-    The values come from few clips: read their course, not their digits. `result.scores` and `test` give values with intervals.
+    The values come from few clips: read their course, not their digits. `scores.after_fit` and `test` give values with intervals.
 
     Args:
         count: Clips generated for held-out captions, and as many for general prompts; 0 turns the dials off.
@@ -75,6 +59,7 @@ class Dials(Callback):
         if self.active and not pl_module.data.captioned:
             rank_zero_info("the dials are off: they read what captions sound like, and data.init_args.caption is null")
             self.active = False
+        pl_module.outcome.readings = self.readings if self.active else {}
         if not self.active:
             return
         self.ear, self.fingerprint = self.extractor or CLAP(str(find_model(pl_module.backbone_name))), Fingerprint()

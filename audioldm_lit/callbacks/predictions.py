@@ -9,6 +9,7 @@ from audioldm_lit.audio.waveform import write
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.gather import gather
+from audioldm_lit.training.run_folder import run_folder
 
 
 class Predictions(Callback):
@@ -19,8 +20,8 @@ class Predictions(Callback):
         self.folder = Path()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Agree on the folder; `log_dir` is a collective call, so every process makes it here, once."""
-        self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "predictions"
+        """Agree on the folder, on every process."""
+        self.folder = run_folder(trainer) / "predictions"
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LitAudioLDM, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

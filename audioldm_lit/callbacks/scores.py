@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from rich.console import Console
 from rich.progress import track
 
@@ -14,12 +14,49 @@ from audioldm_lit import seeding
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
+from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.tables import show
 from audioldm_lit.inference.generation import BATCH, generate_clips
 from audioldm_lit.inference.manifest import write_manifest
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.run_folder import rank_zero_folder, run_folder
+
+
+class Scores(Callback):
+    """Writes and prints `scores.json`: of the generated clips after `test`, and after `fit` where that is asked for.
+
+    Args:
+        after_fit: Whether `fit` ends with scores of base, adapted model and real recordings, for which both models generate a clip
+            for every held-out clip; needs `model.protocol`.
+    """
+
+    def __init__(self, after_fit: bool = False) -> None:
+        self.after_fit = after_fit
+
+    def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
+        """Refuse what has no scores before anything is computed."""
+        if self.after_fit and pl_module.protocol is None:
+            raise InputError("scores.after_fit", "needs metrics", "set model.protocol, for example to embedded")
+        if self.after_fit and not pl_module.data.captioned:
+            raise InputError(
+                "scores.after_fit", "needs captions to generate from, and data.init_args.caption is null", "set it to false"
+            )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Score the best weights, on all processes; nothing where no check was kept."""
+        if not self.after_fit or pl_module.outcome.best is None:
+            return
+        folder = run_folder(trainer)
+        evaluations = score_systems(trainer, pl_module, folder / "scores")
+        if trainer.is_global_zero:
+            report(evaluations, folder)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Report what `test` found, on the first process."""
+        if trainer.is_global_zero and pl_module.outcome.evaluation is not None:
+            report({"generated": pl_module.outcome.evaluation}, rank_zero_folder(trainer))
 
 
 def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[str, Evaluation]:

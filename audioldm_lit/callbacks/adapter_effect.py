@@ -1,0 +1,29 @@
+"""What the adapter of a run does to the model."""
+
+from lightning import Callback, Trainer
+from rich.console import Console
+
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.callbacks.export import ADAPTER
+from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting
+from audioldm_lit.inference.effect import measure_effect, show
+from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.run_folder import rank_zero_folder
+
+HEARD = 4  # prompts on which it is measured
+
+
+class AdapterEffect(Callback):
+    """Measures and prints what the adapter does to the model on a few of its training prompts."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Measure on the first process, from the adapter's file: the model in memory may hold bfloat16."""
+        if pl_module.outcome.best is None or not trainer.is_global_zero:
+            return
+        captions = [clip.caption for clip in pl_module.data.datasets["train"].clips.clips]
+        prompts = list(dict.fromkeys(captions))[:HEARD]
+        base = Backbone.load(pl_module.backbone_name).to(pl_module.device)
+        adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)
+        models = base, adapted.adapter, adapted.backbone
+        pl_module.outcome.effect = measure_effect(*models, adapted.prediction_type, prompts, pl_module.seed)
+        show(pl_module.outcome.effect, Console())

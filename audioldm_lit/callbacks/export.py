@@ -1,0 +1,75 @@
+"""The adapter of a run, as one file with its card."""
+
+import json
+from pathlib import Path
+
+import torch
+from lightning import Callback, Trainer
+from torch import Tensor
+
+from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
+from audioldm_lit.adapters.files.card import About, write_card
+from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.checkpoint import averaged_weights
+from audioldm_lit.training.outcome import BestWeights
+from audioldm_lit.training.run_folder import rank_zero_folder
+
+ADAPTER = "adapter.safetensors"
+
+
+class Export(Callback):
+    """Writes `adapter.safetensors` with its card `adapter.md`, and `clips.json`.
+
+    The adapter is that of the best check, or an average that is better. The last file proves what was trained and validated on by
+    every clip's id, caption and hash.
+
+    Args:
+        licence: Licence of the base's weights, for the card: `CC BY-NC-SA 4.0` for the published AudioLDM.
+    """
+
+    def __init__(self, licence: str = "unknown") -> None:
+        self.licence = licence
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Put the best weights into the model, on every process, and write them, on the first; nothing where no check was kept."""
+        path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        pl_module.outcome.best = None
+        if not path:
+            return
+        pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU by now
+        best, weights = best_weights(path, float(trainer.checkpoint_callback.best_model_score), pl_module)
+        load_weights(pl_module.backbone, weights, path)
+        pl_module.outcome.best = best
+        if trainer.is_global_zero:
+            folder = rank_zero_folder(trainer)
+            write_clips(folder / "clips.json", pl_module)
+            about, base, predicts = self._about(pl_module), pl_module.base_fingerprint, pl_module.objective.prediction_type
+            save_adapter(folder / ADAPTER, pl_module.adapter, dict(pl_module.weights), base, predicts, about)
+            write_card(folder / "adapter.md", pl_module.adapter, base, predicts, about)
+
+    def _about(self, module: LitAudioLDM) -> About:
+        outcome, train = module.outcome, module.data.datasets["train"]
+        captions = [clip.caption for clip in train.clips.clips]
+        scores = {"held-out loss": (outcome.base_loss, outcome.best.loss)}
+        if outcome.dials:
+            base, best = outcome.dials
+            scores |= {name: (getattr(base, name), getattr(best, name)) for name in ("learned", "copied", "forgot")}
+        run = len(captions), train.fingerprint(), outcome.best.step, module.seed
+        return About.of_run(module.backbone_name, captions, *run, self.licence, scores)
+
+
+def best_weights(path: str, loss: float, module: LitAudioLDM) -> tuple[BestWeights, dict[str, Tensor]]:
+    """The weights of the best check, which is at `path`, or the average that was chosen instead."""
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    step = checkpoint["global_step"]
+    if module.outcome.chosen is None:
+        return BestWeights(path, step, loss), averaged_weights(checkpoint)
+    candidate, weights = module.outcome.chosen
+    return BestWeights(path, step, candidate.loss, f", average of sigma_rel {candidate.sigma_rel:g}"), weights
+
+
+def write_clips(path: Path, module: LitAudioLDM) -> None:
+    """Write what was trained and validated on."""
+    encoded = {split: module.data.datasets[split] for split in ("train", "val")}
+    clips = {split: {"sha256": dataset.fingerprint(), "clips": dataset.contents()} for split, dataset in encoded.items()}
+    path.write_text(json.dumps(clips, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
