@@ -1,7 +1,7 @@
 """The command line: `python -m audioldm_lit VERB`.
 
-Lightning's verbs go through LightningCLI, the others are typed functions in `commands/`; one library parses both. Heavy
-imports wait until a verb is known, so that `--help` answers at once.
+Lightning's verbs go through LightningCLI, the others are typed functions in `commands/`; one library parses both. What is
+heavy is loaded last: help comes from a page, and a mistyped key or a wrong path is found before.
 """
 
 import sys
@@ -12,6 +12,9 @@ from itertools import pairwise
 from typing import Any
 
 from audioldm_lit import __version__
+from audioldm_lit.console.first_look import first_look
+from audioldm_lit.console.pages import page
+from audioldm_lit.console.parser import OneSentence, refusal
 from audioldm_lit.errors import InputError
 
 LIGHTNING_VERBS = {
@@ -48,14 +51,14 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
         sys.stdout.write(f"{__version__}\n")
         return
     try:
-        if verb in LIGHTNING_VERBS:
-            from audioldm_lit.lightning_cli import run
-
-            run(args, model_class)
-        elif verb in COMMANDS:
-            _command(verb, words[1:])
-        else:
+        if verb not in LIGHTNING_VERBS | COMMANDS:
             raise InputError(f"'{verb}' is no verb; use one of {', '.join([*LIGHTNING_VERBS, *COMMANDS])}.")
+        if verb in COMMANDS or model_class is None:  # a model of somebody else's has settings that no page lists
+            if not {"-h", "--help"}.isdisjoint(words):
+                sys.stdout.write(page(verb))
+                return
+            first_look(verb, words[1:])
+        run(verb, args, model_class)
     except (InputError, ValueError) as error:
         wrong_input = _input_error(error)
         if wrong_input is None:
@@ -64,21 +67,24 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
         raise SystemExit(2) from None
 
 
+def run(verb: str, args: Sequence[str] | None = None, model_class: type | None = None) -> None:
+    """Load what a verb needs and run it, see `main`."""
+    if verb in LIGHTNING_VERBS:
+        from audioldm_lit import lightning_cli
+
+        lightning_cli.run(args, model_class)
+    else:
+        _command(verb, list(sys.argv[1:] if args is None else args)[1:])
+
+
 def _input_error(error: BaseException) -> InputError | None:
     """The input error that an exception is or stems from; the parser wraps what is raised while it makes an optional object."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__
-    return cause or _refused_setting(str(error))
-
-
-def _refused_setting(message: str) -> InputError | None:
-    """What a class of another library says of the settings the parser made it with; none where the message is not the parser's."""
-    if not message.startswith("Does not validate against any of the Union subtypes"):
-        return None
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip().startswith("- ")]
-    reasons = [line for line in lines if not line.startswith(("Does not validate", "Expected a <class 'NoneType'>"))]
-    return InputError(f"a setting is refused: {reasons[0].rstrip('.:') or 'no reason given'}; correct it.") if reasons else None
+    if cause is None and str(error).startswith("Does not validate"):  # a class of another library, made with its settings
+        return refusal(str(error), "a setting is refused")
+    return cause
 
 
 def _help() -> str:
@@ -92,8 +98,12 @@ def _help() -> str:
 def _command(verb: str, args: list[str]) -> Any:
     from jsonargparse import ArgumentParser
 
+    class Parser(OneSentence, ArgumentParser):
+        """A parser of typed functions."""
+
     function = getattr(import_module(f"audioldm_lit.commands.{verb}"), verb)
-    parser = ArgumentParser(prog=f"python -m audioldm_lit {verb}", description=(function.__doc__ or "").split("Args:")[0])
+    about = (function.__doc__ or "").split("Args:")[0]
+    parser = Parser(prog=f"python -m audioldm_lit {verb}", description=about, allow_abbrev=False)
     if "config" not in signature(function).parameters:
         parser.add_argument("--config", action="config", help="File with any of these settings.")
     names = parser.add_function_arguments(function, as_group=False)

@@ -1,6 +1,7 @@
 """LightningCLI as this project uses it: a fixed model class, a data set by class path, and one checkpoint policy."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from audioldm_lit.callbacks.export import Export
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.callbacks.scores import Scores
+from audioldm_lit.console.parser import OneSentence
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
@@ -84,8 +86,25 @@ class SaveConfig(SaveConfigCallback):
             log_config(logger, config)
 
 
+class Parser(OneSentence, LightningArgumentParser):
+    """A parser of Lightning's verbs."""
+
+
 class AudioLDMCLI(LightningCLI):
-    """Parser and trainer of the Lightning verbs."""
+    """Parser and trainer of one of Lightning's verbs.
+
+    Args:
+        verb: Which one; the others' parsers, all alike, are not built.
+        **kwargs: See `LightningCLI`.
+    """
+
+    def __init__(self, verb: str, **kwargs: Any) -> None:
+        self.verb = verb
+        super().__init__(**kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:
+        """The one verb, with the arguments of the trainer's method that the CLI gives itself."""
+        return {self.verb: LightningCLI.subcommands()[self.verb]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Callbacks that every run has, configurable under their own keys; the end of a run goes in the order of these lines."""
@@ -138,16 +157,19 @@ def run(
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_Tips())
+    words = list(sys.argv[1:] if args is None else args)
     cli_class(
-        model_class or LitAudioLDM,
-        AudioDataModule,
+        words[0],
+        model_class=model_class or LitAudioLDM,
+        datamodule_class=AudioDataModule,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=SaveConfig,
         trainer_defaults={"callbacks": [Predictions(), BaseLoss(), ColdWeights()]},
-        args=None if args is None else list(args),
-        parser_kwargs={"prog": "python -m audioldm_lit"},
+        args=None if args is None else words,
+        parser_class=Parser,
+        parser_kwargs={"prog": "python -m audioldm_lit", "allow_abbrev": False},
     )
 
 

@@ -1,13 +1,39 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
 from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS
+from audioldm_lit.console.first_look import first_look
+from audioldm_lit.console.pages import page
+from scripts.help_pages import render
 
 import layouts
-from runs import arguments
+from runs import REPOSITORY, arguments
+
+VERBS = [*LIGHTNING_VERBS, *COMMANDS]
+DEMO = REPOSITORY / "configs" / "demo.yaml"
+FOLDER = ("--data", "audioldm_lit.data.folder.Folder")
+NEAREST = "is no setting of fit; the nearest is model.warmup_steps"
+HEAVY = ("torch", "lightning", "diffusers", "transformers", "numpy", "pandas", "scipy", "matplotlib", "jsonargparse")
+APART = """
+import sys
+from audioldm_lit.cli import main
+try:
+    main()
+finally:
+    open("loaded.txt", "w").write(" ".join(name for name in {heavy} if name in sys.modules))
+"""
+
+
+def apart(*words: object) -> tuple[int, str, str, list[str]]:
+    """Run the command line in a process of its own; returns exit status, both outputs, and which heavy libraries were loaded."""
+    command = [sys.executable, "-c", APART.format(heavy=HEAVY), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr, Path("loaded.txt").read_text().split()
 
 
 def test_help_lists_every_verb(cli):
@@ -22,8 +48,86 @@ def test_unknown_verb_is_named(cli):
     assert err.startswith("error: 'foo' is no verb")
 
 
-def test_misspelt_option_is_refused(cli):
-    assert cli("generate", "--promt", "rain")[0] == 2
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_help_page_is_what_the_parser_says(verb):
+    assert page(verb) == render(verb), "run python scripts/help_pages.py"
+
+
+def test_help_names_each_setting_that_a_verb_takes(cli):
+    status, out, _ = cli("fit", "--config", "anything.yaml", "--help")
+    assert status == 0
+    assert {"  --model.warmup_steps", "  --data", "  --ckpt_path", "  --config"} <= set(out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("fit", "--config", DEMO, "--model.warmup_step", 3),
+            "--model.warmup_step: is no setting of fit; the nearest is model.warmup_steps.",
+        ),
+        (("fit", "--model.warmup_step=3"), "--model.warmup_step: is no setting of fit; the nearest is model.warmup_steps."),
+        (("test", "--trainer.callback+=x"), "--trainer.callback: is no setting of test; the nearest is trainer.callbacks."),
+        (("generate", "--promt", "rain"), "--promt: is no setting of generate; the nearest is prompt."),
+        (("curve", "--seeds", 1), "--seeds: is no setting of curve; see curve --help."),
+        (("fit", "--config", "wrong.yaml"), f"wrong.yaml, model.warm_up_steps: {NEAREST}."),
+        (("fit", "--config", "nope.yaml"), "nope.yaml: no such file; give --config a YAML file with settings."),
+        (("fit", "-c", "nope.yaml"), "nope.yaml: no such file; give --config a YAML file with settings."),
+        (("fit", "--config", "broken.yaml"), "broken.yaml: cannot be read as YAML (.*); correct it."),
+        (("ablate", "--config", "nope.yaml"), "nope.yaml: no such file or folder; give --config a grid .*"),
+        (("fit", "--config", DEMO, "--data.init_args.root", "nope"), "nope: no such folder; correct data.init_args.root."),
+        (("prepare", *FOLDER, "--data.root", "nope"), "nope: no such folder; correct data.root."),
+        (("fit", "--config", DEMO, "--ckpt_path", "nope.ckpt"), "nope.ckpt: no such file or folder; give --ckpt_path .*"),
+        (("generate", "--prompt", "x", "--backbone", "nope"), "nope: no AudioLDM here; .*"),
+        (("generate", "--prompt", "x", "--adapter", "nope.safetensors"), "nope.safetensors: no such file or folder; .*"),
+        (("evaluate", "--generated", "nope", "--reference", "nope"), "nope: no such file or folder; give --generated .*"),
+    ],
+)
+def test_a_mistyped_key_or_a_wrong_path_is_one_sentence_before_anything_heavy_is_loaded(workdir, words, sentence):
+    (workdir / "wrong.yaml").write_text("model: {warm_up_steps: 3}\n")
+    (workdir / "broken.yaml").write_text("model: [\n")
+    status, out, err, loaded = apart(*words)
+    assert (status, out, loaded) == (2, "", [])
+    assert re.fullmatch(f"error: {sentence}\n", err)
+
+
+def test_help_loads_nothing_heavy(workdir):
+    status, out, err, loaded = apart("fit", "--help")
+    assert (status, out, err, loaded) == (0, page("fit"), "", [])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--data.root", "nope", *FOLDER),  # Python reads from the left: what stands before the class may be of another
+        ("--config", DEMO, "--data", "mine.Sounds", "--data.root", "made when asked for"),
+        ("--config", DEMO, "--data.root", "nope", "--config", REPOSITORY / "configs" / "data" / "kenney.yaml"),
+        ("--config", "{model: {seed: 1}}"),
+        ("--trainer.callbacks+=mine.Callback", "--trainer.callbacks.patience=3", "--model.adapter.help", "mine.Adapter"),
+        ("--ckpt_path", "last", "--model.adapter", "mine.Adapter", "--model.adapter.init_args.any.thing", "3"),
+        ("--print_config=skip_unset", "--model", "model.yaml"),
+    ],
+)
+def test_what_a_first_look_cannot_judge_is_left_to_the_parser(words):
+    first_look("fit", [str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--model.warmup_steps", "abc"), "--model.warmup_steps: Expected a <class 'int'>. Got value: abc; correct it."),
+        (
+            ("--data.init_args.shot", "3"),
+            "--data: .*'shot' is not accepted; --data.help audioldm_lit.*KenneyEffects lists what is.",
+        ),
+        (("--model.adapter", "audioldm_lit.adapters.peft.Nope"), "--model.adapter: .*has no attribute 'Nope'.*; correct it."),
+        (("--model.warmup_steps",), "the command line: argument --model.warmup_steps: expected one argument; correct it."),
+    ],
+)
+def test_what_the_parser_refuses_is_one_sentence(cli, words, sentence):
+    status, out, err = cli("fit", "--config", DEMO, *words)
+    assert (status, out) == (2, "")
+    assert re.fullmatch(f"error: {sentence}", err.splitlines()[-1])
 
 
 def test_generate_without_prompt_says_what_to_give(cli, tiny_folder):

@@ -1,9 +1,7 @@
 """Tries a grid's settings on Lightning's own parser, before the first run instead of in the last one."""
 
 from pathlib import Path
-from typing import Any
 
-from jsonargparse import ArgumentError
 from rich.console import Console
 from rich.progress import track
 
@@ -18,10 +16,6 @@ class _UnderstoodError(Exception):
 
 class _Reader(AudioLDMCLI):
     """Reads a command line and stops before making any object of it."""
-
-    def init_parser(self, **kwargs: Any) -> Any:
-        """Raise instead of exit."""
-        return super().init_parser(**kwargs, exit_on_error=False)
 
     def _set_seed(self) -> None:
         """Leave the random state alone."""
@@ -43,5 +37,5 @@ def check_settings(grid: Grid) -> None:
             run(["fit" if trial.fit else "test", *trial.arguments(Path("runs"))], cli_class=_Reader)
         except _UnderstoodError:
             continue
-        except ArgumentError as error:
+        except InputError as error:
             raise InputError(f"{trial.id} is refused ({' '.join(str(error).split())}); correct the grid.") from error

@@ -1,0 +1,114 @@
+"""A first look at a command line: mistyped keys and wrong paths are refused before anything heavy is loaded.
+
+The parser has the last word: what this look cannot judge, such as the settings of a class that is named by its path, it lets pass.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audioldm_lit.assets import find_model
+from audioldm_lit.console.pages import settings
+from audioldm_lit.errors import InputError
+
+CLIPS = "what holds or lists the clips"
+READ = {  # settings that name a file or folder to read, and what to give there
+    "adapter": "the adapter.safetensors of a run",
+    "ckpt_path": "a checkpoint that `fit` wrote",
+    "compare": CLIPS,
+    "config": "a grid such as configs/ablation/nano_esc10.yaml",  # of `ablate`; those of other verbs are taken apart
+    "generated": CLIPS,
+    "grid": "the results folder of a grid",
+    "prompts": "a text file with one prompt a line",
+    "reference": CLIPS,
+    "source": "the adapter to convert",
+    "training": CLIPS,
+}
+MODELS = ("backbone", "model.backbone")
+ROOTS = ("data.root", "data.init_args.root")
+DATA = ("data", "data.class_path", *ROOTS)
+NO_PATHS = ("best", "hpc", "last", "null", "registry")  # what `ckpt_path` takes beside a path, and nothing at all
+
+
+def first_look(verb: str, words: Sequence[str]) -> None:
+    """Check the keys of a command line and of the YAML files that it names, and whether what it says to read is there.
+
+    Args:
+        verb: What to do.
+        words: The command line after it.
+
+    Raises:
+        InputError: Names a key and the nearest right one, or what is not there.
+    """
+    given: dict[str, Any] = {}
+    for key, value in _options(words):
+        _check_key(verb, key, "--")
+        found = {key: value}
+        if key == "config" and verb != "ablate":
+            found = dict(_flat(_content(value or "")))
+            for inner in found:
+                _check_key(verb, inner, f"{value}, ")
+        if "data" in found or "data.class_path" in found:  # another data set, with a root of its own
+            given = {name: one for name, one in given.items() if name not in DATA}
+        given |= found
+    data = str(given.get("data.class_path", given.get("data")))
+    for key, value in given.items():
+        if isinstance(value, str) and value.partition(":")[0] not in NO_PATHS:
+            _check_place(key, value, data)
+
+
+def _options(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Key and value of every option; None where no value follows."""
+    for word, following in pairwise([*words, "--"]):
+        if word.startswith("--") or word == "-c":
+            key, equals, value = word.partition("=")
+            value = value if equals else None if following.startswith("--") else following
+            yield "config" if key == "-c" else key.removeprefix("--").removesuffix("+"), value
+
+
+def _content(value: str) -> Mapping[str, Any]:
+    """What a `--config` says; nothing where it is not a file's name but settings themselves, which the parser takes as well."""
+    if not os.path.isfile(value):
+        if ":" in value:
+            return {}
+        raise InputError(value, "no such file", "give --config a YAML file with settings")
+    try:
+        content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(value, f"cannot be read as YAML ({' '.join(str(error).split())})", "correct it") from error
+    return content if isinstance(content, Mapping) else {}
+
+
+def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by dotted key."""
+    for key, value in content.items():
+        name = f"{above}{key}".removesuffix("+")
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _check_key(verb: str, key: str, where: str) -> None:
+    """Refuse a key that is neither a setting of the verb nor lies within one, as those of a class do that a setting names."""
+    known = settings(verb)
+    above = [key[:place] for place, letter in enumerate(key) if letter == "."]
+    if key in known or any(one in known and not any(other.startswith(f"{one}.") for other in known) for one in above):
+        return
+    near = get_close_matches(key.removesuffix(".help"), known, n=1)
+    raise InputError(f"{where}{key}", f"is no setting of {verb}", f"the nearest is {near[0]}" if near else f"see {verb} --help")
+
+
+def _check_place(key: str, value: str, data: str) -> None:
+    """Refuse what is not there to be read."""
+    if key in MODELS:
+        find_model(value)
+    elif key in ROOTS and data.startswith("audioldm_lit.") and not os.path.isdir(os.path.expanduser(value)):
+        raise InputError(value, "no such folder", f"correct {key}")
+    elif key in READ and not value.startswith(("[", "{")) and "://" not in value and not os.path.exists(value):
+        raise InputError(value, "no such file or folder", f"give --{key} {READ[key]}")

@@ -1,0 +1,67 @@
+"""Write the help page of every verb from its parser: `python scripts/help_pages.py`, whenever a setting or its text changes.
+
+A page is what the parser says, without its list of usage and the classes that happen to be loaded. Of the texts of Lightning's own
+settings the first sentence is kept.
+"""
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from textwrap import fill
+from unittest.mock import patch
+
+from audioldm_lit.assets import REPOSITORY
+from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS, run
+from audioldm_lit.console.pages import FOLDER
+from audioldm_lit.device import fast_precision
+
+VERBS = LIGHTNING_VERBS | COMMANDS
+WIDTH = 100
+FILES = "Settings may also stand in YAML files, --config FILE, of which the later ones win."
+CLASSES = "A class is named by its path and set by --KEY.NAME VALUE; --KEY.help CLASS lists what it takes."
+LIGHTNING = re.compile(r"(trainer|checkpoint|early_stopping|seed_everything|ckpt_path|weights_only)\b")
+PRECISION = "bf16-mixed where the hardware computes in it, else 32-true"
+
+
+def render(verb: str) -> str:
+    """The page of a verb."""
+    _, about, options = said(verb).split("\n\n", 2)
+    about = f"{VERBS[verb].capitalize()}." if verb in LIGHTNING_VERBS else about
+    start = [f"usage: python -m audioldm_lit {verb} [options]", about, CLASSES if verb == "ablate" else f"{FILES} {CLASSES}"]
+    return "\n\n".join(fill(part, WIDTH) for part in start) + "\n\n" + "".join(f"{line}\n" for line in _options(options))
+
+
+def said(verb: str) -> str:
+    """What the parser prints in a terminal so wide that no text is broken."""
+    with patch.dict(os.environ, COLUMNS="100000"), redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
+        run(verb, [verb, "--help"])
+    return printed.getvalue()
+
+
+def _options(text: str) -> Iterator[str]:
+    """Titles and options; an option's text stands on its own line or, behind two spaces and more, on the option's."""
+    for line in re.sub(r"\n {24}", "  ", text).splitlines():
+        option = re.match(r"  (?:-\w [^,]*, )?--([\w.]+).*?  +(.*)", line)
+        if option and not option[1].endswith(".help"):
+            yield f"  --{option[1]}"
+            yield fill(_text(*option.groups()), WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        elif not option and not line.startswith("  -h,"):
+            yield "" if not line else fill(line, WIDTH)
+
+
+def _text(key: str, text: str) -> str:
+    """A setting's text, the same on every machine."""
+    text = re.sub(r", known subclasses: .*\)$", ")", text).replace(f"{REPOSITORY}/", "")
+    text = re.sub(r"<class '(\w+)'>", r"\1", text)
+    if key == "trainer.precision":
+        text = text.replace(f"default: {fast_precision()})", f"default: {PRECISION})")
+    if LIGHTNING.match(key):
+        text = re.sub(r"^(.+?\.)(?=$| [A-Z(.])(?: .*?)??( \((required, )?type: .*)?$", r"\1\2", text)
+    return text
+
+
+if __name__ == "__main__":
+    for verb in VERBS:
+        (FOLDER / f"{verb}.txt").write_text(render(verb), encoding="utf-8")
