@@ -5,7 +5,6 @@ audio tower beside it (audio_encoder, feature_extractor). Letters in shapes: B b
 C latent channels, D embedding.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from transformers import (
 from audioldm_lit.assets import find_model
 from audioldm_lit.audio.log_mel import LogMel
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
@@ -107,12 +107,8 @@ class Backbone(nn.Module):
         save_parts(parts, folder)
 
     def fingerprint(self, part: str) -> str:
-        """SHA-256 (first 16 hex digits) of one part's weights, of every tensor's name, dtype, shape and bytes."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.get_submodule(part).state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()[:16]
+        """First 16 hex digits of one part's `fingerprint`: of its settings and its weights."""
+        return fingerprint(self.get_submodule(part))[:16]
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the UNet's mode; VAE, CLAP and vocoder always stay in eval, or their dropout would corrupt the targets."""

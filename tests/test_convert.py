@@ -336,8 +336,8 @@ def with_nan(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (without_one, "1 weights are missing or have no place"),
-        (with_one_more, "1 weights are missing or have no place in this UNet ['nowhere.lora_A.weight']"),
+        (without_one, "is of another UNet, its weights do not fit: 1 missing ("),
+        (with_one_more, "is of another UNet, its weights do not fit: 1 unexpected (nowhere.lora_A.weight)"),
         (with_another_shape, "cannot be loaded on this UNet"),
         (with_nan, "NaN or infinity"),
     ],

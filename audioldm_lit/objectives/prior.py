@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -20,6 +20,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import BATCH, generate_latents
 from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.networks.fingerprinting import fingerprint_of_base
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.storage.shards import Shards
@@ -120,7 +121,7 @@ class PriorPreservation(Objective):
 
     def _keys(self, backbone: Backbone, shape: tuple[int, int, int]) -> list[str]:
         """Key of each clip: a hash of everything it is made of."""
-        base = [_fingerprint(backbone.unet), backbone.fingerprint("text_encoder"), backbone.scheduler.to_json_string()]
+        base = [fingerprint_of_base(backbone.unet), backbone.fingerprint("text_encoder"), backbone.scheduler.to_json_string()]
         made_of = [FORMAT, *base, self.sampler.spec(), shape, self.seed]
         return [_hash(json.dumps([*made_of, place, prompt]).encode()) for place, prompt in enumerate(self.texts)]
 
@@ -150,23 +151,6 @@ def _read(prompts: Path | list[str]) -> list[str]:
     if not texts:
         raise InputError(f"model.objective.init_args.prompts is {prompts}, which holds no prompt; give at least one.")
     return texts
-
-
-def _fingerprint(unet: UNet2DConditionModel) -> str:
-    """Hash of the base's weights, whatever adapter stands around them.
-
-    The fresh weights of an adapter do nothing yet and differ with the seed: left out is what trains and is not the base's. An
-    adapter may have moved the base's weights to other names, so the names do not count.
-    """
-    with torch.device("meta"):
-        own = UNet2DConditionModel.from_config(unet.config).state_dict().keys()
-    weights = unet.state_dict(keep_vars=True).items()
-    return _hash(b"".join(sorted(_digest(weight) for name, weight in weights if name in own or not weight.requires_grad)))
-
-
-def _digest(weight: Tensor) -> bytes:
-    content = weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(f"{weight.dtype} {tuple(weight.shape)}".encode() + content.tobytes()).digest()
 
 
 def _hash(content: bytes) -> str:

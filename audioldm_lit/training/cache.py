@@ -84,7 +84,7 @@ class Cache:
     def __init__(self, folder: Path, backbone: Backbone, audio_embeds: bool) -> None:
         self.backbone = backbone
         self.audio_embeds = audio_embeds
-        encoders = [FORMAT, backbone.log_mel.fingerprint, backbone.fingerprint("vae"), str(backbone.vae.config.scaling_factor)]
+        encoders = [FORMAT, backbone.log_mel.fingerprint, backbone.fingerprint("vae")]
         if audio_embeds:
             backbone.require_audio_encoder()
             encoders.append(backbone.fingerprint("audio_encoder"))

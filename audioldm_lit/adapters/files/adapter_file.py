@@ -17,6 +17,7 @@ from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.atomic_write import atomic_write
 
 FORMAT = "audioldm_lit.adapter/1"
@@ -106,21 +107,11 @@ def check_base(expected: str, actual: str, origin: str) -> None:
 
 def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) -> None:
     """Copy weights into the injected adapter: exactly its trainable weights, all of them finite."""
-    own = trainable(backbone)
-    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    if missing or unexpected:
-        problem = f"{len(missing)} weights are missing {missing[:2]} and {len(unexpected)} are unexpected {unexpected[:2]}"
-        raise InputError(origin, f"is of another adapter: {problem}", "use the adapter settings it was trained with")
-    for name, weight in own.items():
-        if weight.shape != weights[name].shape:
-            raise InputError(
-                origin,
-                f"weight {name} is {tuple(weights[name].shape)}, this adapter's is {tuple(weight.shape)}",
-                "use the adapter settings it was trained with",
-            )
     check_finite(weights, origin)
-    for name, weight in own.items():
-        weight.data.copy_(weights[name])
+    try:
+        load_strictly(trainable(backbone), weights)
+    except ValueError as error:
+        raise InputError(origin, f"is of another adapter, {error}", "use the adapter settings it was trained with") from error
 
 
 def check_finite(weights: dict[str, Tensor], origin: str) -> None:

@@ -24,6 +24,7 @@ from audioldm_lit.adapters.files.peft_settings import adapter_for, check_setting
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.strict_loading import misfit
 
 NAME = "default"  # of the adapter within peft's layers
 ORIGIN = "audioldm_lit"  # metadata key under which a converted file says on what it stands
@@ -61,9 +62,9 @@ class PeftLayout(Source):
             taken = peft.get_peft_model_state_dict(backbone.unet, adapter_name=NAME, save_embedding_layers=False)
         except LIBRARY_ERRORS as error:
             raise InputError(where, f"cannot be loaded on this UNet ({first_line(error)})", "check --backbone") from error
-        odd = sorted(taken.keys() ^ weights.keys())
-        if odd:
-            raise InputError(where, f"{len(odd)} weights are missing or have no place in this UNet {odd[:2]}", "check --backbone")
+        fault = misfit(taken, weights)
+        if fault:
+            raise InputError(where, f"is of another UNet, {fault}", "check --backbone")
         tuned = {name: module for name, module in backbone.unet.named_modules() if isinstance(module, BaseTunerLayer)}
         for layer in tuned.values():
             layer.set_adapter(NAME)  # makes its weights trainable, which loaders of finished adapters do not

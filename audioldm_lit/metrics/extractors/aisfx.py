@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import Extractor
+from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.storage.fetch import Wheel
 
@@ -76,7 +77,7 @@ class AISFX(Extractor):
         with torch.serialization.safe_globals([scalar, np.dtype, type(np.dtype("int64"))]):
             state, heads = torch.load(weights, map_location="cpu", weights_only=True)
         network = Network([num_classes for _, num_classes in heads.values()])
-        network.load_state_dict(state)
+        load_strictly(network.state_dict(), state)
         # Channels last is a third faster on CPUs.
         self.network = network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.head = int(heads[HEAD][0])

@@ -5,7 +5,7 @@ Scores of two CLAP models are not comparable, so the model is part of the extrac
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from transformers import (
     ClapModel,
     ClapProcessor,
     ClapTextModelWithProjection,
-    PreTrainedModel,
     RobertaTokenizer,
 )
 from transformers.utils import logging
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import Extractor
+from audioldm_lit.networks.fingerprinting import fingerprint
+from audioldm_lit.networks.strict_loading import load_pretrained
 
 logging.disable_progress_bar()
 AT_ONCE = 8  # windows, to bound memory
@@ -66,7 +67,8 @@ class CLAP(Extractor):
         self.tokenizer = processor.tokenizer
         self.sample_rate = self.front_end.sampling_rate
         self.window = self.front_end.nb_max_samples
-        self.sha256 = _fingerprint(network.state_dict())
+        parts = network.audio_model, network.audio_projection, network.text_model, network.text_projection
+        self.sha256 = hashlib.sha256(" ".join(map(fingerprint, parts)).encode()).hexdigest()
 
     def embed(self, waveform: Tensor, captions: Sequence[str] | None) -> dict[str, Tensor]:
         """Waveform (B, T) at the model's rate -> `embedding`, and with captions `text` and `similarity`."""
@@ -109,13 +111,13 @@ class CLAP(Extractor):
 
 def _whole(model: str) -> tuple[ClapModel, ClapProcessor]:
     """A CLAP in a folder or a hub id of its own."""
-    return _load(ClapModel, model), ClapProcessor.from_pretrained(model, local_files_only=True)
+    return load_pretrained(ClapModel, model), ClapProcessor.from_pretrained(model, local_files_only=True)
 
 
 def _towers(model: str) -> tuple[ClapModel, ClapProcessor]:
     """The CLAP inside an AudioLDM: each tower in a sub-folder."""
-    audio = _load(ClapAudioModelWithProjection, model, subfolder="audio_encoder")
-    text = _load(ClapTextModelWithProjection, model, subfolder="text_encoder")
+    audio = load_pretrained(ClapAudioModelWithProjection, model, subfolder="audio_encoder")
+    text = load_pretrained(ClapTextModelWithProjection, model, subfolder="text_encoder")
     config = ClapConfig(
         text_config=text.config.to_dict(), audio_config=audio.config.to_dict(), projection_dim=text.config.projection_dim
     )
@@ -124,22 +126,3 @@ def _towers(model: str) -> tuple[ClapModel, ClapProcessor]:
     front_end = ClapFeatureExtractor.from_pretrained(model, subfolder="feature_extractor", local_files_only=True)
     tokenizer = RobertaTokenizer.from_pretrained(model, subfolder="tokenizer", local_files_only=True)
     return ClapModel.from_pretrained(None, config=config, state_dict=state), ClapProcessor(front_end, tokenizer)
-
-
-def _load(network: type[PreTrainedModel], model: str, **where: str) -> PreTrainedModel:
-    """Load one network in float32 and insist on every weight that its configuration asks for."""
-    asked = {"local_files_only": True, "output_loading_info": True}
-    loaded, info = network.from_pretrained(model, dtype=torch.float32, **asked, **where)
-    if info["missing_keys"]:
-        raise ValueError(f"{len(info['missing_keys'])} weights are missing: {min(info['missing_keys'])} ...")
-    return loaded
-
-
-def _fingerprint(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of name, shape and bytes of every tensor that embeddings depend on, however it was stored."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        if not name.startswith("logit_scale"):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.cache_folder import cache_folder
 
 # PANNs' 16 kHz file also holds its training sampler's clip numbers: int64 arrays, pickled by NumPy 1 under a name that NumPy 2 has
@@ -44,9 +45,10 @@ def load_weights(network: nn.Module, path: Path | None, url: str) -> str:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise InputError(f"{path}: cannot be read as PyTorch weights; download {url} again.") from error
+    state = content["model"] if isinstance(content, dict) and "model" in content else content
     try:
-        network.load_state_dict(content["model"] if isinstance(content, dict) and "model" in content else content)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"{path}: holds the weights of another network; download {url} in its place.") from error
+        load_strictly(network.state_dict(), dict(state))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(path, f"is of another network, {error}", f"download {url} in its place") from error
     network.requires_grad_(False).eval()
     return sha256
