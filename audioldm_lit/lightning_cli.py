@@ -136,8 +136,9 @@ class AudioLDMCLI(LightningCLI):
         logger = self.trainer.logger
         if logger and not logger.log_dir and not self.trainer.fast_dev_run:
             raise InputError(
-                f"trainer.logger is {type(logger).__name__}, under which runs have no folder of their own; "
-                "use one of configs/logger/, or a list of loggers with a CSVLogger first."
+                "trainer.logger",
+                f"is {type(logger).__name__}, under which runs have no folder of their own",
+                "use one of configs/logger/, or a list of loggers with a CSVLogger first",
             )
         try:
             super()._run_subcommand(subcommand)

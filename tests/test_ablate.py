@@ -74,7 +74,7 @@ def test_a_run_that_goes_nan_is_named_and_contained(grid, cli):
     assert "loss is nan at step" in err
     assert "lower the learning rate" in err
     assert "sane" in out
-    assert "error: 1 of 2 runs failed" in err
+    assert ": 1 of 2 runs failed" in err
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_a_metric_that_no_run_has_is_named_after_the_runs(workdir, cli):
     status, out, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty", "--metric", "kat")
     assert status == 2
     assert "loss" in out
-    assert "--metric is 'kat'; the runs have loss" in err
+    assert "--metric: is 'kat', but the runs have loss" in err
     assert list(Path("out").glob("runs/*/result.json"))
 
 

@@ -108,10 +108,10 @@ def test_no_check_within_the_bounds_is_said_and_nothing_exported(workdir, tiny_f
 @pytest.mark.parametrize(
     ("option", "value", "named"),
     [
-        ("--dials.count", "2", "dials.count is 2"),
+        ("--dials.count", "2", "dials.count: is 2"),
         ("--dials.prompts", "nowhere.txt", "nowhere.txt"),
-        ("--checkpoint.max_copied", "2", "max_copied is 2"),
-        ("--checkpoint.max_forgot", "-1", "max_forgot is -1"),
+        ("--checkpoint.max_copied", "2", "max_copied: is 2"),
+        ("--checkpoint.max_forgot", "-1", "max_forgot: is -1"),
     ],
 )
 def test_wrong_settings_are_named(workdir, tiny_folder, cli, option, value, named):

@@ -300,35 +300,35 @@ def test_recordings_without_a_generated_clip_are_no_hindrance(score):
     assert values(score())["kl"] == before
 
 
-def no_id_in_common() -> str:
+def no_id_in_common() -> int:
     for i in range(6):
         Path(f"generated/{i}.wav").rename(f"generated/sample_{i}.wav")
-    return "6 of 6 generated clips have no recording of the same id."
+    return 6
 
 
-def one_id_missing() -> str:
+def one_id_missing() -> int:
     Path("reference/4.wav").rename("reference/04.wav")
-    return "1 of 6 generated clips have no recording of the same id."
+    return 1
 
 
-def two_candidates() -> str:
+def two_candidates() -> int:
     entries = [Entry(str(i), "a tone", 7, candidate) for i in range(3) for candidate in range(2)]
     write_manifest(Path("generated"), {}, entries)
     for i, entry in enumerate(entries):
         Path(f"generated/{i}.wav").rename(Path("generated") / entry.file)
-    return "6 of 6 generated clips have no recording of the same id."
+    return 6
 
 
 @pytest.mark.parametrize("unpair", [no_id_in_common, one_id_missing, two_candidates])
 def test_a_metric_of_pairs_is_never_computed_on_a_part(cli, score, unpair):
-    reason = unpair()
+    where, problem, mend = "ids", f"{unpair()} of 6 generated clips have no recording of the same id", "name each as its recording"
     protocol(metrics={"fd": FD, "kl": KL, "lsd": LSD})
     result = score()
     assert set(result["metrics"]) == {"fd"}
-    assert result["not_computed"] == {"kl": reason, "lsd": reason}
-    assert f"kl, lsd not computed for generated: {reason}" in result["terminal"]
+    assert result["not_computed"] == {name: {"where": where, "problem": problem, "mend": mend} for name in ("kl", "lsd")}
+    assert f"kl, lsd not computed for generated: {where}: {problem}; {mend}." in result["terminal"]
     said = refused(cli, "--strict", "true")
-    assert said == f"error: generated: kl cannot be computed: {reason}\n"
+    assert said == f"error: generated: kl cannot be computed ({where}: {problem}); {mend}.\n"
 
 
 def test_what_one_of_two_systems_lacks_is_stated_for_that_one(score, capfd):
@@ -337,7 +337,7 @@ def test_what_one_of_two_systems_lacks_is_stated_for_that_one(score, capfd):
     for words in ({"generated": "generated"}, {"generated": "second"}):
         other = {"generated": "second", "second": "generated"}[words["generated"]]
         result = score("--compare", other, "--latex", "o.tex", **words)
-        assert "kl not computed for second: 1 of 6 generated clips" in result["terminal"]
+        assert "kl not computed for second: ids: 1 of 6 generated clips" in result["terminal"]
         assert "kl ↓" in result["terminal"]
         assert "KL" in Path("o.tex").read_text()
         assert "--" in Path("o.tex").read_text()
@@ -613,14 +613,14 @@ TEXTS = {
 }
 WITHOUT_WEIGHTS = {"class_path": METRICS + "extractors.aisfx.AISFX", "init_args": {"weights": "no.pth"}}
 SETTINGS = {
-    "no metric": ({"metrics": {}}, "protocol 'light' has no metric"),
+    "no metric": ({"metrics": {}}, "protocol 'light': has no metric"),
     "a misspelt setting": ({"sampel_rate": 16_000}, "'sampel_rate' is not accepted"),
     "a wrong type": ({"sample_rate": "fast"}, "Got value: fast"),
     "a misspelt metric": (with_metric("frechet.Frechet"), "no attribute 'Frechet'"),
     "a misspelt setting of a metric": (with_metric("neighbours.Coverage", q=3), "'q' is not accepted"),
     "a wrong type in a metric": (with_metric("neighbours.Coverage", k="many"), "Got value: many"),
     "an unknown extractor": (with_metric("kernel.KAD", extractor="test_evaluate.Nothing"), "no attribute 'Nothing'"),
-    "unknown features": (with_metric("kernel.KAD", features="embeding"), "has no features 'embeding'; it has embedding"),
+    "unknown features": (with_metric("kernel.KAD", features="embeding"), "has no features 'embeding'; use embedding"),
     "missing weights": (with_metric("kernel.KAD", extractor=WITHOUT_WEIGHTS), r"no\.pth: cannot be read"),
 }
 NOT_YET = {
@@ -690,9 +690,9 @@ def test_systems_that_were_scored_differently_never_share_a_table(sets, kind):
     stereo(Path("generated/0.wav"))  # which rules were needed is no difference
     systems = {"a": before, "b": evaluated(seed=int(kind == "the seed"))}
     assert len({one.passport["sha256"] for one in systems.values()}) == 2
-    message = f"^a and b were scored differently: {entry}[^ ]* is .*; score both alike\\.$"
+    message = f"^a and b: were scored differently, {entry}[^ ]* is .*; score both alike\\.$"
     if kind == "a clip less":
-        message = "^a has 6 clips and b 5; .*, give both as many\\.$"
+        message = "^a and b: have 6 and 5 clips, .*; give both as many\\.$"
     with pytest.raises(InputError, match=message):
         check_comparable({name: one.passport for name, one in systems.items()})
     for table in (terminal, to_csv, to_latex, lambda both: show(both, Console())):
@@ -887,12 +887,14 @@ def test_a_system_with_another_number_of_clips_is_refused(cli, sets):
     shutil.copytree("generated", "second")
     Path("second/5.wav").unlink()
     said = refused(cli, "--compare", "second")
-    assert said == "error: generated has 6 clips and second 5; values depend on the number of clips, give both as many.\n"
+    assert said == "error: generated and second: have 6 and 5 clips, and values depend on the number of clips; give both as many.\n"
 
 
 def test_two_systems_of_one_name_are_refused(cli, sets):
     shutil.copytree("generated", "other/generated")
-    assert "are both called 'generated'; rename one folder" in refused(cli, "--compare", "other/generated")
+    assert "--generated and --compare: are both called 'generated'; rename one folder" in refused(
+        cli, "--compare", "other/generated"
+    )
 
 
 @pytest.mark.parametrize(("first", "second"), [("lr0.1", "lr0.5"), ("lr0.1/manifest.json", "lr0.5/manifest.json")])
@@ -956,7 +958,7 @@ def test_log_spectral_distance_of_a_clip_at_half_its_level_is_log10_of_4(score):
 def test_log_spectral_distance_needs_pairs(cli, sets):
     protocol(metrics={"lsd": LSD})
     one_id_missing()
-    assert "lsd cannot be computed: 1 of 6 generated clips have no recording of the same id." in refused(cli)
+    assert "lsd cannot be computed (ids: 1 of 6 generated clips have no recording of the same id)" in refused(cli)
 
 
 def test_log_spectral_distance_of_a_clip_of_one_sample_is_finite(score):

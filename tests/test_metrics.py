@@ -458,7 +458,7 @@ def test_measuring_draws_nothing_from_the_global_generator(metric):
 @pytest.mark.parametrize("metric", EVERY, ids=name)
 def test_a_metric_without_clips_says_so(metric):
     metric.reset()
-    with pytest.raises(InputError, match=f"{name(metric)} was given no clips as `preds`"):
+    with pytest.raises(InputError, match=f"{name(metric)}: was given no clips as `preds`"):
         metric.gathered()
 
 
@@ -490,12 +490,12 @@ def test_log_spectral_distance_refuses_clips_that_are_no_pairs(other):
 def test_clips_without_caption_have_no_clap_score():
     metric = CLAPScore(Wordless())
     metric.update(batch(normal(0, 3, 1)))
-    with pytest.raises(InputError, match="3 of 3 clips have no similarity as `preds`: they have no caption"):
+    with pytest.raises(InputError, match="`preds`: 3 of 3 clips have no similarity, as they have no caption"):
         metric.compute()
 
 
 def test_features_that_an_extractor_has_not_are_refused_at_once():
-    with pytest.raises(InputError, match="no features 'logit'; it has embedding, logits"):
+    with pytest.raises(InputError, match="no features 'logit'; use embedding, logits"):
         KLDivergence(Samples(2), features="logit")
 
 
@@ -504,7 +504,7 @@ def test_features_that_are_not_finite_are_refused():
     values = normal(0, 4, 1)
     values[2] = np.nan
     metric.update(batch(values), batch(normal(1, 4, 1)))
-    with pytest.raises(InputError, match="1 of 4 clips have no embedding as `preds`"):
+    with pytest.raises(InputError, match="`preds`: 1 of 4 clips have no embedding"):
         metric.compute()
 
 

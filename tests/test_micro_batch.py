@@ -115,7 +115,7 @@ def test_nothing_changes_where_the_batch_fits(fit):
 
 
 def test_too_little_memory_for_one_clip_is_one_sentence(fit):
-    with pytest.raises(InputError, match=r"duration is 0\.64 s, and not one such clip fits"):
+    with pytest.raises(InputError, match=r"duration: is 0\.64 s, and not one such clip fits"):
         fit(Hungry(0), MicroBatch())
 
 

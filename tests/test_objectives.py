@@ -321,12 +321,12 @@ def test_importance_trains_like_its_weighting(scheduler, weighting):
 @pytest.mark.parametrize(
     ("made", "named"),
     [
-        (lambda: Epsilon(huber=0.0), "huber is 0.0"),
-        (lambda: Epsilon(noise_offset=-0.1), "noise_offset is -0.1"),
-        (lambda: MinSNR(gamma=0.0), "gamma of MinSNR is 0.0"),
-        (lambda: P2(gamma=-1.0), "gamma and k of P2 are -1.0 and 1.0"),
-        (lambda: P2(k=0.0), "gamma and k of P2 are 1.0 and 0.0"),
-        (lambda: LogitNormal(std=0.0), "std of LogitNormal is 0.0"),
+        (lambda: Epsilon(huber=0.0), "huber: is 0.0"),
+        (lambda: Epsilon(noise_offset=-0.1), "noise_offset: is -0.1"),
+        (lambda: MinSNR(gamma=0.0), "MinSNR.gamma: is 0.0"),
+        (lambda: P2(gamma=-1.0), "P2.gamma and P2.k: are -1.0 and 1.0"),
+        (lambda: P2(k=0.0), "P2.gamma and P2.k: are 1.0 and 0.0"),
+        (lambda: LogitNormal(std=0.0), "LogitNormal.std: is 0.0"),
     ],
 )
 def test_wrong_settings_are_named(made, named):

@@ -218,8 +218,8 @@ def test_values_that_are_not_finite_are_refused_and_not_kept(backbone, tmp_path)
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"clips": 0}, "clips is 0"),
-        ({"weight": -1.0}, "weight is -1"),
+        ({"clips": 0}, "clips: is 0"),
+        ({"weight": -1.0}, "weight: is -1"),
         ({"prompts": []}, "holds no prompt"),
         ({"prompts": [" "]}, "holds no prompt"),
         ({"prompts": Path("missing.txt")}, r"missing\.txt: no such file"),

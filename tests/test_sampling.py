@@ -56,9 +56,9 @@ def test_sampling_leaves_the_global_stream_alone(backbone):
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"scheduler": "Foo"}, "scheduler is 'Foo'"),
-        ({"num_inference_steps": 0}, "num_inference_steps is 0"),
-        ({"eta": 2.0}, "eta is 2"),
+        ({"scheduler": "Foo"}, "scheduler: is 'Foo'"),
+        ({"num_inference_steps": 0}, "num_inference_steps: is 0"),
+        ({"eta": 2.0}, "eta: is 2"),
     ],
 )
 def test_wrong_settings_are_named(settings, named):

@@ -141,11 +141,11 @@ def test_silence_is_like_nothing(silent):
 
 
 def test_wrong_rows_and_shifts_are_one_sentence():
-    with pytest.raises(InputError, match="rows of 4 and of 5"):
+    with pytest.raises(InputError, match="training clips: have 4 and 5 numbers"):
         shift_tolerant_similarity(rows(1, 10, 4), rows(1, 10, 5))
-    with pytest.raises(InputError, match="0 generated and 1 training"):
+    with pytest.raises(InputError, match="generated and training clips: are 0 and 1"):
         shift_tolerant_similarity(rows(0, 10, 4), rows(1, 10, 4))
-    with pytest.raises(InputError, match="max_shift_frames: -1"):
+    with pytest.raises(InputError, match="max_shift_frames: is -1"):
         shift_tolerant_similarity(rows(1, 10, 4), rows(1, 10, 4), -1)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from audioldm_lit.ablation.columns import COSTS, FIGURES, NAMES
 from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
 
 TRAINED = ("training_clips", "steps", "best_step", "trained_weights")  # 0 where nothing was
@@ -50,8 +51,8 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     digest = hashlib.sha256(json.dumps(passport, sort_keys=True).encode()).hexdigest()
     for name, score in test["metrics"].items():
         yield {"metric": name, **_figures({**score, "passport": digest}), **costs}
-    for name, reason in test["not_computed"].items():
-        yield {"metric": name, "caution": reason, "passport": digest, **costs}
+    for name, error in test["not_computed"].items():
+        yield {"metric": name, "caution": str(InputError(**error)), "passport": digest, **costs}
 
 
 def _figures(score: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Averages(Callback):
 
     def __init__(self, profiles: list[float] | None = None) -> None:
         if profiles and (len(set(profiles)) < len(profiles) or not all(0 < profile < WIDEST for profile in profiles)):
-            raise InputError(f"averages.profiles is {profiles}; give different numbers above 0 and below {WIDEST:.4f}.")
+            raise InputError("averages.profiles", f"is {profiles}", f"give different numbers above 0 and below {WIDEST:.4f}")
         self.profiles = profiles
         self.averages: dict[float, PowerAverage] = {}  # by sigma_rel; none while it is off
         self.snapshots: dict[int, Path] = {}  # by step
@@ -141,7 +141,7 @@ class Averages(Callback):
         """Keep it until training starts."""
         found = sorted(state_dict["averages"])
         if self.profiles and sorted(self.profiles) != found:
-            raise InputError(f"averages.profiles is {self.profiles}, the checkpoint has averages of {found}; use the same.")
+            raise InputError("averages.profiles", f"is {self.profiles}, the checkpoint has averages of {found}", "use the same")
         self.restored = state_dict
 
 

@@ -22,9 +22,9 @@ class BestCheck(ModelCheckpoint):
 
     def __init__(self, max_copied: float = 0.25, max_forgot: float = 0.1, **kwargs: Any) -> None:
         if not 0 <= max_copied <= 1:
-            raise InputError(f"checkpoint.max_copied is {max_copied}; give a share from 0 to 1.")
+            raise InputError("checkpoint.max_copied", f"is {max_copied}", "give a share from 0 to 1")
         if not 0 <= max_forgot <= 2:
-            raise InputError(f"checkpoint.max_forgot is {max_forgot}; give a difference of CLAP scores from 0 to 2.")
+            raise InputError("checkpoint.max_forgot", f"is {max_forgot}", "give a difference of CLAP scores from 0 to 2")
         super().__init__(**kwargs)
         self.max_copied = max_copied
         self.max_forgot = max_forgot

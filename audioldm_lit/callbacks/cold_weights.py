@@ -48,6 +48,7 @@ class ColdWeights(Callback):
         names = [name for name in names if self.cold[name].requires_grad]  # some methods freeze weights for a while
         if names:
             raise InputError(
-                f"model.adapter: {len(names)} weights got no gradient in {self.steps} steps, the first are {', '.join(names[:3])}; "
-                "choose targets that the forward pass uses."
+                "model.adapter",
+                f"{len(names)} weights got no gradient in {self.steps} steps, the first are {', '.join(names[:3])}",
+                "choose targets that the forward pass uses",
             )

@@ -41,9 +41,9 @@ class Dials(Callback):
 
     def __init__(self, count: int = 8, prompts: Path = GENERAL, extractor: Extractor | None = None) -> None:
         if count < 0 or count in (1, 2):
-            raise InputError(f"dials.count is {count}; give at least 3 clips, or 0 to turn the dials off.")
+            raise InputError("dials.count", f"is {count}", "give at least 3 clips, or 0 to turn the dials off")
         if not prompts.is_file():
-            raise InputError(f"dials.prompts is {prompts}, which is no file; give one with a prompt a line.")
+            raise InputError("dials.prompts", f"is {prompts}, which is no file", "give one with a prompt a line")
         self.count = count
         self.prompts = prompts
         self.extractor = extractor

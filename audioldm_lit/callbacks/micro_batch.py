@@ -28,8 +28,9 @@ class MicroBatch(Callback):
         size = int(trainer.strategy.reduce(torch.tensor(size, device=trainer.strategy.root_device), reduce_op="min"))
         if not size:
             raise InputError(
-                f"data.init_args.duration is {data.duration:g} s, and not one such clip fits in memory to train on; "
-                "shorten it or set model.gradient_checkpointing to true."
+                "data.init_args.duration",
+                f"is {data.duration:g} s, and not one such clip fits in memory to train on",
+                "shorten it or set model.gradient_checkpointing to true",
             )
         if size >= whole:
             return

@@ -64,9 +64,9 @@ def ablate(
     if table is not None:
         results = collect(grid, folder)
         if results.empty:
-            raise InputError(f"{folder}: no run of {grid.name} is done with these settings; give the --set that it ran with.")
+            raise InputError(folder, f"no run of {grid.name} is done with these settings", "give the --set that it ran with")
         if metric not in _computed(results):
-            raise InputError(f"--metric is '{metric}'; the runs have {', '.join(_computed(results))}.")
+            raise InputError("--metric", f"is '{metric}', but the runs have {', '.join(_computed(results))}", "give one of these")
         write_csv(results, folder / "results.csv")
         _show(results, table, metric, published, grid, console)
         return
@@ -93,9 +93,9 @@ def ablate(
     if not results.empty:
         _show(results, "terminal", metric if metric in _computed(results) else "loss", published, grid, console)
     if runner.given_up:
-        raise InputError(f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above; mend it and give --retry.")
+        raise InputError(folder, f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above", "mend it and give --retry")
     if not results.empty and metric not in _computed(results):
-        raise InputError(f"--metric is '{metric}'; the runs have {', '.join(_computed(results))}.")
+        raise InputError("--metric", f"is '{metric}', but the runs have {', '.join(_computed(results))}", "give one of these")
 
 
 def _computed(results: pd.DataFrame) -> list[str]:

@@ -50,7 +50,7 @@ def convert(
     """
     kind = _kind(source)
     if kind == to:
-        raise InputError(f"{source}: is in the layout '{to}' already; name another with --to.")
+        raise InputError(source, f"is in the layout '{to}' already", "name another with --to")
     _check_out(out, to)
     model = Backbone.load(backbone)
     fresh = copy.deepcopy(model.unet)
@@ -83,12 +83,13 @@ def convert(
 def _kind(source: Path) -> str:
     """Name of the layout that a path is in."""
     if not source.exists():
-        raise InputError(f"{source}: no such file or folder; give the adapter to convert.")
+        raise InputError(source, "no such file or folder", "give the adapter to convert")
     kinds = [name for name, layout in SOURCES.items() if layout.holds(source)]
     if not kinds:
         raise InputError(
-            f"{source}: is no adapter; give an adapter.safetensors, a PEFT folder (adapter_config.json) or a diffusers one "
-            "(pytorch_lora_weights.safetensors)."
+            source,
+            "is no adapter",
+            "give adapter.safetensors, a PEFT folder (adapter_config.json) or a diffusers one (pytorch_lora_weights.safetensors)",
         )
     return kinds[0]
 
@@ -96,9 +97,9 @@ def _kind(source: Path) -> str:
 def _check_out(out: Path, to: str) -> None:
     """Refuse to write over anything but an empty folder."""
     if to == "adapter" and (out.suffix != ".safetensors" or out.is_dir()):
-        raise InputError(f"{out}: --to adapter writes a file; give a name that ends in .safetensors.")
+        raise InputError(out, "--to adapter writes a file", "give a name that ends in .safetensors")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out}: is there already; remove it, or choose another with --out.")
+        raise InputError(out, "is there already", "remove it, or choose another with --out")
 
 
 @torch.no_grad()
@@ -117,7 +118,8 @@ def _difference(expected: Tensor, actual: Tensor, to: str) -> tuple[float, float
     relative = absolute / max(expected.abs().max().item(), 1e-12)
     if not relative <= TOLERANCE:  # NaN is above it too
         raise InputError(
-            f"--to {to}: the output would differ by {relative:.1e} of its largest value, more than {TOLERANCE:g}; "
-            "keep the adapter as it is, nothing was written."
+            f"--to {to}",
+            f"the output would differ by {relative:.1e} of its largest value, more than {TOLERANCE:g}",
+            "keep the adapter as it is, nothing was written",
         )
     return absolute, relative

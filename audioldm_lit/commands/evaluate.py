@@ -56,7 +56,7 @@ def evaluate(
     chosen.device = device_named(device)
     systems = {_name(path): path for path in (generated, compare) if path is not None}
     if compare is not None and len(systems) < 2:
-        raise InputError(f"--generated and --compare are both called '{_name(generated)}'; rename one folder.")
+        raise InputError("--generated and --compare", f"are both called '{_name(generated)}'", "rename one folder")
     results = {name: score_files(chosen, path, reference, training, strict, seed) for name, path in systems.items()}
     console = Console()
     show(results, console)
@@ -90,5 +90,5 @@ def _check_outputs(paths: Iterable[Path]) -> None:
         nearest = next(folder for folder in path.absolute().parents if folder.exists())
         if path.is_dir() or not nearest.is_dir():
             raise InputError(
-                f"{path}: cannot be written, a {'folder' if path.is_dir() else 'file'} is in its way; name another file."
+                path, f"cannot be written, a {'folder' if path.is_dir() else 'file'} is in its way", "name another file"
             )

@@ -64,9 +64,9 @@ def generate(
     """
     texts = _texts(prompt, prompts)
     if duration is not None and duration <= 0:
-        raise InputError(f"--duration is {duration}; give a length in seconds above 0.")
+        raise InputError("--duration", f"is {duration}", "give a length in seconds above 0")
     if num_candidates < 1 or batch_size < 1:
-        raise InputError("--num_candidates and --batch_size must be at least 1.")
+        raise InputError("--num_candidates and --batch_size", f"are {num_candidates} and {batch_size}", "give at least 1")
     sampler = sampler or Sampler()
     target = device_named(device)
     adapters = _adapters(adapter)
@@ -112,8 +112,9 @@ def _check_timesteps(adapters: Sequence[AdapterSetting], sampler: Sampler, base:
     for setting in adapters:
         if not any(map(setting.acts_at, steps)):
             raise InputError(
-                f"{setting.file}: none of the sampler's timesteps, {steps[0]} to {steps[-1]}, lies in {list(setting.timesteps)}; "
-                "widen timesteps, or take more of --sampler.num_inference_steps."
+                setting.file,
+                f"none of the sampler's timesteps, {steps[0]} to {steps[-1]}, lies in {list(setting.timesteps)}",
+                "widen timesteps, or take more of --sampler.num_inference_steps",
             )
 
 
@@ -133,9 +134,9 @@ def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str
     texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
     if prompts is not None:
         if not prompts.is_file():
-            raise InputError(f"{prompts}: no such file; --prompts takes a text file with one prompt a line.")
+            raise InputError(prompts, "no such file", "give --prompts a text file with one prompt a line")
         texts += prompts.read_text(encoding="utf-8-sig").splitlines()
     texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if not texts:
-        raise InputError("no prompt given; use --prompt TEXT or --prompts FILE.")
+        raise InputError("--prompt", "no prompt given", "use --prompt TEXT or --prompts FILE")
     return texts

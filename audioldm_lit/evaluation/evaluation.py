@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.passport import check_comparable
 from audioldm_lit.evaluation.score import Comparison, Score, compare
 
@@ -15,12 +16,12 @@ class Evaluation:
     Attributes:
         scores: By metric.
         passport: Everything the values depend on; `sha256` is the hash of what two systems must share to be compared.
-        not_computed: Why a metric has no score, by metric.
+        not_computed: Why a metric has no score, by metric; for JSON its fields.
     """
 
     scores: Mapping[str, Score]
     passport: Mapping[str, Any]
-    not_computed: Mapping[str, str] = field(default_factory=dict)
+    not_computed: Mapping[str, InputError] = field(default_factory=dict)
 
     def noting(self, **entries: Any) -> "Evaluation":
         """The same scores with further entries in the passport."""
@@ -29,7 +30,8 @@ class Evaluation:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         figures = {name: score.as_dict() for name, score in self.scores.items()}
-        return {"metrics": figures, "not_computed": dict(self.not_computed), "passport": dict(self.passport)}
+        missing = {name: vars(error) for name, error in self.not_computed.items()}
+        return {"metrics": figures, "not_computed": missing, "passport": dict(self.passport)}
 
 
 def compare_systems(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:

@@ -31,9 +31,9 @@ def list_clips(source: Path) -> list[Clip]:
     elif source.suffix.lower() in (".csv", ".json") and source.is_file():
         clips = _from_file(source)
     else:
-        raise InputError(f"{source}: no such folder, CSV or manifest.json; give what holds or lists the clips.")
+        raise InputError(source, "no such folder, CSV or manifest.json", "give what holds or lists the clips")
     if not clips:
-        raise InputError(f"{source}: holds no audio file ({', '.join(sorted(AUDIO))}); correct the path.")
+        raise InputError(source, f"holds no audio file ({', '.join(sorted(AUDIO))})", "correct the path")
     _check(clips, source)
     return sorted(clips, key=lambda clip: clip.id)
 
@@ -82,7 +82,7 @@ def _from_manifest(path: Path) -> list[Clip]:
         rows = json.loads(path.read_text(encoding="utf-8"))["clips"]
         clips = [(str(row["id"]), str(row["file"]), row.get("prompt") or "", row.get("candidate", 0)) for row in rows]
     except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is no manifest of generated clips ({error}); give the folder that `generate` wrote.") from error
+        raise InputError(path, f"is no manifest of generated clips ({error})", "give the folder that `generate` wrote") from error
     several = Counter(clip[0] for clip in clips)
     return [
         Clip(_plain(name) if several[name] == 1 else f"{_plain(name)} #{candidate}", path.parent / file, prompt)
@@ -98,7 +98,7 @@ def _plain(name: str) -> str:
 def _check(clips: list[Clip], source: Path) -> None:
     repeated, count = Counter(clip.id for clip in clips).most_common(1)[0]
     if count > 1:
-        raise InputError(f"{source}: {count} clips have the id '{repeated}'; give every clip a name of its own.")
+        raise InputError(source, f"{count} clips have the id '{repeated}'", "give every clip a name of its own")
     for clip in clips:
         if not clip.path.is_file():
-            raise InputError(f"{clip.path}: no such audio file; correct {source} or make the clip again.")
+            raise InputError(clip.path, "no such audio file", f"correct {source} or make the clip again")

@@ -42,14 +42,14 @@ class Protocol(nn.Module):
     ) -> None:
         super().__init__()
         if not metrics:
-            raise InputError(f"protocol '{name}' has no metric; name at least one.")
+            raise InputError(f"protocol '{name}'", "has no metric", "name at least one")
         if sample_rate < 1:
-            raise InputError(f"protocol '{name}': sample_rate is {sample_rate}; give a rate in Hz.")
+            raise InputError(f"protocol '{name}'", f"sample_rate is {sample_rate}", "give a rate in Hz")
         if peak is not None and not 0 < peak <= 1:
-            raise InputError(f"protocol '{name}': peak is {peak}; give a number above 0 and up to 1, or null.")
+            raise InputError(f"protocol '{name}'", f"peak is {peak}", "give a number above 0 and up to 1, or null")
         for metric_name, metric in metrics.items():
             if metric.extractor is None and type(metric).update is ClipMetric.update:
-                raise InputError(f"protocol '{name}': {metric_name} has no extractor; give it one.")
+                raise InputError(f"protocol '{name}'", f"{metric_name} has no extractor", "give it one")
         self.name = name
         self.version = version
         self.sample_rate = sample_rate
@@ -120,7 +120,7 @@ class Protocol(nn.Module):
             try:
                 scores[name] = score(metric, seed, classes)
             except InputError as error:  # the same on every process: all have the same rows by now
-                reasons[name] = str(error)
+                reasons[name] = error.with_traceback(None)  # which holds the rows
         seen = gather(self.seen)
         names = {seeding.number(name): name for part in seen for clips in part.values() for name in clips}
         for result in scores.values():

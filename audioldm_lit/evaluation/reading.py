@@ -64,7 +64,7 @@ class Reader:
     def note(self, rule: str, path: str) -> None:
         """Note that a file needed a rule."""
         if self.strict:
-            raise InputError(f"{path}: is {rule} ({RULES[rule]}); mend it, or leave --strict out.")
+            raise InputError(path, f"is {rule} ({RULES[rule]})", "mend it, or leave --strict out")
         self.applied[rule].append(path)
 
     def counts(self) -> dict[str, int]:

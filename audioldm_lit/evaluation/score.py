@@ -45,7 +45,7 @@ class Score:
         extractor: The extractor whose features it was computed on.
         interval: 95 % over clips; None where none would cover.
         floor: Recordings against recordings, for distances.
-        classes: Score of every class, without floor.
+        classes: Score of every class, without floor, or why it has none.
         caution: What to keep in mind, in one sentence.
     """
 
@@ -56,7 +56,7 @@ class Score:
     extractor: str
     interval: tuple[float, float] | None
     floor: Floor = Floor()
-    classes: dict[str, "Score | str"] = field(default_factory=dict)
+    classes: dict[str, "Score | InputError"] = field(default_factory=dict)
     caution: str = ""
 
     @property
@@ -93,7 +93,7 @@ class Score:
             figures["caution"] = self.caution
         if self.classes:
             figures["classes"] = {
-                name: {"not_computed": result} if isinstance(result, str) else result.as_dict()
+                name: {"not_computed": vars(result)} if isinstance(result, InputError) else result.as_dict()
                 for name, result in self.classes.items()
             }
         return figures
@@ -112,15 +112,15 @@ def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]
     """
     sides = metric.gathered()
     if min(side.num_clips for name, side in zip(metric.sides, sides, strict=True) if name != "train") < 2:
-        raise InputError(f"{type(metric).__name__} needs at least 2 clips on every side; give more.")
+        raise InputError(type(metric).__name__, "needs at least 2 clips on every side", "give more")
     whole = _scored(metric, sides, seed)
     floor = _floor(metric, *sides, seed=seed) if metric.floor else Floor()
-    apart: dict[str, Score | str] = {}
+    apart: dict[str, Score | InputError] = {}
     for name, clips in (classes or {}).items():
         try:
             apart[name] = _scored(metric, _of_class(metric, sides, clips), seed)
         except InputError as error:
-            apart[name] = str(error)
+            apart[name] = error.with_traceback(None)  # which holds the rows
     return replace(whole, floor=floor, classes=apart)
 
 
@@ -143,7 +143,7 @@ def _of_class(metric: ClipMetric, sides: list[Rows], clips: Sequence[str]) -> li
     parts = [side if name == "train" else side.named(clips) for name, side in zip(metric.sides, sides, strict=True)]
     for name, part in zip(metric.sides, parts, strict=True):
         if part.num_clips < 2 and name != "train":
-            raise InputError(f"{part.num_clips} clips as `{name}`")
+            raise InputError(f"`{name}`", f"{part.num_clips} clips are of this class", "give at least 2")
     return parts
 
 

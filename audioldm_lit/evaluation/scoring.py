@@ -58,10 +58,11 @@ def score_files(
         evaluation = protocol.evaluation(seed, _classes(clips, recordings))
     reasons = dict(evaluation.not_computed)
     unasked = [name for name in reasons if training is None and "train" in protocol.metrics[name].sides]
-    reasons |= dict.fromkeys(unasked, "needs --training, the recordings the system was trained on.")
-    for name, reason in reasons.items():
+    needed = InputError("--training", "is not given, the recordings the system was trained on", "give it for this metric")
+    reasons |= dict.fromkeys(unasked, needed)
+    for name, error in reasons.items():
         if (strict and name not in unasked) or not evaluation.scores:
-            raise InputError(f"{generated}: {name} cannot be computed: {reason}")
+            raise InputError(generated, f"{name} cannot be computed ({error.where}: {error.problem})", error.mend)
     return replace(evaluation, not_computed=reasons).noting(rules=reader.counts())
 
 

@@ -52,7 +52,7 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     missing = [
         (system, (", ".join(names), reason))
         for system, evaluation in evaluations.items()
-        for reason, names in _grouped(evaluation.not_computed.items()).items()
+        for reason, names in _grouped((name, str(error)) for name, error in evaluation.not_computed.items()).items()
     ]
     for (names, reason), systems in _grouped(missing).items():
         remark = escape(f"{', '.join(systems)}: {reason}")

@@ -39,12 +39,12 @@ class AdapterSetting:
             InputError: If there is no such file, or strength or timesteps are out of range.
         """
         if not self.file.is_file():
-            raise InputError(f"{self.file}: no such file; --adapter takes files, or objects of file, strength and timesteps.")
+            raise InputError(self.file, "no such file", "give --adapter files, or objects of file, strength and timesteps")
         low, high = self.timesteps
         if not ALL[0] <= low < high <= ALL[1]:
-            raise InputError(f"{self.file}: timesteps are [{low}, {high}]; give two numbers from 0 to 1000, the lower one first.")
+            raise InputError(self.file, f"timesteps are [{low}, {high}]", "give two numbers from 0 to 1000, the lower one first")
         if not math.isfinite(self.strength):
-            raise InputError(f"{self.file}: strength is {self.strength}; give a number, such as 0.5.")
+            raise InputError(self.file, f"strength is {self.strength}", "give a number, such as 0.5")
 
     @property
     def plain(self) -> bool:
@@ -193,8 +193,9 @@ def _check_predictions(copies: Sequence[AdaptedCopy], prediction_type: str) -> N
     for adapted in copies:
         if adapted.prediction_type != prediction_type:
             raise InputError(
-                f"{adapted.setting.file}: predicts {adapted.prediction_type}, the base {prediction_type}, which cannot be blended; "
-                "use it alone, at strength 1 and all timesteps."
+                adapted.setting.file,
+                f"predicts {adapted.prediction_type}, the base {prediction_type}, which cannot be blended",
+                "use it alone, at strength 1 and all timesteps",
             )
 
 

@@ -33,11 +33,12 @@ class Sampler:
     ) -> None:
         found = getattr(diffusers, scheduler, None)
         if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
-            raise InputError(f"scheduler is '{scheduler}'; name a scheduler class of diffusers, e.g. DPMSolverMultistepScheduler.")
+            mend = "name a scheduler class of diffusers, e.g. DPMSolverMultistepScheduler"
+            raise InputError("sampler.scheduler", f"is '{scheduler}'", mend)
         if num_inference_steps < 1:
-            raise InputError(f"num_inference_steps is {num_inference_steps}; give at least 1.")
+            raise InputError("sampler.num_inference_steps", f"is {num_inference_steps}", "give at least 1")
         if not 0 <= eta <= 1:
-            raise InputError(f"eta is {eta}; give a number from 0 to 1.")
+            raise InputError("sampler.eta", f"is {eta}", "give a number from 0 to 1")
         self.scheduler = scheduler
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale

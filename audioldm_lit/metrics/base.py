@@ -81,7 +81,7 @@ class ClipMetric(Metric, ABC):
         super().__init__(dist_sync_fn=_gather_state, **kwargs)
         if extractor is not None and features not in extractor.features:
             known = ", ".join(extractor.features)
-            raise InputError(f"{type(self).__name__}: the extractor {extractor.name} has no features '{features}'; it has {known}.")
+            raise InputError(type(self).__name__, f"the extractor {extractor.name} has no features '{features}'", f"use {known}")
         self.extractor = extractor
         self.features = features
         for side in self.sides:
@@ -120,7 +120,7 @@ class ClipMetric(Metric, ABC):
 
     def _rows(self, side: str, ids: Tensor, places: Tensor, rows: Tensor) -> Rows:
         if not len(ids):
-            raise InputError(f"{type(self).__name__} was given no clips as `{side}`.")
+            raise InputError(type(self).__name__, f"was given no clips as `{side}`", "give it some")
         order = places.sort(stable=True).indices
         order = order[ids[order].sort(stable=True).indices]  # by clip, then by place in the clip, then by rank
         ids, places, rows = ids[order], places[order], rows[order]
@@ -130,8 +130,8 @@ class ClipMetric(Metric, ABC):
         whole = Rows(rows[first].cpu(), clip.cpu(), names.cpu())  # float64, and sums in one order, whatever the device
         lacking = int((~whole.mean().isfinite().all(dim=1)).sum()) if self.extractor is not None else 0
         if lacking:
-            reason = "they have no caption, or are broken"
-            raise InputError(f"{lacking} of {whole.num_clips} clips have no {self.features} as `{side}`: {reason}.")
+            problem = f"{lacking} of {whole.num_clips} clips have no {self.features}, as they have no caption or are broken"
+            raise InputError(f"`{side}`", problem, "give them captions, or leave them out")
         return whole
 
     def value(self, *sides: Rows) -> float:
@@ -155,8 +155,13 @@ def paired(preds: Rows, target: Rows) -> tuple[Tensor, Tensor]:
     """
     alone = ~torch.isin(preds.ids, target.ids)
     if alone.any():
-        raise InputError(f"{int(alone.sum())} of {preds.num_clips} generated clips have no recording of the same id.")
+        raise unpaired(int(alone.sum()), preds.num_clips)
     return preds.mean(), target.mean()[torch.searchsorted(target.ids, preds.ids)]
+
+
+def unpaired(alone: int, whole: int) -> InputError:
+    """The error for generated clips without a recording, so many of all."""
+    return InputError("ids", f"{alone} of {whole} generated clips have no recording of the same id", "name each as its recording")
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:

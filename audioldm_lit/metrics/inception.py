@@ -37,7 +37,7 @@ class InceptionScore(ClipMetric):
     def __init__(self, extractor: Extractor | None = None, features: str = "logits", splits: int = 1, seed: int = 0) -> None:
         super().__init__(extractor, features)
         if splits < 1:
-            raise InputError(f"InceptionScore: splits is {splits}; give at least 1.")
+            raise InputError("InceptionScore", f"splits is {splits}", "give at least 1")
         self.splits = splits
         self.seed = seed
 
@@ -46,7 +46,8 @@ class InceptionScore(ClipMetric):
         probs = preds.mean().softmax(dim=1)  # (N, classes)
         count = len(probs)
         if count < 2 * self.splits:
-            raise InputError(f"the inception score needs at least {2 * self.splits} clips for {self.splits} splits, not {count}.")
+            problem = f"needs at least {2 * self.splits} clips for {self.splits} splits, not {count}"
+            raise InputError("InceptionScore", problem, "give more, or fewer splits")
         order = torch.randperm(count, generator=seeding.generator(self.seed, "splits")).to(probs.device)
         bounds = [count * part // self.splits for part in range(self.splits + 1)]
         parts = [probs[order[low:high]] for low, high in pairwise(bounds)]

@@ -28,13 +28,15 @@ class Neighbours(ClipMetric):
     def __init__(self, extractor: Extractor | None = None, features: str = "embedding", k: int = 5) -> None:
         super().__init__(extractor, features)
         if k < 1:
-            raise InputError(f"{type(self).__name__}: k is {k}; give at least 1.")
+            raise InputError(type(self).__name__, f"k is {k}", "give at least 1")
         self.k = k
 
     def radii(self, rows: Tensor) -> Tensor:
         """Distance (N,) of each row to its k-th nearest other row."""
         if len(rows) <= self.k:
-            raise InputError(f"{type(self).__name__} needs more than {self.k} clips on either side, not {len(rows)}.")
+            raise InputError(
+                type(self).__name__, f"needs more than {self.k} clips on either side, not {len(rows)}", "give more, or a smaller k"
+            )
         distances = _distances(rows, rows).fill_diagonal_(torch.inf)
         return distances.kthvalue(self.k, dim=1).values
 

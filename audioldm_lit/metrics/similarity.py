@@ -36,11 +36,13 @@ def shift_tolerant_similarity(generated: Tensor, training: Tensor, max_shift_fra
         InputError: If a side has no clips, the two have different M, or the shift is negative.
     """
     if not len(generated) or not len(training):
-        raise InputError(f"{len(generated)} generated and {len(training)} training clips; give at least one of each.")
+        problem = f"are {len(generated)} and {len(training)}"
+        raise InputError("generated and training clips", problem, "give at least one of each")
     if generated.shape[2] != training.shape[2]:
-        raise InputError(f"rows of {generated.shape[2]} and of {training.shape[2]} numbers; compute both with one extractor.")
+        problem = f"have {generated.shape[2]} and {training.shape[2]} numbers"
+        raise InputError("rows of generated and training clips", problem, "compute both with one extractor")
     if max_shift_frames < 0:
-        raise InputError(f"max_shift_frames: {max_shift_frames} is negative; give 0 or more.")
+        raise InputError("max_shift_frames", f"is {max_shift_frames}", "give 0 or more")
     columns = []
     for wanted in training.float().split(CHUNK):
         energy = wanted.square().sum(dim=2, keepdim=True)  # (B, F', 1)

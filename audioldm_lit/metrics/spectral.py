@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.base import ClipMetric, Rows
+from audioldm_lit.metrics.base import ClipMetric, Rows, unpaired
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import AudioBatch
 
@@ -33,7 +33,7 @@ class LogSpectralDistance(ClipMetric):
             return
         if preds.sample_rate != target.sample_rate:
             raise InputError(
-                f"'{preds.ids[0]}' is at {preds.sample_rate} Hz, its recording at {target.sample_rate} Hz; resample one."
+                preds.ids[0], f"is at {preds.sample_rate} Hz, its recording at {target.sample_rate} Hz", "resample one"
             )
         length = min(preds.waveform.shape[1], target.waveform.shape[1])
         spectra = [_power(batch.waveform[:, :length], batch.sample_rate) for batch in (preds, target)]
@@ -45,7 +45,7 @@ class LogSpectralDistance(ClipMetric):
         """Mean over pairs."""
         alone = int(preds.values.isnan().sum())
         if alone:
-            raise InputError(f"{alone} of {preds.num_clips} generated clips have no recording of the same id.")
+            raise unpaired(alone, preds.num_clips)
         return Estimate.of_mean(preds.mean()[:, 0])
 
 

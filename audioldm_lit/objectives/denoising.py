@@ -40,9 +40,13 @@ class Denoising(Objective):
     ) -> None:
         super().__init__()
         if huber is not None and huber <= 0:
-            raise InputError(f"model.objective.init_args.huber is {huber}; give a number above 0, or null for the squared error.")
+            raise InputError(
+                "model.objective.init_args.huber", f"is {huber}", "give a number above 0, or null for the squared error"
+            )
         if noise_offset < 0:
-            raise InputError(f"model.objective.init_args.noise_offset is {noise_offset}; give 0 for none, or a number above it.")
+            raise InputError(
+                "model.objective.init_args.noise_offset", f"is {noise_offset}", "give 0 for none, or a number above it"
+            )
         self.weighting = weighting
         self.timesteps = timesteps or Uniform()
         self.huber = huber

@@ -71,9 +71,9 @@ class PriorPreservation(Objective):
     ) -> None:
         super().__init__()
         if clips < 1:
-            raise InputError(f"model.objective.init_args.clips is {clips}; give at least 1.")
+            raise InputError("model.objective.init_args.clips", f"is {clips}", "give at least 1")
         if weight < 0:
-            raise InputError(f"model.objective.init_args.weight is {weight}; give a number of 0 or more.")
+            raise InputError("model.objective.init_args.weight", f"is {weight}", "give a number of 0 or more")
         self.objective = objective or Epsilon()
         self.prompts = prompts
         self.clips = clips
@@ -135,7 +135,9 @@ class PriorPreservation(Objective):
         how = self.sampler, clips, torch.stack(embeds), unconditional, num_samples, base_type, len(clips), on_step
         ((_, latents),) = generate_latents(backbone, *how)
         if not latents.isfinite().all():
-            raise InputError("model.objective.init_args.sampler makes values that are not finite with this model; take another.")
+            raise InputError(
+                "model.objective.init_args.sampler", "makes values that are not finite with this model", "take another"
+            )
         return [{"latents": row, "prompt_embeds": embed} for row, embed in zip(latents, embeds, strict=True)]
 
 
@@ -143,13 +145,13 @@ def _read(prompts: Path | list[str]) -> list[str]:
     """Prompts of a list or a file, without empty ones."""
     if isinstance(prompts, Path):
         if not prompts.is_file():
-            raise InputError(f"{prompts}: no such file; model.objective.init_args.prompts takes a file with one prompt a line.")
+            raise InputError(prompts, "no such file", "give model.objective.init_args.prompts a file with one prompt a line")
         lines = prompts.read_text(encoding="utf-8-sig").splitlines()
     else:
         lines = prompts
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
-        raise InputError(f"model.objective.init_args.prompts is {prompts}, which holds no prompt; give at least one.")
+        raise InputError("model.objective.init_args.prompts", f"is {prompts}, which holds no prompt", "give at least one")
     return texts
 
 

@@ -53,7 +53,7 @@ class LogitNormal(TimestepSampling):
 
     def __init__(self, mean: float = 0.0, std: float = 1.0) -> None:
         if std <= 0:
-            raise InputError(f"std of LogitNormal is {std}; give a number above 0, such as 1.")
+            raise InputError("LogitNormal.std", f"is {std}", "give a number above 0, such as 1")
         self.mean = mean
         self.std = std
 

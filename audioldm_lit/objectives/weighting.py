@@ -55,7 +55,7 @@ class MinSNR(Weighting):
 
     def __init__(self, gamma: float = 5.0) -> None:
         if gamma <= 0:
-            raise InputError(f"gamma of MinSNR is {gamma}; give a number above 0, such as 5.")
+            raise InputError("MinSNR.gamma", f"is {gamma}", "give a number above 0, such as 5")
         self.gamma = gamma
 
     def of_noise(self, snr: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class P2(Weighting):
 
     def __init__(self, gamma: float = 1.0, k: float = 1.0) -> None:
         if gamma < 0 or k <= 0:
-            raise InputError(f"gamma and k of P2 are {gamma} and {k}; give a gamma of 0 or more and a k above 0, such as 1 and 1.")
+            raise InputError("P2.gamma and P2.k", f"are {gamma} and {k}", "give 0 or more and a number above 0, such as 1 and 1")
         self.gamma = gamma
         self.k = k
 

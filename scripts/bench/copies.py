@@ -124,7 +124,7 @@ def load(root: Path) -> tuple[Tensor, list[str], list[str]]:
     """Recordings (N, T) filled up to one window, and the fold and class of each."""
     paths = sorted(root.glob("audio/*-*-*-*.wav"))
     if not paths:
-        raise InputError(f"{root}: no audio/FOLD-SOURCE-TAKE-CLASS.wav; give a folder laid out as ESC-50.")
+        raise InputError(root, "no audio/FOLD-SOURCE-TAKE-CLASS.wav", "give a folder laid out as ESC-50")
     clips = [read(path, RATE) for path in paths]
     window = max(SHORTEST_WINDOW, *map(len, clips))
     folds, _, _, classes = zip(*(path.stem.split("-", 3) for path in paths), strict=True)

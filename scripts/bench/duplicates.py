@@ -99,7 +99,7 @@ def load(options: argparse.Namespace) -> tuple[list[Tensor], list[str]]:
     for root in options.root:
         paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
         if not paths:
-            raise InputError(f"{root}: no audio files; give a folder of recordings.")
+            raise InputError(root, "no audio files", "give a folder of recordings")
         for path, source in zip(paths, sources(root, paths), strict=True):
             clip = read(path, RATE)
             if clip.any():

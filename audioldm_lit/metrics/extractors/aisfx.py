@@ -191,7 +191,7 @@ def verify(weights: Path, mend: str) -> str:
         with weights.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{weights}: cannot be read ({error.strerror}); {mend}.") from error
+        raise InputError(weights, f"cannot be read ({error.strerror})", mend) from error
     if found != CHECKPOINT_SHA256:
-        raise InputError(f"{weights}: its SHA-256 is {found}, not {CHECKPOINT_SHA256}; {mend}.")
+        raise InputError(weights, f"its SHA-256 is {found}, not {CHECKPOINT_SHA256}", mend)
     return found

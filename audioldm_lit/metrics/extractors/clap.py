@@ -61,7 +61,7 @@ class CLAP(Extractor):
             network, processor = (_towers if (Path(model) / "audio_encoder").is_dir() else _whole)(model)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip(".")
-            raise InputError(f"{model}: no CLAP can be loaded ({reason}); give its folder or a hub id fetched earlier.") from error
+            raise InputError(model, f"no CLAP can be loaded ({reason})", "give its folder or a hub id fetched earlier") from error
         self.network = network.requires_grad_(False).eval()
         self.front_end = processor.feature_extractor
         self.tokenizer = processor.tokenizer

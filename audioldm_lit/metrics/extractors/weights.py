@@ -37,14 +37,14 @@ def load_weights(network: nn.Module, path: Path | None, url: str) -> str:
     """
     path = path or cache_folder() / "weights" / url.rpartition("/")[2]
     if not path.is_file():
-        raise InputError(f"{path}: no such file of weights; download {url} and put it there, or give the path of your copy.")
+        raise InputError(path, "no such file of weights", f"download {url} and put it there, or give the path of your copy")
     try:
         with path.open("rb") as file, torch.serialization.safe_globals(CLIP_NUMBERS):
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise InputError(f"{path}: cannot be read as PyTorch weights; download {url} again.") from error
+        raise InputError(path, "cannot be read as PyTorch weights", f"download {url} again") from error
     state = content["model"] if isinstance(content, dict) and "model" in content else content
     try:
         load_strictly(network.state_dict(), dict(state))
