@@ -104,7 +104,7 @@ def _read(path: Path, number: int, search: DuplicateSearch) -> Result:
     try:
         measurement, heard = measure(path)
     except InputError as error:
-        return None, InputError(*error.args)  # without the traceback, which holds what was read
+        return None, InputError(error.where, error.problem, error.mend)  # its traceback would hold what was read
     if search.first(measurement.digest):  # exact copies would take the places of a clip's nearest neighbours
         search.add(number, heard)
     return measurement, None
