@@ -9,13 +9,11 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-
-from audioldm_lit.storage.atomic_write import atomic_write
 
 ATTEMPTS = 2  # a failed run is tried again once
 
@@ -114,12 +112,6 @@ class TrialFolder:
 def newest(folders: Iterable[Path], name: str) -> Path | None:
     """The newest file of a name below some folders."""
     return max((path for folder in folders for path in folder.rglob(name)), key=lambda path: path.stat().st_mtime, default=None)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole."""
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def _locked_soon(descriptor: int) -> bool:

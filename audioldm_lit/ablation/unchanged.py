@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from audioldm_lit.ablation.grid import Grid
-from audioldm_lit.ablation.trial_folder import write_json
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.atomic_write import write_json
 
 
 def check_unchanged(grid: Grid, out: Path) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from audioldm_lit.ablation.grid import Trial
 from audioldm_lit.ablation.provenance import provenance
-from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest, write_json
+from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest
 from audioldm_lit.errors import InputError
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import atomic_write, write_json
 
 
 class TrialError(Exception):

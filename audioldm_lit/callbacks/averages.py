@@ -1,6 +1,5 @@
 """Post-hoc EMA in a run: averages of the trained weights are stored while it trains, and the best length is found when it ends."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.ema import WIDEST, PowerAverage
 from audioldm_lit.training.post_hoc_average import SIGMA_RELS, Candidate, choose, read_snapshots, write_snapshots
 from audioldm_lit.training.run_folder import run_folder
@@ -112,8 +111,7 @@ class Averages(Callback):
         if candidates[0].loss < (1 - GAIN) * float(policy.best_model_score):
             pl_module.outcome.chosen = candidates[0], weights
         if trainer.is_global_zero:
-            with atomic_write(self.folder / "candidates.json") as unfinished:
-                unfinished.write_text(json.dumps([asdict(candidate) for candidate in candidates], indent=2) + "\n")
+            write_json(self.folder / "candidates.json", [asdict(candidate) for candidate in candidates])
             show(candidates, step, float(policy.best_model_score), pl_module.outcome.base_loss, Console())
 
     def _follow(self, trainer: Trainer, module: LitAudioLDM) -> None:

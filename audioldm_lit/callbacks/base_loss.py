@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 import audioldm_lit
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import write_json
 
 PACKAGE = Path(audioldm_lit.__file__).parent
 LIBRARIES = ("torch", "diffusers", "peft")
@@ -36,8 +36,7 @@ class BaseLoss(Callback):
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Keep what was measured."""
         if self.path:
-            with atomic_write(self.path) as unfinished:
-                unfinished.write_text(json.dumps({"losses": pl_module.outcome.base_losses}) + "\n")
+            write_json(self.path, {"losses": pl_module.outcome.base_losses})
 
 
 def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:

@@ -1,6 +1,5 @@
 """The adapter of a run, as one file with its card."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
 from audioldm_lit.adapters.files.card import About, write_card
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.checkpoint import averaged_weights
 from audioldm_lit.training.outcome import BestWeights
 from audioldm_lit.training.run_folder import rank_zero_folder
@@ -72,4 +72,4 @@ def write_clips(path: Path, module: LitAudioLDM) -> None:
     """Write what was trained and validated on."""
     encoded = {split: module.data.datasets[split] for split in ("train", "val")}
     clips = {split: {"sha256": dataset.fingerprint(), "clips": dataset.contents()} for split, dataset in encoded.items()}
-    path.write_text(json.dumps(clips, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, clips)

@@ -1,6 +1,5 @@
 """The end of a run: a record of it, and a table that says whether it helped."""
 
-import json
 import time
 
 import torch
@@ -11,7 +10,7 @@ from audioldm_lit.callbacks.audition import Audition
 from audioldm_lit.callbacks.export import ADAPTER
 from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.record import evaluation_record, run_record
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -46,8 +45,7 @@ class Result(Callback):
             adapter=folder / ADAPTER,
             auditions=auditions if auditions.is_dir() else None,
         )
-        with atomic_write(folder / "result.json") as unfinished:  # a grid takes it for the end of a run
-            unfinished.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / "result.json", record)  # a grid takes it for the end of a run
         show(record, Console())
 
     def on_test_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
@@ -55,10 +53,9 @@ class Result(Callback):
         if not trainer.is_global_zero:
             return
         module, folder = pl_module, rank_zero_folder(trainer)
-        folder.mkdir(parents=True, exist_ok=True)
         under = module.base_fingerprint, module.val_timesteps, module.seed
         record = evaluation_record(module.outcome, module.data.datasets["test"], *under)
-        (folder / "test.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / "test.json", record)
 
 
 def _device_memory(device: torch.device) -> float | None:

@@ -1,6 +1,5 @@
 """What a run is worth: the base, the adapted model and real recordings, scored alike."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from audioldm_lit.inference.generation import BATCH, generate_clips
 from audioldm_lit.inference.manifest import write_manifest
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.run_folder import rank_zero_folder, run_folder
 
 
@@ -93,9 +93,7 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[s
 
 def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
     """Write `scores.json` and print it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {name: evaluation.as_dict() for name, evaluation in evaluations.items()}
-    (folder / "scores.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(folder / "scores.json", {name: evaluation.as_dict() for name, evaluation in evaluations.items()})
     show(evaluations, Console())
 
 

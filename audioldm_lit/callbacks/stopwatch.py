@@ -1,6 +1,5 @@
 """How long the parts of a run take, for planning."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from lightning import Callback, Trainer
 
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.storage.atomic_write import write_json
 
 
 class Stopwatch(Callback):
@@ -45,7 +45,7 @@ class Stopwatch(Callback):
         if trainer.is_global_zero:
             means = {part: sum(times[1:]) / (len(times) - 1) for part, times in self.times.items() if len(times) > 1}
             batches = len(trainer.test_dataloaders) if stage == "test" else 0
-            self.file.write_text(json.dumps({**means, "test_batches": batches}) + "\n")
+            write_json(self.file, {**means, "test_batches": batches})
 
     def _stop(self, part: str) -> None:
         self.times[part].append(time.monotonic() - self.began)

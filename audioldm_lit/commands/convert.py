@@ -1,7 +1,6 @@
 """The verb `convert`."""
 
 import copy
-from json import dumps
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,7 @@ from audioldm_lit.adapters.files.layout import AdapterFile, Layout, MergedModel,
 from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import atomic_write, write_json
 
 SOURCES: dict[str, Source] = {"adapter": AdapterFile(), "peft": PeftFolder(), "diffusers": DiffusersFolder()}
 LAYOUTS: dict[str, Layout] = {**SOURCES, "merged": MergedModel()}
@@ -68,8 +67,7 @@ def convert(
                 "prediction_type": adapted.prediction_type, "max_absolute_difference": absolute,
                 "max_relative_difference": relative,
             }  # fmt: skip
-            with atomic_write(json) as report:
-                report.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
+            write_json(json, found)
     lines = [f"{out}: {kind} -> {to}; largest difference of the UNet's output {absolute:.1e}, {relative:.1e} of the largest value"]
     if not adapted.stated:
         lines += [f"{source} does not say on what it was trained: taken for this base, predicting {adapted.prediction_type}"]

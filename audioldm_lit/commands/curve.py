@@ -1,7 +1,6 @@
 """The verb `curve`."""
 
 from collections.abc import Sequence
-from json import dumps
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.markup import escape
 from audioldm_lit.ablation.curve_arms import arms, as_dict, chosen, read_results, sheet
 from audioldm_lit.ablation.plot import plot as draw
 from audioldm_lit.ablation.sheets import terminal
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import write_json
 
 
 def curve(
@@ -51,5 +50,4 @@ def curve(
     if plot is not None:
         draw(found, results, metric, plot)
     if json is not None:
-        with atomic_write(json) as unfinished:
-            unfinished.write_text(dumps([as_dict(arm, numbers, reach) for arm in found], indent=2) + "\n", encoding="utf-8")
+        write_json(json, [as_dict(arm, numbers, reach) for arm in found])

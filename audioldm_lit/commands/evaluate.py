@@ -1,7 +1,6 @@
 """The verb `evaluate`."""
 
 from collections.abc import Iterable
-from json import dumps
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from audioldm_lit.evaluation.evaluation import compare_systems
 from audioldm_lit.evaluation.protocol import load_protocol
 from audioldm_lit.evaluation.scoring import score_files
 from audioldm_lit.evaluation.tables import show, to_csv, to_latex
+from audioldm_lit.storage.atomic_write import atomic_write, write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 
 
@@ -70,10 +70,12 @@ def evaluate(
             name: {**vars(comparison), "verdict": str(comparison)} for name, comparison in compare_systems(first, second[0]).items()
         }
         content |= {"compare": second[0].as_dict(), "comparison": verdicts}
-    for path, text in ((json, dumps(content, indent=2) + "\n"), (csv, to_csv(results)), (latex, to_latex(results))):
+    if json is not None:
+        write_json(json, content)
+    for path, text in ((csv, to_csv(results)), (latex, to_latex(results))):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            with atomic_write(path) as unfinished:
+                unfinished.write_text(text, encoding="utf-8")
 
 
 def _name(source: Path) -> str:

@@ -22,6 +22,7 @@ from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.inference.generation import BATCH, generate_clips
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.storage.atomic_write import atomic_write
 
 HEARD = 4  # prompts on which the effect of an adapter is measured
 
@@ -91,7 +92,8 @@ def generate(
     }  # fmt: skip
     manifest = write_manifest(out, settings, entries)
     if json is not None:
-        json.write_bytes(manifest.read_bytes())
+        with atomic_write(json) as unfinished:
+            unfinished.write_bytes(manifest.read_bytes())
     Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
 
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from json import dumps
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.health.checkup import SPLITS, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
 
@@ -61,8 +60,7 @@ def prepare(
     write_manifest(out / "manifest.jsonl", checkup.items, data.root)
     write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}")
     if json is not None:
-        with atomic_write(json) as unfinished:
-            unfinished.write_text(dumps(as_dict(checkup), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(json, as_dict(checkup))
     show(checkup, console)
     counts = ", ".join(f"{count:,} {split}" for split, count in checkup.counts.items())
     console.print(escape(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}"), soft_wrap=True, highlight=False)

@@ -1,6 +1,5 @@
 """Generated clips on disk: WAV files and one JSON that says how each was made."""
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audioldm_lit import seeding
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import write_json
 
 
 @dataclass(frozen=True, order=True)
@@ -48,6 +47,5 @@ def write_manifest(folder: Path, settings: dict[str, Any], entries: Iterable[Ent
     """Write `manifest.json`: the settings that all clips share, and one object a clip."""
     clips = [{"file": entry.file, **asdict(entry)} for entry in sorted(entries)]
     path = folder / "manifest.json"
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(json.dumps({**settings, "clips": clips}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, {**settings, "clips": clips})
     return path

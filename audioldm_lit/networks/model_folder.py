@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_pretrained
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
 transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
@@ -81,7 +82,7 @@ def save_parts(parts: Mapping[str, Any], folder: Path) -> None:
         _forget_origin(folder / part / "config.json")
     # The pipeline's own index holds the parts its class knows; the audio tower stands beside them.
     index = {"_class_name": "AudioLDMPipeline", **{part: _library_and_class(parts[part]) for part in INDEXED}}
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    write_json(folder / "model_index.json", index)
 
 
 def _library_and_class(part: Any) -> list[str]:
@@ -119,7 +120,7 @@ def _forget_origin(file: Path) -> None:
         return
     content = json.loads(file.read_text(encoding="utf-8"))
     if content.pop("_name_or_path", None) is not None:
-        file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(file, content)
 
 
 def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:

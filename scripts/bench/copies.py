@@ -6,7 +6,6 @@ on, and the rest of this fold to be left alone. Copies of the training clips are
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
 from audioldm_lit.metrics.similarity import near_copy_threshold, shift_tolerant_similarity
+from audioldm_lit.storage.atomic_write import write_json
 
 RATE = Fingerprint.sample_rate
 SHORTEST_WINDOW = 3 * RATE  # room to shift short effects in; recordings are filled up with silence, as for training
@@ -211,7 +211,7 @@ def main() -> None:
     figures = measure(options)
     show(figures)
     if path:
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(path, figures)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ its own; the clips that are asked for beyond those there are mixtures of two of 
 """
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -28,6 +27,7 @@ from audioldm_lit.assets import NANO
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
 
@@ -156,7 +156,7 @@ def main() -> None:
         table.add_row(label, f"{value:,.3g}" if isinstance(value, float) else str(value))
     Console().print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":

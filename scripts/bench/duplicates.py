@@ -7,7 +7,6 @@ FOLD-ID-TAKE, or else the file itself; clips of different such sources must be i
 import argparse
 import csv
 import io
-import json
 import resource
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from audioldm_lit.audio.waveform import read, resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.duplicates import DuplicateSearch, nearest, whiten
 from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
+from audioldm_lit.storage.atomic_write import write_json
 
 RATE = Fingerprint.sample_rate
 REACH = 3 * RATE // 2  # samples that copies are shifted or trimmed by at most
@@ -179,7 +179,7 @@ def main() -> None:
         figures = measure(options, Path(folder))
     show(figures)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ process on the same threads, those of the variable; run it on an idle machine.
 
 import argparse
 import importlib
-import json
 import os
 import platform
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from torchmetrics.image.fid import _compute_fid
 from audioldm_lit.metrics.base import Rows
 from audioldm_lit.metrics.frechet import FrechetDistance, frechet_distance
 from audioldm_lit.metrics.kernel import KAD
+from audioldm_lit.storage.atomic_write import write_json
 
 DIGITS = 40
 BATCH = 256  # rows a step where sums are gathered as clips come
@@ -221,7 +221,7 @@ def main() -> None:
     figures = {**machine(), "few": few(options), "many": many(options), "kernel": kernel(options)}
     show(figures)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":

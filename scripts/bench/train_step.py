@@ -49,6 +49,7 @@ from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.device import device_named, fast_precision
 from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.ema import EMA
 
 Step = Callable[[int], Tensor]  # number of the step -> its loss
@@ -275,7 +276,7 @@ def main() -> None:
         table.add_row(label, f"{value:,.3g}" if isinstance(value, float) else str(value))
     Console().print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":

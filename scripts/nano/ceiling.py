@@ -5,7 +5,6 @@ adapter can bring generated sound nearer to recordings than their own reconstruc
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.metrics.extractors.aisfx import AISFX
 from audioldm_lit.metrics.kernel import KAD
 from audioldm_lit.metrics.spectral import LogSpectralDistance
+from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 
 SECONDS = 2.56
@@ -65,7 +65,7 @@ def main() -> None:
         table.add_row(name, f"{kad.value:.2f}{shown}", f"{distance.value:.3f}")
     Console().print(table)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ recordings are the floor.
 """
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterable
 from itertools import zip_longest
@@ -28,6 +27,7 @@ from audioldm_lit.metrics.extractors.aisfx import AISFX
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.kernel import KAD
 from audioldm_lit.metrics.spectral import LogSpectralDistance
+from audioldm_lit.storage.atomic_write import write_json
 
 from architecture import SAMPLE_RATE, WINDOW
 from clap import retrieval
@@ -113,7 +113,7 @@ def main() -> None:
         console.print(f"log-spectral distance through {name}: {value:.3f}")
     console.print(f"retrieval of 16: {figures['retrieval']:.3f}")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        write_json(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import misfit
+from audioldm_lit.storage.atomic_write import write_json
 
 NAME = "default"  # of the adapter within peft's layers
 ORIGIN = "audioldm_lit"  # metadata key under which a converted file says on what it stands
@@ -103,7 +104,7 @@ class PeftFolder(PeftLayout):
         """Write what peft's own `save_pretrained` does, and which base it belongs to."""
         settings, weights = _peft_state(adapted)
         path.mkdir()
-        (path / CONFIG_NAME).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(path / CONFIG_NAME, dict(sorted(settings.items())))
         named = {self.prefix + name: weight for name, weight in weights.items()}
         save_file(named, path / SAFETENSORS_WEIGHTS_NAME, {"format": "pt", ORIGIN: _origin(adapted)})
         card_beside(path, adapted)
