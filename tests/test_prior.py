@@ -11,10 +11,11 @@ from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import BATCH
+from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
-from audioldm_lit.objectives.prior import GENERAL, PriorPreservation
+from audioldm_lit.objectives.prior import PriorPreservation
 
 import tiny
 
@@ -87,6 +88,19 @@ def test_prompts_come_from_a_file_or_are_the_general_ones(tmp_path):
     assert PriorPreservation(prompts=tmp_path / "mine.txt", clips=3).texts == ["rain", "dog", "rain"]
     general = GENERAL.read_text().splitlines()
     assert PriorPreservation(clips=len(general)).texts == general
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\n \n", r"^--prompts: is .*mine\.txt, which holds no prompt; give at least one\.$"),
+        ("Regen auf dem Dach, Tür".encode("latin-1"), r"^.*mine\.txt: cannot be read \(.*\); save it as UTF-8 text .*\.$"),
+    ],
+)
+def test_a_file_without_prompts_is_refused(tmp_path, content, sentence):
+    (tmp_path / "mine.txt").write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        read_prompts(tmp_path / "mine.txt", "--prompts")
 
 
 def test_clips_are_generated_once(backbone, tmp_path):

@@ -10,9 +10,10 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from audioldm_lit import seeding
-from audioldm_lit.assets import find_model, packaged
+from audioldm_lit.assets import find_model
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.copies import Memorisation
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
@@ -23,7 +24,6 @@ from audioldm_lit.metrics.text import CLAPScore
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.training.outcome import Reading
 
-GENERAL = packaged("inference/prompts/general.txt")
 RECORDINGS = 500  # of a split that are compared with: the dials are for few shots
 
 
@@ -42,10 +42,10 @@ class Dials(Callback):
     def __init__(self, count: int = 8, prompts: Path = GENERAL, extractor: Extractor | None = None) -> None:
         if count < 0 or count in (1, 2):
             raise InputError("dials.count", f"is {count}", "give at least 3 clips, or 0 to turn the dials off")
-        if not prompts.is_file():
-            raise InputError("dials.prompts", f"is {prompts}, which is no file", "give one with a prompt a line")
         self.count = count
         self.prompts = prompts
+        texts = list(dict.fromkeys(read_prompts(prompts, "dials.prompts")))[:count]
+        self.general = dict(zip(texts, texts, strict=True))  # by id
         self.extractor = extractor
         self.readings: dict[int, Reading] = {}  # by step; 0 is the base
         self.active = False
@@ -68,9 +68,6 @@ class Dials(Callback):
         captions = {clip.id: clip.caption for clip in held_out.clips}
         chosen = sorted(captions, key=lambda name: seeding.number("dials", name))[: self.count]
         self.domain = {name: captions[name] for name in chosen}
-        lines = self.prompts.read_text(encoding="utf-8-sig").splitlines()
-        self.general = {line.strip(): line.strip() for line in lines if line.strip()}
-        self.general = dict(list(self.general.items())[: self.count])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Generate, every process its share, and log; the averaged weights are in place at this hook."""

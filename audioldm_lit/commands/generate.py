@@ -21,6 +21,7 @@ from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.inference.generation import BATCH, generate_clips
 from audioldm_lit.inference.manifest import Entry, write_manifest
+from audioldm_lit.inference.prompt_file import read_prompts
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.storage.atomic_write import atomic_write
 
@@ -133,12 +134,8 @@ def _blend(base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence
 
 def _texts(prompt: str | Sequence[str] | None, prompts: Path | None) -> list[str]:
     """Prompts from both sources, each once, in order."""
-    texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    if prompts is not None:
-        if not prompts.is_file():
-            raise InputError(prompts, "no such file", "give --prompts a text file with one prompt a line")
-        texts += prompts.read_text(encoding="utf-8-sig").splitlines()
-    texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
-    if not texts:
+    if prompt is None and prompts is None:
         raise InputError("--prompt", "no prompt given", "use --prompt TEXT or --prompts FILE")
-    return texts
+    texts = [] if prompt is None else read_prompts([prompt] if isinstance(prompt, str) else prompt, "--prompt")
+    texts += [] if prompts is None else read_prompts(prompts, "--prompts")
+    return list(dict.fromkeys(texts))

@@ -15,10 +15,10 @@ from rich.progress import Progress
 from torch import Tensor
 
 from audioldm_lit import seeding
-from audioldm_lit.assets import packaged
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import BATCH, generate_latents
+from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.networks.fingerprinting import fingerprint_of_base
 from audioldm_lit.objectives.base import Objective
@@ -26,7 +26,6 @@ from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.storage.shards import Shards
 
 FORMAT = "prior/1"
-GENERAL = packaged("inference/prompts/general.txt")
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ class PriorPreservation(Objective):
         self.objective = objective or Epsilon()
         self.prompts = prompts
         self.clips = clips
-        self.texts = list(islice(cycle(_read(GENERAL if prompts is None else prompts)), clips))  # the prompt of each clip
+        texts = read_prompts(GENERAL if prompts is None else prompts, "model.objective.init_args.prompts")
+        self.texts = list(islice(cycle(texts), clips))  # the prompt of each clip
         self.weight = weight
         self.sampler = sampler or Sampler()
         self.seed = seed
@@ -139,20 +139,6 @@ class PriorPreservation(Objective):
                 "model.objective.init_args.sampler", "makes values that are not finite with this model", "take another"
             )
         return [{"latents": row, "prompt_embeds": embed} for row, embed in zip(latents, embeds, strict=True)]
-
-
-def _read(prompts: Path | list[str]) -> list[str]:
-    """Prompts of a list or a file, without empty ones."""
-    if isinstance(prompts, Path):
-        if not prompts.is_file():
-            raise InputError(prompts, "no such file", "give model.objective.init_args.prompts a file with one prompt a line")
-        lines = prompts.read_text(encoding="utf-8-sig").splitlines()
-    else:
-        lines = prompts
-    texts = [line.strip() for line in lines if line.strip()]
-    if not texts:
-        raise InputError("model.objective.init_args.prompts", f"is {prompts}, which holds no prompt", "give at least one")
-    return texts
 
 
 def _hash(content: bytes) -> str:
