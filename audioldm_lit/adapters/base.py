@@ -1,6 +1,5 @@
 """The adapter seam: which weights of the backbone train, and how they are added."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.spec import spec
 
 
 class Adapter(ABC):
@@ -54,9 +54,7 @@ class Adapter(ABC):
 
     def spec(self) -> dict[str, Any]:
         """`class_path` and `init_args` from which the same adapter can be made again."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
-        init_args = {name: getattr(self, name) for name in names if name not in ("args", "kwargs")}
-        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "init_args": init_args}
+        return spec(self)
 
 
 def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:

@@ -5,7 +5,6 @@ the cache. Letters in shapes: T samples.
 """
 
 import hashlib
-import inspect
 import json
 import random
 import threading
@@ -24,6 +23,7 @@ from torch import Tensor
 from audioldm_lit import seeding
 from audioldm_lit.data.mixing import Mix
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.spec import class_path, init_args
 
 KEY = "data.init_args.augmentation.init_args"
 FORMAT = "augmentation/1"  # what this file itself does to a clip
@@ -126,8 +126,8 @@ def _content(value: Any, path: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return [_content(item, path) for item in value]
     if isinstance(value, BaseWaveformTransform):
-        named = f"{type(value).__module__}.{type(value).__qualname__}"
-        return [named, {name: _content(parameter, name.endswith("path")) for name, parameter in _parameters(value).items()}]
+        settings = init_args(value, optional=MEMORY_ONLY)
+        return [class_path(value), {name: _content(setting, name.endswith("path")) for name, setting in settings.items()}]
     if isinstance(value, Path) or path:
         files = sorted(file for file in (Path(value), *Path(value).rglob("*")) if file.is_file())
         return [str(value), [[str(file), hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]]
@@ -139,16 +139,3 @@ def _content(value: Any, path: bool = False) -> Any:
     if "<" in named:  # a lambda or a function in a function has no name of its own
         raise InputError(f"{KEY}.transforms", f"{value} cannot be recognised again", "give numbers, text or an importable name")
     return named
-
-
-def _parameters(transform: BaseWaveformTransform) -> dict[str, Any]:
-    """Every parameter of a transform by name, `**kwargs` where it keeps them."""
-    found = {}
-    for name, parameter in inspect.signature(type(transform)).parameters.items():
-        if hasattr(transform, name):
-            found[name] = getattr(transform, name)
-        elif name not in MEMORY_ONLY and parameter.kind is not parameter.VAR_KEYWORD:
-            raise InputError(
-                f"{KEY}.transforms", f"{type(transform).__name__} does not keep its parameter {name}", "choose another"
-            )
-    return found

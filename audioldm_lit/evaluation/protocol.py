@@ -1,7 +1,6 @@
 """A protocol: which metrics on which features, and how clips are brought to them. Values of two protocols cannot be compared."""
 
 import hashlib
-import inspect
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.cached import Cached
 from audioldm_lit.storage.gather import gather
+from audioldm_lit.storage.spec import class_path, init_args
 
 ProtocolName = Literal["audioldm-2023", "embedded", "retention"]  # the files of protocols/
 
@@ -195,7 +195,5 @@ def _named(details: Mapping[str, Any], names: Mapping[int, str]) -> dict[str, An
 
 def _settings(metric: ClipMetric) -> dict[str, Any]:
     """A metric's class and settings as plain values."""
-    names = [name for name in inspect.signature(type(metric).__init__).parameters if name not in ("self", "extractor", "kwargs")]
-    settings = {name: getattr(metric, name) for name in names if hasattr(metric, name)}
     extractor = metric.extractor.name if metric.extractor is not None else None
-    return {"class": f"{type(metric).__module__}.{type(metric).__qualname__}", "extractor": extractor, **settings}
+    return {"class": class_path(metric), **init_args(metric), "extractor": extractor}

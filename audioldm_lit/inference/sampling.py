@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.spec import init_args
 
 
 class Sampler:
@@ -46,7 +47,7 @@ class Sampler:
 
     def spec(self) -> dict[str, Any]:
         """Settings as they go into manifests."""
-        return {name: getattr(self, name) for name in ("scheduler", "num_inference_steps", "guidance_scale", "eta")}
+        return init_args(self)
 
     @torch.no_grad()
     def latents(
