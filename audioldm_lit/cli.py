@@ -52,7 +52,7 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
         return
     try:
         if verb not in LIGHTNING_VERBS | COMMANDS:
-            raise InputError(f"'{verb}' is no verb; use one of {', '.join([*LIGHTNING_VERBS, *COMMANDS])}.")
+            raise InputError(f"'{verb}'", "is no verb", f"use one of {', '.join([*LIGHTNING_VERBS, *COMMANDS])}")
         if verb in COMMANDS or model_class is None:  # a model of somebody else's has settings that no page lists
             if not {"-h", "--help"}.isdisjoint(words):
                 sys.stdout.write(page(verb))

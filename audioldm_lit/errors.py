@@ -16,13 +16,11 @@ class InputError(Exception):
         mend: What to do about it, in the imperative and without a full stop: "copy it again".
     """
 
-    def __init__(self, where: str | Path, problem: str = "", mend: str = "") -> None:
+    def __init__(self, where: str | Path, problem: str, mend: str) -> None:
         super().__init__(str(where), problem, mend)  # `args` are what pickle makes it again from, in another process
         self.where = str(where)
         self.problem = problem
         self.mend = mend
 
     def __str__(self) -> str:
-        if not self.problem:
-            return self.where
         return f"{self.where}: {self.problem}; {self.mend}."

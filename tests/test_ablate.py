@@ -125,7 +125,7 @@ def test_files_that_change_between_runs_are_refused(workdir, cli):
     Path("base.yaml").write_text("trainer: {max_steps: 3}\n")
     status, _, err = cli("ablate", "--config", path, "--out", "out", "--allow_dirty")
     assert status == 2
-    assert "base.yaml has changed since the first runs of" in err
+    assert "base.yaml: has changed since the first runs of" in err
 
 
 def test_set_may_be_given_several_times(workdir, cli):

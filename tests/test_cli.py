@@ -45,7 +45,7 @@ def test_help_lists_every_verb(cli):
 def test_unknown_verb_is_named(cli):
     status, _, err = cli("foo")
     assert status == 2
-    assert err.startswith("error: 'foo' is no verb")
+    assert err.startswith("error: 'foo': is no verb")
 
 
 @pytest.mark.parametrize("verb", VERBS)

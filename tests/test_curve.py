@@ -227,7 +227,7 @@ def test_every_arm_has_a_curve_of_its_own_or_a_reason(grid):
     assert (adapted.runs, full.runs) == (18, 18)
     assert adapted.curve.at(100) == curve().at(100)
     assert full.curve is None
-    assert full.why_not.startswith("more clips change nothing")
+    assert full.why_not.problem.startswith("more clips change nothing")
 
 
 def test_strategies_at_sizes_of_their_own_are_arms_all_the_same():
@@ -239,9 +239,9 @@ def test_strategies_at_sizes_of_their_own_are_arms_all_the_same():
 @pytest.mark.parametrize(
     ("metric", "where", "why"),
     [
-        ("fad", [], "--metric is 'fad'; the runs have loss"),
+        ("fad", [], "--metric: is 'fad', but the runs have loss"),
         ("loss", ["color=1"], "'color=1' names no axis; write axis=level with one of strategy, shots, seed"),
-        ("loss", ["strategy=dora"], "strategy has no level 'dora' here; it has base, None, full"),
+        ("loss", ["strategy=dora"], "strategy has no level 'dora' here; use one of base, None, full"),
     ],
 )
 def test_a_wrong_name_is_answered_with_the_right_ones(grid, metric, where, why):
@@ -282,7 +282,7 @@ def test_the_verb_answers_both_questions(grid, cli):
     assert adapted["at"]["100"]["value"] == pytest.approx(curve().at(100).value)
     assert adapted["at"]["1000"] is None
     assert adapted["needed"]["clips"] == curve().needed(1.1).clips
-    assert full["why_not"].startswith("more clips change nothing")
+    assert full["why_not"]["problem"].startswith("more clips change nothing")
 
 
 def test_json_has_null_for_an_end_that_is_not_there(workdir, cli):

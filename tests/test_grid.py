@@ -95,7 +95,7 @@ def test_few_representatives_show_every_setting(grid):
         ({"axes": {"seed": {}}}, "axes.seed: is empty"),
         ({"axes": {"seed": {"model.seed": []}}}, "a list is empty"),
         ({"axes": {"seed": {"model.seed": [1, 1]}}}, "the level '1' twice"),
-        ({"axes": {"seed": {"model.seed": [1, 2], "data.init_args.seed": [1]}}}, "must be as many, here model.seed 2"),
+        ({"axes": {"seed": {"model.seed": [1, 2], "data.init_args.seed": [1]}}}, "the lists differ in length, model.seed 2"),
         ({"axes": {"a": {"model.seed": [1]}, "b": {"model.seed": [2]}}}, "'a' and 'b' both change model.seed"),
         (
             {"axes": {"a": {"x": {"model.seed": 1}, "y": {"model.seed": 1}}, "b": {"z": {}}}, "exclude": [{"c": 1}]},

@@ -69,8 +69,8 @@ def test_a_row_measured_by_this_code_stands_with_values_of_its_passport_only(tmp
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"colour": 1}, "row 2 (X) has the unknown key 'colour'"),
-        ({"source": "left out"}, "row 2 (X) has no source"),
+        ({"colour": 1}, "row 2 (X): has the unknown key 'colour'"),
+        ({"source": "left out"}, "row 2 (X): has no source"),
         ({"source": " "}, "row 2 (X): source is ' '"),
         ({"source": None}, "row 2 (X): source is None"),
         ({"measured": 3}, "row 2 (X): measured is 3"),
@@ -79,8 +79,8 @@ def test_a_row_measured_by_this_code_stands_with_values_of_its_passport_only(tmp
         ({"values": {**ROW["values"], "fd": "29.5"}}, "row 2 (X): values.fd is '29.5'"),
         ({"values": {**ROW["values"], "fd": float("nan")}}, "row 2 (X): values.fd is nan"),
         ({"values": {**ROW["values"], "fd": True}}, "row 2 (X): values.fd is True"),
-        ({"values": {**ROW["values"], "clap": 0.4}}, "row 2 (X): values has the unknown key 'clap'"),
-        ({"values": {"fd": 29.5}}, "row 2 (X): values has no fad"),
+        ({"values": {**ROW["values"], "clap": 0.4}}, "row 2 (X), values: has the unknown key 'clap'"),
+        ({"values": {"fd": 29.5}}, "row 2 (X), values: has no fad"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path, changes, named):

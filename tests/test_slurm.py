@@ -118,7 +118,7 @@ def test_a_requeued_job_stays_in_the_queue(jobs):
 
 
 def test_no_slots_are_refused(cluster):
-    with pytest.raises(InputError, match="slots is 0; give 1 or more"):
+    with pytest.raises(InputError, match="slots: is 0; give 1 or more"):
         Slurm(slots=0)
 
 

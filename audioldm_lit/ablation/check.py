@@ -38,4 +38,4 @@ def check_settings(grid: Grid) -> None:
         except _UnderstoodError:
             continue
         except InputError as error:
-            raise InputError(f"{trial.id} is refused ({' '.join(str(error).split())}); correct the grid.") from error
+            raise InputError(trial.id, f"is refused ({' '.join(str(error).split())})", "correct the grid") from error

@@ -72,11 +72,11 @@ class Local(Cluster):
         gpus = _gpus() if devices != 0 else 0
         self.devices = min(1, gpus) if devices is None else devices
         if self.devices > gpus:
-            raise InputError(f"--cluster.devices is {devices}, and this machine has {gpus} GPUs; give at most that.")
+            raise InputError("--cluster.devices", f"is {devices}, and this machine has {gpus} GPUs", "give at most that")
         fitting = gpus // self.devices if self.devices else None
         self.slots = slots if slots is not None else fitting or 1
         if self.slots < 1 or (fitting is not None and self.slots > fitting):
-            raise InputError(f"--cluster.slots is {slots}; give 1 to {fitting or 'as many as memory allows'}.")
+            raise InputError("--cluster.slots", f"is {slots}", f"give 1 to {fitting or 'as many as memory allows'}")
         self.hours = hours
 
     def open(self, out: Path) -> None:
@@ -141,10 +141,10 @@ class Slurm(Cluster):
         missing = next((program for program in ("sbatch", "squeue") if shutil.which(program) is None), None)
         if missing:
             raise InputError(
-                f"--cluster is Slurm, and there is no {missing} on this machine; run it on a login node, or use Local."
+                "--cluster", f"is Slurm, and there is no {missing} on this machine", "run it on a login node, or use Local"
             )
         if slots < 1:
-            raise InputError(f"--cluster.slots is {slots}; give 1 or more.")
+            raise InputError("--cluster.slots", f"is {slots}", "give 1 or more")
         self.slots = slots
         asked = {"partition": partition, "mem": memory_gb and f"{round(1024 * memory_gb)}M", "gpus_per_node": devices or None}
         self.asked = {name: value for name, value in asked.items() if value is not None}
@@ -164,7 +164,7 @@ class Slurm(Cluster):
             return self.executor.submit(function, *args, self.environment(slot))
         except FailedJobError as error:
             raise InputError(
-                f"sbatch refuses the job ({' '.join(str(error).split())}); correct the settings of --cluster."
+                "--cluster", f"sbatch refuses the job ({' '.join(str(error).split())})", "correct the settings"
             ) from error
 
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
@@ -195,4 +195,4 @@ def _squeue(column: str) -> set[str]:
         if listed.returncode == 0:
             return {line.strip() for line in listed.stdout.splitlines()}
         time.sleep(SILENCE)
-    raise InputError(f"squeue does not answer ({' '.join(listed.stderr.split())}); the same command goes on once Slurm does.")
+    raise InputError("squeue", f"does not answer ({' '.join(listed.stderr.split())})", "give the same command again once it does")

@@ -25,31 +25,31 @@ class Arm:
         levels: Level of each axis that is not the same in all arms.
         runs: How many.
         curve: None where none can be fitted.
-        why_not: The reason, in one sentence; empty where there is a curve.
+        why_not: The reason; None where there is a curve.
     """
 
     levels: Mapping[str, str]
     runs: int
     curve: Curve | None
-    why_not: str
+    why_not: InputError | None = None
 
 
 def read_results(folder: Path) -> pd.DataFrame:
     """A grid's `results.csv`, its levels as text."""
     path = folder / "results.csv"
     if not path.is_file():
-        raise InputError(f"{path}: is not there; give the folder of a grid that has been run with `ablate`.")
+        raise InputError(path, "is not there", "give the folder of a grid that has been run with `ablate`")
     try:
         names = pd.read_csv(path, nrows=0).columns
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is no table of results ({error}); run `ablate --table terminal` to write it again.") from error
+        raise InputError(path, f"is no table of results ({error})", "run `ablate --table terminal` to write it again") from error
     missing = [name for name in ("run", "metric", "value", "higher_is_better", "passport", "steps", SIZE) if name not in names]
     if missing:
-        raise InputError(f"{path}: has no column {missing[0]}; run `ablate` again to write it.")
+        raise InputError(path, f"has no column {missing[0]}", "run `ablate` again to write it")
     levels = {name: str for name in names if name not in NAMES}
     read = pd.read_csv(path, dtype=levels, keep_default_na=False, na_values={name: [""] for name in NAMES})  # "None" is a level
     if read.empty:
-        raise InputError(f"{path}: no run is done yet; let the grid go on.")
+        raise InputError(path, "no run is done yet", "let the grid go on")
     return read
 
 
@@ -68,9 +68,9 @@ def chosen(results: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:
         axis, _, level = choice.partition("=")
         axes = [name for name in results.columns if name not in NAMES]
         if axis not in axes:
-            raise InputError(f"--where: '{choice}' names no axis; write axis=level with one of {', '.join(axes)}.")
+            raise InputError("--where", f"'{choice}' names no axis", f"write axis=level with one of {', '.join(axes)}")
         if level not in set(results[axis]):
-            raise InputError(f"--where: {axis} has no level '{level}' here; it has {', '.join(results[axis].unique())}.")
+            raise InputError("--where", f"{axis} has no level '{level}' here", f"use one of {', '.join(results[axis].unique())}")
         wanted.setdefault(axis, []).append(level)
     for axis, levels in wanted.items():
         results = results[results[axis].isin(levels)]
@@ -89,15 +89,16 @@ def arms(results: pd.DataFrame, metric: str) -> list[Arm]:
     """
     computed = results.dropna(subset=["value"])
     if metric not in set(computed["metric"]):
-        raise InputError(f"--metric is '{metric}'; the runs have {', '.join(computed['metric'].unique())}.")
+        known = ", ".join(computed["metric"].unique())
+        raise InputError("--metric", f"is '{metric}', but the runs have {known}", "give one of these")
     rows = computed[(computed["metric"] == metric) & (computed["steps"] > 0)]
     if rows.empty:
-        raise InputError(f"{metric}: none of these runs trained; choose others with --where.")
+        raise InputError(metric, "none of these runs trained", "choose others with --where")
     passports = rows["passport"].unique()
     if len(passports) > 1:
-        raise InputError(f"{metric} has values of the passports {passports[0]} and {passports[1]}; choose one with --where.")
+        raise InputError(metric, f"has values of the passports {passports[0]} and {passports[1]}", "choose one with --where")
     if rows["higher_is_better"].isna().any():
-        raise InputError(f"{metric} has no better direction, so nothing can improve; choose another metric.")
+        raise InputError(metric, "has no better direction, so nothing can improve", "choose another metric")
     axes = [axis for axis in axes_of(rows) if rows[axis].nunique() > 1 and not _is_size(rows, axis)]
     groups = rows.groupby(axes, sort=False) if axes else [((), rows)]
     return [_arm(dict(zip(axes, key, strict=True)), group) for key, group in groups]
@@ -120,7 +121,7 @@ def sheet(found: Sequence[Arm], metric: str, clips: Sequence[int], reach: float 
 
 def as_dict(arm: Arm, clips: Sequence[int], reach: float | None) -> dict[str, Any]:
     """The same for JSON; null beyond the reach of the curve."""
-    about: dict[str, Any] = {"levels": dict(arm.levels), "runs": arm.runs, "why_not": arm.why_not or None}
+    about: dict[str, Any] = {"levels": dict(arm.levels), "runs": arm.runs, "why_not": arm.why_not and vars(arm.why_not)}
     curve = arm.curve
     if curve is None:
         return about
@@ -142,8 +143,8 @@ def _arm(levels: Mapping[str, str], rows: pd.DataFrame) -> Arm:
     try:
         curve = fit_curve(rows[SIZE], rows["value"], bool(rows["higher_is_better"].iloc[0]))
     except InputError as refusal:
-        return Arm(levels, len(rows), None, str(refusal))
-    return Arm(levels, len(rows), curve, "")
+        return Arm(levels, len(rows), None, refusal)
+    return Arm(levels, len(rows), curve)
 
 
 def _value(curve: Curve, clips: int) -> str:

@@ -49,12 +49,12 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
         if any(all(trial.levels[axis] in levels for axis, levels in exclusion.items()) for exclusion in excluded):
             continue
         if trial.id in trials:
-            raise InputError(f"{path}: {trial.id} stands there twice; give the levels different names or settings.")
+            raise InputError(path, f"{trial.id} stands there twice", "give the levels different names or settings")
         _check_order(trial, path)
         check_name(trial.id, str(path))
         trials[trial.id] = trial
     if not trials:
-        raise InputError(f"{path}: `exclude` leaves no run; exclude less.")
+        raise InputError(path, "`exclude` leaves no run", "exclude less")
     named = [*base, *(value for trial in trials.values() for value in trial.settings.values() if is_file(value))]
     own = [] if program == PROGRAM else [os.path.relpath(program[0], folder)]
     return Grid(name, folder, trials, [*_with_nested(named, folder), *own])
@@ -92,14 +92,14 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: is not there; give a grid such as configs/ablation/nano_esc10.yaml.") from None
+        raise InputError(path, "is not there", "give a grid such as configs/ablation/nano_esc10.yaml") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{path}: is no valid grid ({' '.join(str(error).split())}).") from error
+        raise InputError(path, f"is no valid grid ({' '.join(str(error).split())})", "correct it") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: is no mapping; a grid has the keys {', '.join(KEYS)}.")
+        raise InputError(path, "is no mapping", f"give it the keys {', '.join(KEYS)}")
     unknown = [str(key) for key in content if key not in KEYS]
     if unknown:
-        raise InputError(f"{path}: has the unknown key '{unknown[0]}'; a grid has {', '.join(KEYS)}.")
+        raise InputError(path, f"has the unknown key '{unknown[0]}'", f"use {', '.join(KEYS)}")
     return content
 
 
@@ -107,14 +107,14 @@ def _name(content: Mapping[str, Any], path: Path) -> str:
     """Name of the results folder."""
     name = content.get("name", path.stem)
     if not isinstance(name, str) or not name or "/" in name:
-        raise InputError(f"{path}: name is {name!r}; give a word without a slash.")
+        raise InputError(path, f"name is {name!r}", "give a word without a slash")
     return name
 
 
 def _base(content: Any, folder: Path, path: Path) -> list[str]:
     files = content if isinstance(content, list) else [content]
     if not files:
-        raise InputError(f"{path}: `base` names no config; name the experiment that the runs start from.")
+        raise InputError(path, "`base` names no config", "name the experiment that the runs start from")
     return [_file(folder, file, f"{path}: base") for file in files]
 
 
@@ -125,7 +125,7 @@ def _program(content: Any, folder: Path, path: Path) -> Sequence[str]:
 def _axes(content: Any, folder: Path, path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Settings by axis and level."""
     if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{path}: has no `axes`; name at least one, such as `seed: {{model.seed: [1, 2, 3]}}`.")
+        raise InputError(path, "has no `axes`", "name at least one, such as `seed: {model.seed: [1, 2, 3]}`")
     return {str(axis): _levels(axis, levels, folder, path) for axis, levels in content.items()}
 
 
@@ -133,32 +133,30 @@ def _levels(axis: str, content: Any, folder: Path, path: Path) -> dict[str, dict
     """Settings by level."""
     where = f"{path}: axes.{axis}"
     if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{where}: is empty; give levels by name, or keys with a list of values each.")
+        raise InputError(where, "is empty", "give levels by name, or keys with a list of values each")
     if all(isinstance(block, Mapping) for block in content.values()):
         return {str(level): _settings(settings, folder, f"{where}.{level}") for level, settings in content.items()}
     if not all(isinstance(levels, list) and levels for levels in content.values()):
-        raise InputError(
-            f"{where}: mixes levels and lists, or a list is empty; give either levels by name or a list for every key."
-        )
+        raise InputError(where, "mixes levels and lists, or a list is empty", "give either levels by name or a list for every key")
     lengths = {key: len(values) for key, values in content.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{key} {count}" for key, count in lengths.items())
-        raise InputError(f"{where}: values that move together must be as many, here {counts}.")
+        raise InputError(where, f"the lists differ in length, {counts}", "give as many values that move together in each")
     rows = [dict(zip(content, values, strict=True)) for values in zip(*content.values(), strict=True)]
     names = [str(next(iter(row.values()))) for row in rows]
     names = [Path(name).stem if name.endswith(".yaml") else name for name in names]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise InputError(f"{where}: has the level '{repeated}' twice; give the levels names of their own.")
+        raise InputError(where, f"has the level '{repeated}' twice", "give the levels names of their own")
     return {name: _settings(row, folder, where) for name, row in zip(names, rows, strict=True)}
 
 
 def _settings(content: Any, folder: Path, where: str) -> dict[str, Any]:
     """Settings by dotted key."""
     if not isinstance(content, Mapping):
-        raise InputError(f"{where}: is no mapping; give settings by dotted key, such as `trainer.max_steps: 400`.")
+        raise InputError(where, "is no mapping", "give settings by dotted key, such as `trainer.max_steps: 400`")
     if not isinstance(content.get(FIT, True), bool):
-        raise InputError(f"{where}: {FIT} is {content[FIT]!r}; give true or false.")
+        raise InputError(where, f"{FIT} is {content[FIT]!r}", "give true or false")
     return {str(key): _file(folder, value, f"{where}: {key}") if is_file(value) else value for key, value in content.items()}
 
 
@@ -168,18 +166,18 @@ def _changed(changes: Sequence[str], folder: Path) -> dict[str, Any]:
     for change in changes:
         key, sign, value = change.partition("=")
         if not sign or not key:
-            raise InputError(f"--set: '{change}' is no key=value; write for example trainer.max_steps=100.")
+            raise InputError("--set", f"'{change}' is no key=value", "write for example trainer.max_steps=100")
         try:
             settings[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]
         except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise InputError(f"--set: the value of {key} cannot be read ({' '.join(str(error).split())}); quote it.") from error
+            raise InputError("--set", f"the value of {key} cannot be read ({' '.join(str(error).split())})", "quote it") from error
     settings = _settings(settings, Path.cwd(), "--set")
     return {key: os.path.relpath(value, folder) if is_file(value) else value for key, value in settings.items()}
 
 
 def _file(folder: Path, name: Any, where: str) -> str:
     if not isinstance(name, str) or not (folder / name).is_file():
-        raise InputError(f"{where}: names '{name}', which is not in {folder}; correct the path.")
+        raise InputError(where, f"names '{name}', which is not in {folder}", "correct the path")
     return name
 
 
@@ -188,14 +186,14 @@ def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], changed: Ma
     owner: dict[str, str] = {}
     for axis, levels in axes.items():
         if axis in (*NAMES, *DERIVED) or not re.fullmatch(r"[\w .+-]+", axis):
-            raise InputError(f"{path}: an axis cannot be called '{axis}', results have such a column or cannot have it; rename it.")
+            raise InputError(path, f"an axis cannot be called '{axis}', results have such a column or cannot have it", "rename it")
         for key in {key for settings in levels.values() for key in settings}:
             if key in owner:
-                raise InputError(f"{path}: the axes '{owner[key]}' and '{axis}' both change {key}; let one of them.")
+                raise InputError(path, f"the axes '{owner[key]}' and '{axis}' both change {key}", "leave it to one of them")
             owner[key] = axis
     overruled = next((key for key in changed if key in owner), None)
     if overruled:
-        raise InputError(f"--set: {overruled} is changed by the axis '{owner[overruled]}' of {path}; change it there.")
+        raise InputError("--set", f"{overruled} is changed by the axis '{owner[overruled]}' of {path}", "change it there")
 
 
 def _check_order(trial: Trial, path: Path) -> None:
@@ -204,7 +202,7 @@ def _check_order(trial: Trial, path: Path) -> None:
     for number, late in enumerate(keys):
         early = next((key for key in keys[:number] if key.startswith(f"{late}.")), None)
         if early:
-            raise InputError(f"{path}: {late} comes after {early} and would undo it; put its axis or setting first.")
+            raise InputError(path, f"{late} comes after {early} and would undo it", "put its axis or setting first")
 
 
 def _excluded(content: Any, axes: Mapping[str, Mapping[str, Any]], path: Path) -> list[dict[str, list[str]]]:
@@ -215,12 +213,12 @@ def _exclusion(content: Any, axes: Mapping[str, Mapping[str, Any]], path: Path) 
     """Levels to leave out together, by axis."""
     where = f"{path}: exclude"
     if not isinstance(content, Mapping) or not content or [] in content.values():
-        raise InputError(f"{where}: has an entry without axes or levels; write for example `{{strategy: base, shots: [2, 5]}}`.")
+        raise InputError(where, "has an entry without axes or levels", "write for example `{strategy: base, shots: [2, 5]}`")
     chosen = {
         axis: [str(level) for level in (levels if isinstance(levels, list) else [levels])] for axis, levels in content.items()
     }
     for axis, levels in chosen.items():
         wrong = axis if axis not in axes else next((level for level in levels if level not in axes[axis]), None)
         if wrong is not None:
-            raise InputError(f"{where}: '{wrong}' is no {'level of ' + axis if axis in axes else 'axis'}; correct the name.")
+            raise InputError(where, f"'{wrong}' is no {'level of ' + axis if axis in axes else 'axis'}", "correct the name")
     return chosen

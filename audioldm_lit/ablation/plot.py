@@ -26,7 +26,7 @@ def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -
         path: PNG, SVG or PDF, by its suffix.
     """
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot: {path} is no .png, .svg or .pdf; choose one of these.")
+        raise InputError("--plot", f"{path} is no .png, .svg or .pdf", "choose one of these")
     rows = results[results["metric"] == metric].dropna(subset=["value"])
     better = "higher" if rows["higher_is_better"].iloc[0] else "lower"
     figure = Figure(figsize=(7, 4.5), layout="constrained")

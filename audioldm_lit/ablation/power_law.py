@@ -19,6 +19,7 @@ from audioldm_lit.errors import InputError
 FURTHEST = 2  # times the largest measured size; see `Curve`
 EXPONENTS = np.geomspace(0.02, 3, 300)  # at the smallest the curve is a straight line in log n for all that runs can show
 SIZES = 1500  # that a search for a number of clips looks at
+RUNS = "the runs"  # where it is wrong
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,8 @@ class Curve:
             InputError: Below the smallest measured size or beyond `FURTHEST` times the largest.
         """
         if not self.speaks_of(clips):
-            raise InputError(
-                f"{clips} clips: the runs speak of {self.smallest} to {self.furthest} clips, {FURTHEST} times the largest size; "
-                "measure a size nearer to it."
-            )
+            problem = f"the runs speak of {self.smallest} to {self.furthest} clips, {FURTHEST} times the largest size"
+            raise InputError(f"{clips} clips", problem, "measure a size nearer to it")
         return self._estimate(self._shape(np.array([clips])))
 
     @cached_property
@@ -209,23 +208,23 @@ def fit_curve(clips: Sequence[float], values: Sequence[float], higher_is_better:
     """
     sizes, runs = np.unique(np.asarray(clips), return_counts=True)
     if len(sizes) < 4:
-        raise InputError(f"the runs have {len(sizes)} different sizes; a curve needs 4.")
+        raise InputError(RUNS, f"there are {len(sizes)} different sizes", "add sizes, a curve needs 4")
     if not (sizes >= 1).all() or not np.isfinite(values).all():
-        raise InputError("a run has no clips or no finite value; leave it out.")
+        raise InputError(RUNS, "a run has no clips or no finite value", "leave it out")
     if 2 * (runs > 1).sum() <= len(sizes):
-        raise InputError(f"only {(runs > 1).sum()} of {len(sizes)} sizes have more than one run, so noise is unknown; add seeds.")
+        problem = f"only {(runs > 1).sum()} of {len(sizes)} sizes have more than one run, so noise is unknown"
+        raise InputError(RUNS, problem, "add seeds")
     if len(set(zip(clips, values, strict=True))) == len(sizes):
-        raise InputError("runs of one size are all equal, so noise is unknown; give them different seeds.")
+        raise InputError(RUNS, "runs of one size are all equal, so noise is unknown", "give them different seeds")
     curve = Curve(clips, values, higher_is_better)
     span = f"from {sizes[0]:.0f} to {sizes[-1]:.0f} clips"
     if curve.p_gain > 1 - LEVEL:
-        raise InputError(f"more clips change nothing that these runs can show, {span}; add seeds or a larger size.")
+        raise InputError(RUNS, f"more clips change nothing that these runs can show, {span}", "add seeds or a larger size")
     if curve.gain < 0:
-        raise InputError(f"more clips make it worse, {span}; look at the training before at its data.")
+        raise InputError(RUNS, f"more clips make it worse, {span}", "look at the training before at its data")
     if curve.p_fit < 1 - LEVEL:
-        raise InputError(
-            f"no power law goes through these runs, {span} (lack of fit, p = {curve.p_fit:.2g}); measure the size you ask about."
-        )
+        problem = f"no power law goes through these runs, {span} (lack of fit, p = {curve.p_fit:.2g})"
+        raise InputError(RUNS, problem, "measure the size you ask about")
     return curve
 
 

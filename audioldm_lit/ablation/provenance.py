@@ -23,7 +23,7 @@ def check_committed() -> None:
     changed = next((top for top, tree in trees().items() if tree["dirty"]), None)
     if changed:
         raise InputError(
-            f"{changed}: has changes that are not committed, no commit says what would run; commit, or add --allow_dirty."
+            changed, "has changes that are not committed, no commit says what would run", "commit, or add --allow_dirty"
         )
 
 

@@ -66,9 +66,9 @@ def published(dataset: str, file: Path = FILE) -> list[Published]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())}); correct it.") from error
+        raise InputError(file, f"cannot be read ({' '.join(str(error).split())})", "correct it") from error
     if not isinstance(content, dict) or list(content) != ["rows"] or not isinstance(content["rows"], list):
-        raise InputError(f"{file}: must have the one key `rows` with a list of rows.")
+        raise InputError(file, "has other keys than `rows`, or no list there", "give it the one key `rows` with a list of rows")
     found = [_row(row, f"{file}: row {number}") for number, row in enumerate(content["rows"], 1)]
     return [row for row in found if row.dataset == dataset]
 
@@ -77,7 +77,7 @@ def sheet(dataset: str) -> Sheet:
     """What others published on a data set, as a table of its own: none of it was measured under a passport of ours."""
     rows = published(dataset)
     if not rows:
-        raise InputError(f"--published is '{dataset}', of which nothing is known; name a data set of {FILE}.")
+        raise InputError("--published", f"is '{dataset}', of which nothing is known", f"name a data set of {FILE}")
     notes = list(dict.fromkeys(note for row in rows if not row.empty and (note := row.footnote(""))))
     lines = []
     for row in rows:
@@ -92,29 +92,29 @@ def sheet(dataset: str) -> Sheet:
 def _row(row: Any, where: str) -> Published:
     """Check one row."""
     if not isinstance(row, dict):
-        raise InputError(f"{where} is no mapping; give it the keys system, dataset, values and so on.")
+        raise InputError(where, "is no mapping", "give it the keys system, dataset, values and so on")
     where = f"{where} ({row.get('system', 'without system')})"
     _check_keys(row, {field.name for field in fields(Published)}, {"passport"}, where)
     for key in ("system", "dataset", "source"):
         if not isinstance(row[key], str) or not row[key].strip():
-            raise InputError(f"{where}: {key} is {row[key]!r}; give a text.")
+            raise InputError(where, f"{key} is {row[key]!r}", "give a text")
     for key in ("training", "measured", "passport"):
         if not isinstance(row.get(key), str | None):
-            raise InputError(f"{where}: {key} is {row[key]!r}; give a text or null.")
+            raise InputError(where, f"{key} is {row[key]!r}", "give a text or null")
     if row["parameters"] is not None and (type(row["parameters"]) is not int or row["parameters"] < 1):
-        raise InputError(f"{where}: parameters is {row['parameters']!r}; give their number or null.")
+        raise InputError(where, f"parameters is {row['parameters']!r}", "give their number or null")
     if not isinstance(row["values"], dict):
-        raise InputError(f"{where}: values is {row['values']!r}; give {', '.join(METRICS)}.")
-    _check_keys(row["values"], set(METRICS), set(), f"{where}: values")
+        raise InputError(where, f"values is {row['values']!r}", f"give {', '.join(METRICS)}")
+    _check_keys(row["values"], set(METRICS), set(), f"{where}, values")
     for name, value in row["values"].items():
         if value is not None and (type(value) not in (int, float) or not isfinite(value)):
-            raise InputError(f"{where}: values.{name} is {value!r}; give a number or null.")
+            raise InputError(where, f"values.{name} is {value!r}", "give a number or null")
     return Published(**row)
 
 
 def _check_keys(content: Mapping[str, Any], known: set[str], optional: set[str], where: str) -> None:
     unknown, missing = sorted(map(str, content.keys() - known)), sorted(known - optional - content.keys())
     if unknown:
-        raise InputError(f"{where} has the unknown key '{unknown[0]}'; the keys are {', '.join(sorted(known))}.")
+        raise InputError(where, f"has the unknown key '{unknown[0]}'", f"use {', '.join(sorted(known))}")
     if missing:
-        raise InputError(f"{where} has no {missing[0]}; give it, or null where it is unknown.")
+        raise InputError(where, f"has no {missing[0]}", "give it, or null where it is unknown")

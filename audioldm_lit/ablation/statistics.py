@@ -62,7 +62,7 @@ def comparisons(
     """
     rows = _rows(results, metric)
     if REPETITION not in rows:
-        raise InputError(f"{metric}: runs are compared by seed; give the grid an axis `{REPETITION}`.")
+        raise InputError(metric, "runs are compared by seed", f"give the grid an axis `{REPETITION}`")
     if untrained is None:
         untrained = rows.loc[rows["steps"] == 0, axes_of(rows)].to_dict("records")
     found = pd.DataFrame([_paired(*pair) for pair in _pairs(rows, axis, untrained)])
@@ -85,7 +85,8 @@ def _rows(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Computed values of a metric, all under one passport."""
     rows = results[results["metric"] == metric].dropna(subset=["value"])
     if rows["passport"].nunique() > 1:
-        raise InputError(f"{metric} was measured under {rows['passport'].nunique()} passports; compare one test set at a time.")
+        problem = f"was measured under {rows['passport'].nunique()} passports"
+        raise InputError(metric, problem, "compare one test set at a time")
     return rows
 
 
@@ -142,10 +143,12 @@ def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     rows = _rows(results, metric)
     rows = rows[rows["steps"] > 0]
     if len(rows) > 1 and rows["value"].nunique() == 1:
-        raise InputError(f"importance of {metric}: all runs have the same value, {rows['value'].iloc[0]:g}.")
+        problem = f"all runs have the same value, {rows['value'].iloc[0]:g}"
+        raise InputError(f"importance of {metric}", problem, "take a metric that tells them apart")
     axes = [axis for axis in axes_of(rows) if rows[axis].nunique() > 1]
     if not axes or len(rows) < 3:
-        raise InputError(f"importance of {metric}: needs trained runs at two levels of an axis and more; let the grid go on.")
+        problem = "needs trained runs at two levels of an axis and more"
+        raise InputError(f"importance of {metric}", problem, "let the grid go on")
     factors = {axis: f"C(Q('{axis}'))" for axis in axes}
     terms = dict(factors)
     terms |= {f"{axis} × {other}": f"{factors[axis]}:{factors[other]}" for axis, other in combinations(axes, 2)}
@@ -154,9 +157,8 @@ def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     model = ols(f"value ~ {' + '.join(terms.values())}", rows)
     rank = np.linalg.matrix_rank(model.exog)
     if rank < model.exog.shape[1] or rank == len(rows):
-        raise InputError(
-            f"importance of {metric}: some combinations of levels have no run, or none has a second; let the grid go on."
-        )
+        problem = "some combinations of levels have no run, or none has a second"
+        raise InputError(f"importance of {metric}", problem, "let the grid go on")
     table = anova_lm(model.fit(), typ=2)
     names = {term: name for name, term in terms.items()} | {"Residual": "rest"}
     table.index = [names[term] for term in table.index]

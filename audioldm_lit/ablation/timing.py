@@ -102,5 +102,6 @@ def _output(command: Sequence[str], trial: Trial, environment: Mapping[str, str]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
         lines = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
-        raise InputError(f"{trial.id} cannot be timed: {lines[-1].removeprefix('error: ')}")
+        problem = f"cannot be timed ({lines[-1].removeprefix('error: ').rstrip('.')})"
+        raise InputError(trial.id, problem, "correct the grid, or what it names")
     return done.stdout

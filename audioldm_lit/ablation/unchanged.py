@@ -22,6 +22,6 @@ def check_unchanged(grid: Grid, out: Path) -> None:
     now |= {"the grid's base": " ".join(trial.base), "the grid's program": Path(trial.program[-1]).name}
     changed = next((name for name, digest in now.items() if known.get(name, digest) != digest), None)
     if changed:
-        raise InputError(f"{changed} has changed since the first runs of {out}; restore it, or give another --out.")
+        raise InputError(changed, f"has changed since the first runs of {out}", "restore it, or give another --out")
     if now.items() - known.items():
         write_json(file, known | now)

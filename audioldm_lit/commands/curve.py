@@ -44,7 +44,8 @@ def curve(
     for arm in found:
         if arm.curve is None:
             name = " ".join(arm.levels.values()) or metric
-            console.print(escape(f"{name}: no curve, {arm.why_not}"), soft_wrap=True, highlight=False)
+            why_not = f"{arm.why_not.problem}; {arm.why_not.mend}"
+            console.print(escape(f"{name}: no curve, {why_not}."), soft_wrap=True, highlight=False)
     if largest:
         console.print("A curve levels off there only if it stays a power law to the end.", soft_wrap=True, highlight=False)
     if plot is not None:
