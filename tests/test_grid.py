@@ -57,6 +57,41 @@ def test_a_level_overrides_what_is_set_for_all_and_the_command_line_what_the_fil
     assert trial.settings == {"trainer.max_steps": 10, "model.warmup_steps": 9}
 
 
+def extending(folder: Path, **contents: dict) -> None:
+    for name, content in contents.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+FIRST = {
+    "name": "first",
+    "base": str(ESC50),
+    "set": {"model.warmup_steps": 1, "trainer.max_steps": 5},
+    "axes": {"seed": {"model.seed": [1, 2, 3]}},
+    "exclude": {"seed": 3},
+}
+
+
+def test_a_grid_takes_what_it_lacks_from_the_one_it_extends(tmp_path):
+    second = {"extends": "first.yaml", "set": {"trainer.max_steps": 9}}
+    extending(tmp_path, first=FIRST, second=second, third={"extends": "second.yaml", "axes": {"seed": {"model.seed": [3, 4]}}})
+    first, second, third = (load_grid(tmp_path / f"{name}.yaml") for name in ("first", "second", "third"))
+    written_out = {**FIRST, "set": {"model.warmup_steps": 1, "trainer.max_steps": 9}}
+    extending(tmp_path, whole=written_out)
+    assert second.trials == load_grid(tmp_path / "whole.yaml").trials
+    assert (first.name, second.name, third.name) == ("first", "second", "third")
+    assert [trial.levels["seed"] for trial in third.trials.values()] == ["3", "4"]  # what was excluded belongs to other axes
+    assert {trial.settings["trainer.max_steps"] for trial in third.trials.values()} == {9}
+    assert third.files == first.files
+
+
+@pytest.mark.parametrize("name", ["first.yaml", "../grids/second.yaml", "nowhere.yaml", 3])
+def test_a_grid_extends_another_of_its_folder_and_not_itself(tmp_path, name):
+    (tmp_path / "grids").mkdir()
+    extending(tmp_path / "grids", first={**FIRST, "extends": "second.yaml"}, second={"extends": name})
+    with pytest.raises(InputError, match=r"second\.yaml: extends: "):
+        load_grid(tmp_path / "grids" / "second.yaml")
+
+
 def test_an_environment_variable_gives_a_value(grid, monkeypatch):
     monkeypatch.setenv("RECORDINGS", "/sounds")
     trial = next(iter(grid(set={"data.init_args.root": "${oc.env:RECORDINGS}"}).trials.values()))

@@ -16,7 +16,7 @@ from audioldm_lit.ablation.grid import FIT, PROGRAM, Grid, Trial, is_file
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
 
-KEYS = ("name", "base", "program", "set", "axes", "exclude")
+KEYS = ("name", "extends", "base", "program", "set", "axes", "exclude")
 
 
 def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
@@ -27,7 +27,8 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     each, which move together, `{data.init_args.shots: [1, 2]}`; and `exclude`, combinations of levels to leave out. A level with
     `fit: false` is tested without training. The axis called `seed` repeats runs. Values that end in .yaml are files beside the
     grid; `${oc.env:NAME}` is an environment variable. `program` is a Python file that runs the verbs
-    instead of this package: one that calls `audioldm_lit.cli.main` with a model class of its own.
+    instead of this package: one that calls `audioldm_lit.cli.main` with a model class of its own. `extends` is another grid of the
+    same folder, whose keys stand in for those that are missing here: of `set`, what is missing, and `exclude` along with `axes`.
 
     Args:
         path: YAML file.
@@ -36,7 +37,7 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     Raises:
         InputError: If the file, a key or a level is wrong, or two axes change the same setting.
     """
-    content, folder = _read(path), path.absolute().parent
+    content, folder = _extended(path), path.absolute().parent
     name, base = _name(content, path), _base(content.get("base") or [], folder, path)
     program = _program(content.get("program"), folder, path)
     changed = _changed(changes, folder)
@@ -86,6 +87,23 @@ def _trials(
             settings |= axes[axis][level]
         fit = settings.pop(FIT, True)
         yield Trial(levels, settings, folder, base, fit, program)
+
+
+def _extended(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
+    """Content of a grid and of those that it extends."""
+    content, folder, where = _read(path), path.absolute().parent, f"{path}: extends"
+    if "extends" not in content:
+        return content
+    name = _file(folder, content.pop("extends"), where)
+    if path in extending or Path(name).name != name:
+        raise InputError(where, f"is {name}", "name a grid of the same folder that does not extend this one in its turn")
+    other = _extended(path.with_name(name), [*extending, path])
+    other.pop("name", None)
+    if "axes" in content:
+        other.pop("exclude", None)
+    shared = _settings(other.get("set") or {}, folder, f"{path.with_name(name)}: set")
+    own = _settings(content.get("set") or {}, folder, f"{path}: set")
+    return {**other, **content, "set": shared | own}
 
 
 def _read(path: Path) -> dict[str, Any]:
