@@ -24,7 +24,7 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
-from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.denoising_loss import HeldOutLoss
@@ -308,9 +308,9 @@ class LitAudioLDM(LightningModule):
 
     def generate(self, entries: Sequence[Entry], cond: Tensor) -> Tensor:
         """Generate waveforms (B, T) of the data's duration from conditions (B, D), all at once; see `generate_clips`."""
-        how = self.sampler, entries, cond, self.unconditional, self.data.num_samples, self.noise_scheduler.config.prediction_type
-        clips = generate_clips(self.backbone, *how, batch_size=len(entries))
-        return torch.stack([waveform for _, waveform in clips])
+        predicted = self.noise_scheduler.config.prediction_type
+        generation = Generation(self.backbone, self.sampler, self.unconditional, self.data.num_samples, predicted)
+        return torch.stack([waveform for _, waveform in generate_clips(generation, entries, cond, batch_size=len(entries))])
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
@@ -31,10 +31,8 @@ def test_sampling_equals_the_diffusers_pipeline(backbone, scheduler, guidance_sc
     theirs = pipeline(prompts, audio_length_in_s=seconds, latents=start, output_type="pt", **settings).audios
 
     sampler = Sampler(scheduler.__name__, **settings)
-    cond, unconditional = backbone.encode_text(prompts), backbone.encode_text([""])[0]
-    ours = torch.stack(
-        [clip for _, clip in generate_clips(backbone, sampler, entries, cond, unconditional, round(seconds * 16000))]
-    )
+    generation = Generation(backbone, sampler, backbone.encode_text([""])[0], round(seconds * 16000))
+    ours = torch.stack([waveform for _, waveform in generate_clips(generation, entries, backbone.encode_text(prompts))])
 
     assert theirs.abs().max() > 1e-3
     assert ours.shape == theirs.shape

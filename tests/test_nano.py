@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from audioldm_lit.assets import REPOSITORY
 from audioldm_lit.audio.waveform import fit
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
@@ -54,7 +54,7 @@ def test_rain_is_steadier_than_a_barking_dog(nano):
         nano.encode_text([entry.prompt for entry in entries]),
         Sampler("DPMSolverMultistepScheduler", num_inference_steps=15),
     )
-    clips = generate_clips(nano, sampler, entries, cond, nano.encode_text([""])[0], 81_920)
+    clips = generate_clips(Generation(nano, sampler, nano.encode_text([""])[0], 81_920), entries, cond)
     waveforms = torch.stack([waveform for _, waveform in clips])
     level = waveforms.unfold(1, 320, 320).square().mean(dim=2).add(1e-8).log10() * 10  # (B, frames) dB
     change = level.diff(dim=1).abs().median(dim=1).values  # dB from one 20 ms frame to the next

@@ -3,7 +3,7 @@ import torch
 
 from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
-from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
@@ -13,7 +13,8 @@ KEYS = [(0, f"prompt {i}", 0) for i in range(3)]
 def generate(backbone, keys, batch_size=8, **settings):
     entries = [Entry(prompt, prompt, seed, candidate) for seed, prompt, candidate in keys]
     sampler, cond = Sampler(num_inference_steps=3, **settings), backbone.encode_text([entry.prompt for entry in entries])
-    clips = dict(generate_clips(backbone, sampler, entries, cond, backbone.encode_text([""])[0], 10_240, batch_size=batch_size))
+    generation = Generation(backbone, sampler, backbone.encode_text([""])[0], 10_240)
+    clips = dict(generate_clips(generation, entries, cond, batch_size))
     assert list(clips) == entries
     return torch.stack(list(clips.values()))
 

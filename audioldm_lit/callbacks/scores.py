@@ -16,7 +16,7 @@ from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.tables import show
-from audioldm_lit.inference.generation import BATCH, generate_clips
+from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
 from audioldm_lit.inference.manifest import write_manifest
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.module import LitAudioLDM
@@ -101,14 +101,14 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
     """Generate this process's share of the captions, keep the files, and give them and their recordings to the protocol."""
     adapted = backbone is module.backbone
     prediction_type = (module.noise_scheduler if adapted else backbone.scheduler).config.prediction_type
+    generation = Generation(backbone, module.sampler, module.unconditional, clips.num_samples, prediction_type)
     share = range(trainer.global_rank, len(clips), trainer.world_size)
     batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
     for batch in track(batches, f"generating {folder.name}", transient=True, disable=not trainer.is_global_zero):
         ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             cond = backbone.encode_text(captions)
-            how = module.sampler, module.entries(ids, captions), cond, module.unconditional, clips.num_samples, prediction_type
-            entries, waveforms = zip(*generate_clips(backbone, *how), strict=True)
+            entries, waveforms = zip(*generate_clips(generation, module.entries(ids, captions), cond), strict=True)
         for entry, waveform in zip(entries, waveforms, strict=True):
             write(folder / entry.file, waveform, clips.sample_rate)
         recordings = torch.stack([clip["waveform"] for clip in batch]).to(module.device)

@@ -19,7 +19,7 @@ from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.effect import measure_effect, show
-from audioldm_lit.inference.generation import BATCH, generate_clips
+from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.inference.prompt_file import read_prompts
 from audioldm_lit.inference.sampling import Sampler
@@ -80,11 +80,11 @@ def generate(
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
     cond = model.encode_text(texts).repeat_interleave(num_candidates, dim=0)
     unconditional = model.encode_text([negative_prompt])[0]
+    generation = Generation(model, sampler, unconditional, num_samples, model.prediction_type)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("generating", total=math.ceil(len(entries) / batch_size) * sampler.num_inference_steps)
-        how = sampler, entries, cond, unconditional, num_samples, model.prediction_type, batch_size, partial(progress.advance, task)
         with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            for entry, waveform in generate_clips(model, *how):
+            for entry, waveform in generate_clips(generation, entries, cond, batch_size, partial(progress.advance, task)):
                 write(out / entry.file, waveform, model.sample_rate)
     settings = {
         "backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters],

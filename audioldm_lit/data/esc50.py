@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.data.folds import fold_of, folds_of
 from audioldm_lit.data.table import Row, read_table
 from audioldm_lit.errors import InputError
 
@@ -43,8 +44,7 @@ class ESC50(AudioDataModule):
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of the split's folds that are of the chosen classes."""
-        folds = {"test": {self.fold}, "val": {self.fold % FOLDS + 1}}
-        folds["train"] = set(range(1, FOLDS + 1)) - folds["test"] - folds["val"]
+        folds = folds_of(split, self.fold, FOLDS)
         return [
             Clip(
                 id=row["filename"],
@@ -55,7 +55,7 @@ class ESC50(AudioDataModule):
                 where=where,
             )
             for where, row in self._rows()
-            if _fold(where, row) in folds[split]
+            if fold_of(where, row, FOLDS) in folds
         ]
 
     def _rows(self) -> list[Row]:
@@ -76,9 +76,3 @@ def _is_esc10(where: str, row: dict[str, str]) -> bool:
     if row["esc10"].lower() not in ("true", "false"):
         raise InputError(where, f"esc10 is '{row['esc10']}'", "write True or False")
     return row["esc10"].lower() == "true"
-
-
-def _fold(where: str, row: dict[str, str]) -> int:
-    if row["fold"] not in map(str, range(1, FOLDS + 1)):
-        raise InputError(where, f"fold is '{row['fold']}'", f"write a whole number from 1 to {FOLDS}")
-    return int(row["fold"])

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.data.folds import fold_of, folds_of
 from audioldm_lit.data.table import read_table
 from audioldm_lit.errors import InputError
 
@@ -44,23 +45,19 @@ class UrbanSound8K(AudioDataModule):
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of the split's folds that have the asked salience."""
-        folds = {"test": {self.fold}, "val": {self.fold % FOLDS + 1}}
-        folds["train"] = set(range(1, FOLDS + 1)) - folds["test"] - folds["val"]
+        folds = folds_of(split, self.fold, FOLDS)
         table, audio = self.root / "metadata" / "UrbanSound8K.csv", self.root / "audio"
         clips = []
         for where, row in read_table(table, audio, "slice_file_name", ("fsID", "salience", "fold", "class")):
-            fold, salience = _checked(where, row)
-            if fold in folds[split] and self.salience in ("all", salience):
+            fold, salience = fold_of(where, row, FOLDS), _salience(where, row)
+            if fold in folds and self.salience in ("all", salience):
                 name = row["slice_file_name"]
                 caption = caption_from(self.caption, row["class"].replace("_", " "))
                 clips.append(Clip(name, audio / f"fold{fold}" / name, caption, row["class"], row["fsID"], where))
         return clips
 
 
-def _checked(where: str, row: dict[str, str]) -> tuple[int, str]:
-    """Fold and salience of a row."""
-    if row["fold"] not in map(str, range(1, FOLDS + 1)):
-        raise InputError(where, f"fold is '{row['fold']}'", f"write a whole number from 1 to {FOLDS}")
+def _salience(where: str, row: dict[str, str]) -> str:
     if row["salience"] not in SALIENCE:
         raise InputError(where, f"salience is '{row['salience']}'", "write 1 (foreground) or 2 (background)")
-    return int(row["fold"]), SALIENCE[row["salience"]]
+    return SALIENCE[row["salience"]]

@@ -1,7 +1,8 @@
 """Clips from conditions, batch by batch, each from noise that belongs to it alone."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -24,60 +25,52 @@ class Keyed(Protocol):
     def key(self) -> tuple[object, ...]: ...  # noqa: D102  (said above)
 
 
-Clip = TypeVar("Clip", bound=Keyed)
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """A model, and how it generates.
 
-
-def generate_latents(
-    backbone: Backbone,
-    sampler: Sampler,
-    clips: Sequence[Clip],
-    cond: Tensor,
-    unconditional: Tensor,
-    num_samples: int,
-    prediction_type: str = "epsilon",
-    batch_size: int = BATCH,
-    on_step: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Sequence[Clip], Tensor]]:
-    """Generate latents.
-
-    Args:
+    Attributes:
         backbone: The model.
         sampler: How it is sampled.
-        clips: What to generate.
-        cond: Their conditions (N, D), in the same order.
         unconditional: Embedding (D,) of the empty or negative prompt.
-        num_samples: Length of the clips in samples, any; the latents are of the next length that the UNet takes.
+        num_samples: Length of the clips in samples, any: longer latents than needed are generated and the sound is cut.
         prediction_type: What the UNet predicts, `epsilon` or `v_prediction`.
+    """
+
+    backbone: Backbone
+    sampler: Sampler
+    unconditional: Tensor
+    num_samples: int
+    prediction_type: str = "epsilon"
+
+    def latents(self, clips: Sequence[Keyed], cond: Tensor, on_step: Callable[[], None] = lambda: None) -> Tensor:
+        """Latents (B, C, F/4, M/4), float32, of clips and their conditions (B, D); `on_step` is called after every step."""
+        generators = [seeding.generator(*clip.key) for clip in clips]
+        noise = seeding.normal(generators, self.backbone.latent_shape(self.num_samples)).to(self.backbone.device)
+        how = self.unconditional, noise, generators, self.prediction_type, on_step
+        return self.sampler.latents(self.backbone, cond, *how)
+
+
+def generate_clips(
+    generation: Generation,
+    entries: Sequence[Entry],
+    cond: Tensor,
+    batch_size: int = BATCH,
+    on_step: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Entry, Tensor]]:
+    """Generate sound.
+
+    Args:
+        generation: The model, and how it generates.
+        entries: What to generate.
+        cond: Conditions (N, D), in the same order.
         batch_size: Clips generated at once; changes the speed, not the sound.
         on_step: Called after every denoising step of every batch.
 
     Yields:
-        Some of the clips and their latents (B, C, F/4, M/4) float32, until all are done.
+        Each entry in turn with its waveform (num_samples,), float32.
     """
-    for start in range(0, len(clips), batch_size):
-        batch = clips[start : start + batch_size]
-        generators = [seeding.generator(*clip.key) for clip in batch]
-        noise = seeding.normal(generators, backbone.latent_shape(num_samples)).to(backbone.device)
-        conds = cond[start : start + batch_size]
-        yield batch, sampler.latents(backbone, conds, unconditional, noise, generators, prediction_type, on_step)
-
-
-def generate_clips(
-    backbone: Backbone,
-    sampler: Sampler,
-    entries: Sequence[Entry],
-    cond: Tensor,
-    unconditional: Tensor,
-    num_samples: int,
-    prediction_type: str = "epsilon",
-    batch_size: int = BATCH,
-    on_step: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Entry, Tensor]]:
-    """Generate sound; every argument is that of `generate_latents`.
-
-    Yields:
-        Each entry in turn with its waveform (num_samples,) float32: longer latents than needed are generated and the sound is cut.
-    """
-    made = generate_latents(backbone, sampler, entries, cond, unconditional, num_samples, prediction_type, batch_size, on_step)
-    for batch, latents in made:
-        yield from zip(batch, backbone.decode(latents, num_samples), strict=True)
+    for start in range(0, len(entries), batch_size):
+        batch = entries[start : start + batch_size]
+        latents = generation.latents(batch, cond[start : start + batch_size], on_step)
+        yield from zip(batch, generation.backbone.decode(latents, generation.num_samples), strict=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.inference.generation import BATCH, generate_latents
+from audioldm_lit.inference.generation import BATCH, Generation
 from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.networks.fingerprinting import fingerprint_of_base
@@ -132,8 +132,9 @@ class PriorPreservation(Objective):
         unconditional, *embeds = backbone.encode_text(["", *(self.texts[place] for place in places)])
         clips = [PriorClip(self.seed, place) for place in places]
         base_type = backbone.scheduler.config.prediction_type  # what the base predicts, whatever is trained
-        how = self.sampler, clips, torch.stack(embeds), unconditional, num_samples, base_type, len(clips), on_step
-        ((_, latents),) = generate_latents(backbone, *how)
+        latents = Generation(backbone, self.sampler, unconditional, num_samples, base_type).latents(
+            clips, torch.stack(embeds), on_step
+        )
         if not latents.isfinite().all():
             raise InputError(
                 "model.objective.init_args.sampler", "makes values that are not finite with this model", "take another"

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
@@ -51,12 +51,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8, help="clips a prompt")
     options = parser.parse_args()
     backbone, sampler = Backbone.load(options.model), Sampler(num_inference_steps=50, guidance_scale=2.5)
-    empty, num_samples = backbone.encode_text([""])[0], round(backbone.window * backbone.sample_rate)
+    generation = Generation(backbone, sampler, backbone.encode_text([""])[0], round(backbone.window * backbone.sample_rate))
     table = Table("prompt", "flatness", "onsets", "crest, dB", "level, dB", title=f"mean and spread of {options.seeds} clips")
     for prompt in PROMPTS:
         cond = backbone.encode_text([prompt]).expand(options.seeds, -1)
         entries = [Entry(prompt, prompt, seed, 0) for seed in range(options.seeds)]
-        clips = [clip for _, clip in generate_clips(backbone, sampler, entries, cond, empty, num_samples)]
+        clips = [clip for _, clip in generate_clips(generation, entries, cond)]
         levels = [float(10 * clip.square().mean().clamp(min=1e-12).log10()) for clip in clips]
         columns = ([flatness(clip) for clip in clips], [onsets(clip) for clip in clips], [crest(clip) for clip in clips], levels)
         figures = [torch.tensor(column, dtype=torch.float64) for column in columns]

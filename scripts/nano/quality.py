@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.evaluation.score import Score, score
-from audioldm_lit.inference.generation import generate_clips
+from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.base import ClipMetric
@@ -72,12 +72,12 @@ def reconstruction(backbone: Backbone, clips: list[Clip]) -> dict[str, float]:
 def per_label(backbone: Backbone, clips: list[Clip], labels: int, count: int, steps: int) -> dict[str, dict[str, float]]:
     """KAD of generated, of reconstructed and of other recordings, by label, for the labels with the most recordings."""
     extractor, sampler = AISFX(), Sampler(num_inference_steps=steps, guidance_scale=2.5, scheduler="DPMSolverMultistepScheduler")
-    empty, mixer, table = backbone.encode_text([""])[0], Mixer(clips, seed=1), {}
+    generation, mixer, table = Generation(backbone, sampler, backbone.encode_text([""])[0], WINDOW), Mixer(clips, seed=1), {}
     for label, _ in tqdm(Counter(clip.label for clip in clips).most_common(labels), desc="labels"):
         real = [mixer.window(mixer.clip(label), WINDOW) for _ in range(2 * count)]
         cond = backbone.encode_text([label.replace("_", " ")]).expand(count, -1)
         entries = [Entry(label, label, 0, number) for number in range(count)]
-        made = torch.stack([clip for _, clip in generate_clips(backbone, sampler, entries, cond, empty, WINDOW, batch_size=count)])
+        made = torch.stack([clip for _, clip in generate_clips(generation, entries, cond, batch_size=count)])
         again = torch.cat([reconstructed(backbone, part, vae=True) for part in torch.stack(real[:count]).split(8)])
         generated = measured(KAD(extractor), level(made), level(real))
         rebuilt = measured(KAD(extractor), level(again), level(real[count:]))
