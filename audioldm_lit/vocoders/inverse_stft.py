@@ -118,4 +118,4 @@ class InverseSTFTVocoder(PreTrainedModel):
         summed = add((frames * window).transpose(1, 2))
         weight = add(window.square()[None, :, None].expand(1, -1, frames.shape[1]))
         edge = (length - hop) // 2  # what the front end pads on either side
-        return (summed / weight.clamp(min=1e-8))[:, edge : total - edge]
+        return (summed / weight.clamp(min=1e-8))[:, edge : edge + frames.shape[1] * hop]
