@@ -25,6 +25,7 @@ from transformers import (
 
 from audioldm_lit.assets import find_model
 from audioldm_lit.audio.log_mel import LogMel
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
@@ -85,7 +86,8 @@ class Backbone(nn.Module):
         Raises:
             InputError: If the folder or a part is missing, or weights and configuration disagree.
         """
-        return cls(**load_parts(find_model(name)))
+        with Stage(f"loading {name}"):
+            return cls(**load_parts(find_model(name)))
 
     @classmethod
     def build(cls, configs: Mapping[str, Mapping[str, Any]], tokenizer: RobertaTokenizer, seed: int = 0) -> "Backbone":

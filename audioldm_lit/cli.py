@@ -15,6 +15,7 @@ from audioldm_lit import __version__
 from audioldm_lit.console.first_look import first_look
 from audioldm_lit.console.pages import page
 from audioldm_lit.console.parser import OneSentence, refusal
+from audioldm_lit.console.stages import Stage, stages_ended
 from audioldm_lit.errors import InputError
 
 LIGHTNING_VERBS = {
@@ -58,7 +59,8 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
                 sys.stdout.write(page(verb))
                 return
             first_look(verb, words[1:])
-        run(verb, args, model_class)
+        with stages_ended():
+            run(verb, args, model_class)
     except (InputError, ValueError) as error:
         wrong_input = _input_error(error)
         if wrong_input is None:
@@ -69,12 +71,12 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
 
 def run(verb: str, args: Sequence[str] | None = None, model_class: type | None = None) -> None:
     """Load what a verb needs and run it, see `main`."""
+    with Stage("loading libraries"):
+        module = import_module("audioldm_lit.lightning_cli" if verb in LIGHTNING_VERBS else f"audioldm_lit.commands.{verb}")
     if verb in LIGHTNING_VERBS:
-        from audioldm_lit import lightning_cli
-
-        lightning_cli.run(args, model_class)
+        module.run(args, model_class)
     else:
-        _command(verb, list(sys.argv[1:] if args is None else args)[1:])
+        _command(getattr(module, verb), list(sys.argv[1:] if args is None else args)[1:])
 
 
 def _input_error(error: BaseException) -> InputError | None:
@@ -95,15 +97,14 @@ def _help() -> str:
     return "\n".join(lines)
 
 
-def _command(verb: str, args: list[str]) -> Any:
+def _command(function: Callable[..., None], args: list[str]) -> Any:
     from jsonargparse import ArgumentParser
 
     class Parser(OneSentence, ArgumentParser):
         """A parser of typed functions."""
 
-    function = getattr(import_module(f"audioldm_lit.commands.{verb}"), verb)
     about = (function.__doc__ or "").split("Args:")[0]
-    parser = Parser(prog=f"python -m audioldm_lit {verb}", description=about, allow_abbrev=False)
+    parser = Parser(prog=f"python -m audioldm_lit {function.__name__}", description=about, allow_abbrev=False)
     if "config" not in signature(function).parameters:
         parser.add_argument("--config", action="config", help="File with any of these settings.")
     names = parser.add_function_arguments(function, as_group=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
@@ -20,9 +20,11 @@ from audioldm_lit.callbacks.cold_weights import ColdWeights
 from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.export import Export
 from audioldm_lit.callbacks.predictions import Predictions
+from audioldm_lit.callbacks.progress import RunProgress
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.callbacks.scores import Scores
 from audioldm_lit.console.parser import OneSentence
+from audioldm_lit.console.stages import say
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
@@ -128,6 +130,15 @@ class AudioLDMCLI(LightningCLI):
             }
         )
 
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Show progress in the project's own way, unless it is turned off or a bar of the user's own does it."""
+        settings = self.config_init[self.subcommand].trainer
+        callbacks = settings.callbacks or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        if settings.enable_progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks = [RunProgress(), *callbacks]
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
     def _parse_ckpt_path(self) -> None:
         """Let the YAML decide: by default Lightning silently puts the checkpoint's settings on top of it."""
 
@@ -158,6 +169,8 @@ def run(
     for message in EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_Tips())
+    logger = logging.getLogger("lightning.pytorch")
+    logger.handlers = [_Above() for _ in logger.handlers]  # it has none where the program has set up logging itself
     words = list(sys.argv[1:] if args is None else args)
     cli_class(
         words[0],
@@ -177,6 +190,13 @@ def run(
 def _empty(folder: Path) -> bool:
     """Whether it is an empty folder, and not the current one: without a logger that is the run's."""
     return folder.is_dir() and folder.absolute() != Path.cwd() and not any(folder.iterdir())
+
+
+class _Above(logging.Handler):
+    """Prints what Lightning says above the bars, not into them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
 
 
 class _Tips(logging.Filter):

@@ -11,13 +11,7 @@ from rich.table import Table
 
 from audioldm_lit.ablation.runner import Runner
 from audioldm_lit.ablation.trial_folder import State
-
-
-def duration(seconds: float) -> str:
-    """`1:02:03`, or `2:03` below an hour."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+from audioldm_lit.console.stages import duration
 
 
 def board(runner: Runner) -> RenderableType:

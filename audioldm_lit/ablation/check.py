@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 from audioldm_lit.ablation.grid import PROGRAM, Grid
+from audioldm_lit.console.stages import track
 from audioldm_lit.errors import InputError
 from audioldm_lit.lightning_cli import AudioLDMCLI, run
 
@@ -31,8 +29,8 @@ def check_settings(grid: Grid) -> None:
     Raises:
         InputError: Names a trial whose command line is refused, and why.
     """
-    console, own = Console(stderr=True), [trial for trial in grid.representatives() if trial.program == PROGRAM]
-    for trial in track(own, "checking settings", console=console, transient=True, disable=not console.is_terminal):
+    own = [trial for trial in grid.representatives() if trial.program == PROGRAM]
+    for trial in track(own, "checking settings", len(own)):
         try:
             run(["fit" if trial.fit else "test", *trial.arguments(Path("runs"))], cli_class=_Reader)
         except _UnderstoodError:

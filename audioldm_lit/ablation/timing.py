@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audioldm_lit.ablation.board import duration, in_slots
+from audioldm_lit.ablation.board import in_slots
 from audioldm_lit.ablation.grid import Grid, Trial
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.console.stages import Stage, duration
 from audioldm_lit.errors import InputError
 
 STEPS, BATCHES = 6, 2  # timed; the first of each is left out
@@ -45,7 +46,7 @@ class Pace:
 def time_base(grid: Grid, environment: Mapping[str, str]) -> Pace:
     """Time the grid's first run that trains, or its first run, with the environment variables that runs will have."""
     trial = next((candidate for candidate in grid.trials.values() if candidate.fit), next(iter(grid.trials.values())))
-    with tempfile.TemporaryDirectory() as folder, Console(stderr=True).status(f"timing {trial.id}"):
+    with tempfile.TemporaryDirectory() as folder, Stage(f"timing {trial.id}"):
         few = [f"--trainer.max_steps={STEPS}", f"--trainer.val_check_interval={STEPS // 2}"]
         fitted, fit_seconds = _timed("fit", trial, few, Path(folder), environment) if trial.fit else ({}, 0.0)
         tested, seconds = _timed("test", trial, [f"--trainer.limit_test_batches={BATCHES}"], Path(folder), environment)

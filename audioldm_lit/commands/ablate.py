@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from audioldm_lit.ablation.sheets import latex, markdown, sheets, terminal
 from audioldm_lit.ablation.timing import show_plan, time_base
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.ablation.unchanged import check_unchanged
+from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.errors import InputError
 
 
@@ -105,15 +107,17 @@ def _computed(results: pd.DataFrame) -> list[str]:
 def _work(runner: Runner, folder: Path, console: Console) -> None:
     """Run with a live board on a terminal, a line a run elsewhere; the table of results grows with every run."""
     settled = {name for name, state in runner.states.items() if state in (State.DONE, State.FAILED)}
-    with Live(console=console, refresh_per_second=2, transient=True) as live:
+    lines = nullcontext() if console.is_terminal else Stage("runs", len(runner.states), len(settled))
+    with Live(console=console, refresh_per_second=2, transient=True) as live, lines as stage:
         for _ in runner.run():
             live.update(board(runner))
             for name, state in runner.states.items():
                 if state in (State.DONE, State.FAILED) and name not in settled:
                     settled.add(name)
                     write_csv(collect(runner.grid, folder), folder / "results.csv")
-                    if not console.is_terminal:
-                        console.print(f"{name}: {state}", soft_wrap=True, highlight=False)
+                    if stage is not None:
+                        stage.advance()
+                        say(f"{name}: {state}")
     for name, reason in runner.given_up.items():
         console.print(f"[red]{escape(name)}[/]: {escape(reason)}", soft_wrap=True, highlight=False)
 

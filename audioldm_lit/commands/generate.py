@@ -3,18 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import diffusers
 import torch
 from rich.console import Console
-from rich.progress import Progress
 
 from audioldm_lit.assets import NANO
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
@@ -81,11 +80,10 @@ def generate(
     cond = model.encode_text(texts).repeat_interleave(num_candidates, dim=0)
     unconditional = model.encode_text([negative_prompt])[0]
     generation = Generation(model, sampler, unconditional, num_samples, model.prediction_type)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("generating", total=math.ceil(len(entries) / batch_size) * sampler.num_inference_steps)
-        with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            for entry, waveform in generate_clips(generation, entries, cond, batch_size, partial(progress.advance, task)):
-                write(out / entry.file, waveform, model.sample_rate)
+    stage = Stage(f"generating {len(entries)} clips, steps", math.ceil(len(entries) / batch_size) * sampler.num_inference_steps)
+    with stage, torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        for entry, waveform in generate_clips(generation, entries, cond, batch_size, stage.advance):
+            write(out / entry.file, waveform, model.sample_rate)
     settings = {
         "backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters],
         "sampler": sampler.spec(), "negative_prompt": negative_prompt, "sample_rate": model.sample_rate,

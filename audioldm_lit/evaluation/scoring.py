@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.data.clips import Clip
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
@@ -43,18 +41,16 @@ def score_files(
         for rule, path in left_out(source, listed) if source is not None else ():
             reader.note(rule, path)
     unpaired = {clip.id: clip for clip in recordings}
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"scoring {generated.name}", total=len(clips) + len(recordings) + len(trained))
+    with Stage(f"reading {generated.name} and recordings", len(clips) + len(recordings) + len(trained)) as stage:
         for clip in clips:
             pair = unpaired.pop(clip.id, None)  # metrics of pairs are given both at once
             protocol.update(preds=reader.batch(clip), target=reader.batch(pair) if pair else None)
-            progress.advance(task, 2 if pair else 1)
+            stage.advance(2 if pair else 1)
         for side, alone in (("target", unpaired.values()), ("train", trained)):
             for clip in alone:
                 protocol.update(**{side: reader.batch(clip)})
-                progress.advance(task)
-        progress.update(task, description="computing", total=None)
+                stage.advance()
+    with Stage(f"scores of {generated.name}"):
         evaluation = protocol.evaluation(seed, _classes(clips, recordings))
     reasons = dict(evaluation.not_computed)
     unasked = [name for name in reasons if training is None and "train" in protocol.metrics[name].sides]

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from rich.progress import Progress
 
+from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, FoundClips, Split
 from audioldm_lit.errors import InputError
@@ -69,10 +69,10 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
         raise InputError(data.root, "lists no clip", "correct data.init_args.root")
     files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions
     search = DuplicateSearch(len(files), scratch)
-    with _one_thread_each(), Progress(transient=True) as progress:
-        results = _read_all(files, search, threads, progress)
+    with _one_thread_each():
+        results = _read_all(files, search, threads)
         items = [Examined(clip, split, *results[clip.path]) for clip, split in listed]
-        copies = _compare(files, items, search, threads, progress)
+        copies = _compare(files, items, search, threads)
         place = {item.clip.path: number for number, item in enumerate(items)}
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
         findings += [finding for item in items for finding in clip_findings(item, data.sample_rate)]
@@ -91,13 +91,9 @@ def _listed(data: AudioDataModule, split: Split) -> list[Clip]:
     return listed if data.min_coverage == 1 else covered
 
 
-def _read_all(files: Sequence[Path], search: DuplicateSearch, threads: int, progress: Progress) -> dict[Path, Result]:
-    results = {}
-    task = progress.add_task(f"reading {len(files):,} recordings", total=len(files))
-    for path, result in zip(files, prefetch(lambda i: _read(files[i], i, search), range(len(files)), threads), strict=True):
-        results[path] = result
-        progress.advance(task)
-    return results
+def _read_all(files: Sequence[Path], search: DuplicateSearch, threads: int) -> dict[Path, Result]:
+    results = prefetch(lambda i: _read(files[i], i, search), range(len(files)), threads)
+    return dict(zip(files, track(results, f"reading {len(files):,} recordings", len(files)), strict=True))
 
 
 def _read(path: Path, number: int, search: DuplicateSearch) -> Result:
@@ -110,20 +106,15 @@ def _read(path: Path, number: int, search: DuplicateSearch) -> Result:
     return measurement, None
 
 
-def _compare(
-    files: Sequence[Path], items: Sequence[Examined], search: DuplicateSearch, threads: int, progress: Progress
-) -> DuplicatePairs:
+def _compare(files: Sequence[Path], items: Sequence[Examined], search: DuplicateSearch, threads: int) -> DuplicatePairs:
     """Near duplicates by their places in `files`."""
-    task = progress.add_task("comparing", total=None)
     first_source: dict[str, str] = {}  # of exact copies any one may have been taken into the search
     sources = {}
     for item in items:
         sound = item.measurement.digest if item.measurement else item.clip.source
         sources[item.clip.path] = first_source.setdefault(sound, item.clip.source)
-    with ThreadPoolExecutor(threads) as pool:
-        return search.pairs(
-            [sources[path] for path in files], pool.map, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+    with ThreadPoolExecutor(threads) as pool, Stage("comparing recordings") as stage:
+        return search.pairs([sources[path] for path in files], pool.map, stage.count)
 
 
 def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Split]], list[Finding]]:

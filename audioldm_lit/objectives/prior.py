@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import BATCH, Generation
 from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
@@ -93,12 +92,11 @@ class PriorPreservation(Objective):
         keys = self._keys(backbone, backbone.latent_shape(num_samples))
         store = Shards(folder / "prior")
         missing = [place for place, key in enumerate(keys) if key not in store]
-        steps = len(missing) * self.sampler.num_inference_steps
-        with Progress(console=Console(stderr=True), transient=True, disable=not missing) as progress:
-            task = progress.add_task(f"generating {len(missing)} prior clips", total=steps)
-            for batch in (missing[i : i + BATCH] for i in range(0, len(missing), BATCH)):
-                rows = self._generate(backbone, num_samples, batch, partial(progress.advance, task, len(batch)))
-                store.write({keys[place]: row for place, row in zip(batch, rows, strict=True)})
+        if missing:
+            with Stage(f"generating {len(missing)} prior clips, steps", len(missing) * self.sampler.num_inference_steps) as stage:
+                for batch in (missing[i : i + BATCH] for i in range(0, len(missing), BATCH)):
+                    rows = self._generate(backbone, num_samples, batch, partial(stage.advance, len(batch)))
+                    store.write({keys[place]: row for place, row in zip(batch, rows, strict=True)})
         rows = [store[key] for key in keys]
         # Plain tensors on the CPU, neither weights nor buffers: no checkpoint holds them, no process sends them to another.
         self.latents = torch.stack([row["latents"] for row in rows])  # (clips, C, F/4, M/4)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 
 LayOut = Callable[[zipfile.ZipFile, Path], None]
@@ -53,7 +54,8 @@ class Wheel:
         with tempfile.TemporaryDirectory() as download:
             pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check"]
             command = [*pip, self.requirement, "-d", download]
-            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            with Stage(f"downloading {self.size}"):
+                done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             wheels = sorted(Path(download).glob("*.whl"))
             if done.returncode or not wheels:
                 reason = (done.stderr.strip().splitlines() or ["no output"])[-1].removeprefix("ERROR: ").strip(".")

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.stages import track
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.prefetch import prefetch
@@ -113,9 +113,9 @@ class Cache:
             for key, waveform in zip(missing, waveforms, strict=True)
             if key not in self.latents  # another run may have encoded it meanwhile
         )
-        _write(self.latents, rows, len(missing), "clips", quiet=rank > 0)
+        _write(self.latents, rows, len(missing), "clips")
         unknown = [text for text in _texts(clips)[rank::num_ranks] if _hash(text) not in self.texts]
-        _write(self.texts, ((_hash(text), self._encode_text(text)) for text in unknown), len(unknown), "captions", quiet=rank > 0)
+        _write(self.texts, ((_hash(text), self._encode_text(text)) for text in unknown), len(unknown), "captions")
 
     def read(self, clips: ClipDataset, waveforms: bool = False) -> EncodedDataset:
         """The encoded data set, once all processes have filled the cache; `waveforms` adds the recordings to its items."""
@@ -127,7 +127,8 @@ class Cache:
     def keys(self, clips: ClipDataset) -> list[str]:
         """Key of every item; each file is read once."""
         if clips not in self._keys:
-            self._keys[clips] = list(prefetch(clips.content_key, range(len(clips))))
+            keys = prefetch(clips.content_key, range(len(clips)))
+            self._keys[clips] = list(track(keys, f"reading {len(clips)} clips", len(clips)))
         return self._keys[clips]
 
     def _encode_clip(self, where: str, waveform: Tensor) -> dict[str, Tensor]:
@@ -157,13 +158,12 @@ def _finite(encoded: dict[str, Tensor], where: str) -> dict[str, Tensor]:
     return encoded
 
 
-def _write(store: Shards, rows: Iterable[tuple[str, dict[str, Tensor]]], count: int, what: str, quiet: bool) -> None:
+def _write(store: Shards, rows: Iterable[tuple[str, dict[str, Tensor]]], count: int, what: str) -> None:
     """Write rows as they come, a shard at a time; what was encoded before an error or an interruption is kept."""
     done: dict[str, dict[str, Tensor]] = {}
     began = time.monotonic()
-    bar = track(rows, f"encoding {count} {what}", total=count, transient=True, disable=quiet or not count)
     try:
-        for key, row in bar:
+        for key, row in track(rows, f"encoding {count} {what}", count):
             done[key] = row
             if len(done) == ROWS or time.monotonic() - began > SECONDS:
                 store.write(done)
