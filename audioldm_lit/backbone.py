@@ -176,20 +176,21 @@ class Backbone(nn.Module):
         Raises:
             InputError: If the model folder has no audio tower.
         """
-        self.require_audio_encoder()
-        rate = self.feature_extractor.sampling_rate
+        audio_encoder, front_end = self.require_audio_encoder()
+        rate = front_end.sampling_rate
         heard = torchaudio.functional.resample(waveform.float().cpu(), self.sample_rate, rate)
-        heard = heard[:, : self.feature_extractor.nb_max_samples]
-        features = self.feature_extractor(list(heard.numpy()), sampling_rate=rate, return_tensors="pt")
+        heard = heard[:, : front_end.nb_max_samples]
+        features = front_end(list(heard.numpy()), sampling_rate=rate, return_tensors="pt")
         inputs = features.input_features.to(self.device)
-        return F.normalize(self.audio_encoder(inputs).audio_embeds.float(), dim=-1)
+        return F.normalize(audio_encoder(inputs).audio_embeds.float(), dim=-1)
 
-    def require_audio_encoder(self) -> None:
-        """Raise `InputError` if the model folder has no CLAP audio tower."""
+    def require_audio_encoder(self) -> tuple[ClapAudioModelWithProjection, ClapFeatureExtractor]:
+        """The CLAP audio tower and its front end; raises `InputError` if the model folder has none."""
         if self.audio_encoder is None or self.feature_extractor is None:
             raise InputError(
                 "audio_encoder", "this model has no CLAP audio tower", "add audio_encoder/ and feature_extractor/ to its folder"
             )
+        return self.audio_encoder, self.feature_extractor
 
     @torch.no_grad()
     def encode_posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:

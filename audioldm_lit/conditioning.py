@@ -58,5 +58,9 @@ class Conditioning:
         """
         from_audio = seeding.uniform(generators) < self.audio_probability
         dropped = seeding.uniform(generators) < self.dropout
-        cond = torch.where(from_audio[:, None].to(text.device), audio, text) if self.needs_audio else text
+        cond = text
+        if self.needs_audio:
+            if audio is None:
+                raise ValueError("conditions on sound need `audio`.")
+            cond = torch.where(from_audio[:, None].to(text.device), audio, text)
         return torch.where(dropped[:, None].to(text.device), unconditional, cond)

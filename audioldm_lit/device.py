@@ -23,6 +23,6 @@ def fast_precision() -> str:
     if torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 may not have it
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 may not have it
         native = any(there for name, there in capabilities.items() if name.endswith("bf16"))
     return "bf16-mixed" if native else "32-true"

@@ -36,7 +36,7 @@ class AdaLoRA(PeftAdapter):
 
     def __init__(self, options: dict[str, Any] | None = None, targets: Sequence[str] = ("all",)) -> None:
         super().__init__("AdaLoraConfig", options, targets)
-        config = self._peft_config([])
+        config: Any = self._peft_config([])
         if not 0 < config.target_r < config.init_r:
             problem = f"target_r is {config.target_r} and init_r {config.init_r}"
             raise InputError("model.adapter.init_args.options", problem, "give a target_r between 0 and init_r")

@@ -45,13 +45,13 @@ class Bottleneck(nn.Module):
         width = max(1, channels // reduction)
         self.down = nn.Conv2d(channels, width, kernel_size=1)
         self.up = nn.Conv2d(width, channels, kernel_size=1)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        for weight in self.up.parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Feature maps of the same shape."""
         return hidden + self.up(F.silu(self.down(hidden)))
 
 
-def _through_bottleneck(block: nn.Module, args: Any, output: Tensor) -> Tensor:
+def _through_bottleneck(block: ResnetBlock2D, args: Any, output: Tensor) -> Tensor:
     return block.bottleneck(output)

@@ -131,7 +131,7 @@ class PeftAdapter(Adapter):
                 "model.adapter.init_args.config", f"is '{self.config}'", "name a configuration class of peft, e.g. LoraConfig"
             )
         try:
-            return config_class(target_modules=names, **self.options)
+            return config_class(**{"target_modules": names, **self.options})
         except (TypeError, ValueError) as error:
             problem = f"do not fit peft's {self.config} ({_sentence(error)})"
             raise InputError("model.adapter.init_args.options", problem, "give arguments that it has") from error
@@ -147,7 +147,7 @@ class PeftAdapter(Adapter):
 
 def _example(layer: nn.Module) -> Tensor:
     """Two random inputs, the same each time, for a linear (2, C), convolution (2, C, 8, 8) or normalisation layer (2, C)."""
-    weight = layer.weight
+    weight = layer.get_parameter("weight")
     channels = weight.shape[0] if weight.ndim == 1 else weight.shape[1]
     size = (8, 8) if weight.ndim == 4 else ()
     return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(weight)
@@ -167,7 +167,7 @@ def _fault(layer: nn.Module, before: Tensor) -> str | None:
             return "does not start as the base (for some methods `init_weights: true` does)"
         generator = torch.Generator().manual_seed(1)
         for weight in weights:
-            weight += 0.02 * torch.randn(weight.shape, generator=generator).to(weight)
+            weight.add_(0.02 * torch.randn(weight.shape, generator=generator).to(weight))
         moved = trial(example)
         trial.merge()
         error = _error(trial.get_base_layer()(example), moved)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class TextualInversion(Adapter):
 
     def inject(self, backbone: Backbone) -> None:
         """Teach the tokenizer the word and add its embeddings to the text tower."""
-        words = backbone.text_encoder.text_model.embeddings
+        words: Any = backbone.text_encoder.text_model.embeddings  # whose table becomes another module
         # With a space before it, as words are written within a sentence: RoBERTa has another token for the first word.
         known = backbone.tokenizer(f" {self.initial}", add_special_tokens=False, return_tensors="pt").input_ids.to(backbone.device)
         start = words.word_embeddings(known).mean(dim=1)  # (1, T, D) -> (1, D)
@@ -48,7 +49,7 @@ class TextualInversion(Adapter):
 
     def merge(self, backbone: Backbone) -> None:
         """Make one table of the old and new embeddings."""
-        words = backbone.text_encoder.text_model.embeddings
+        words: Any = backbone.text_encoder.text_model.embeddings  # whose table becomes another module
         words.word_embeddings = words.word_embeddings.merged()
         backbone.text_encoder.config.vocab_size = words.word_embeddings.num_embeddings
 
@@ -83,7 +84,7 @@ class TextualInversion(Adapter):
         expand = normalizers.Replace(self.token, "".join(names))
         present = tokenizer.backend_tokenizer.normalizer
         tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([present, expand]) if present else expand
-        return tokenizer.convert_tokens_to_ids(names[0])
+        return tokenizer.get_vocab()[names[0]]
 
 
 class ExtendedEmbedding(nn.Module):

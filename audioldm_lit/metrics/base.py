@@ -94,6 +94,8 @@ class ClipMetric(Metric, ABC):
             if batch is not None and side in self.sides:
                 # A clip without caption has no similarity to one; NaN is refused in the end, a missing row would go unnoticed.
                 nothing = batch.waveform.new_full((len(batch.ids), 1), torch.nan)
+                if self.extractor is None:
+                    raise InputError(type(self).__name__, "has no extractor", "give it one")
                 self.add(side, batch.ids, self.extractor(batch).get(self.features, nothing))
 
     def add(self, side: str, ids: Sequence[str], rows: Tensor) -> None:
@@ -134,13 +136,13 @@ class ClipMetric(Metric, ABC):
             raise InputError(f"`{side}`", problem, "give them captions, or leave them out")
         return whole
 
-    def value(self, *sides: Rows) -> float:
+    def value(self, *sides: Any, **_: Any) -> float:  # `Any`, because a subclass gives each of its sides a name
         """The value alone, where that is cheaper than `measure`."""
         return self.measure(*sides).value
 
     @abstractmethod
-    def measure(self, *sides: Rows) -> Estimate:
-        """The value and each clip's influence on it, from the rows of each of `sides`; a pure function."""
+    def measure(self, *sides: Any, **_: Any) -> Estimate:
+        """The value and each clip's influence on it, from the `Rows` of each of `sides`; a pure function."""
 
     def compute(self) -> Tensor:
         """The value alone, a float64 scalar."""

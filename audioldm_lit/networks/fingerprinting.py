@@ -29,7 +29,7 @@ def fingerprint_of_base(network: nn.Module) -> str:
     adapter may have moved the base's weights to other names, so the names do not count.
     """
     with torch.device("meta"):
-        own = type(network).from_config(network.config).state_dict().keys()
+        own = type(network).from_config(network.config).state_dict().keys()  # type: ignore[attr-defined]  # diffusers' own
     weights = network.state_dict(keep_vars=True).items()
     return _combined(network, (_digest(weight) for name, weight in weights if name in own or not weight.requires_grad))
 

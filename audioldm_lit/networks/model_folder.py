@@ -16,6 +16,7 @@ from transformers import (
     ClapFeatureExtractor,
     ClapTextConfig,
     ClapTextModelWithProjection,
+    PreTrainedModel,
     RobertaTokenizer,
     SpeechT5HifiGan,
 )
@@ -34,7 +35,9 @@ NETWORKS = {
     "text_encoder": ClapTextModelWithProjection,
     "audio_encoder": ClapAudioModelWithProjection,
 }
-VOCODERS = {network.__name__: network for network in (SpeechT5HifiGan, InverseSTFTVocoder)}  # as a vocoder's config.json names them
+VOCODERS: dict[str, type[PreTrainedModel]] = {  # as a vocoder's config.json names them
+    network.__name__: network for network in (SpeechT5HifiGan, InverseSTFTVocoder)
+}
 INDEXED = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")  # what AudioLDMPipeline knows
 
 
@@ -66,7 +69,7 @@ def build_parts(configs: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str
             "unet": UNet2DConditionModel.from_config(dict(configs["unet"])),
             "vae": AutoencoderKL.from_config(dict(configs["vae"])),
             "text_encoder": ClapTextModelWithProjection(ClapTextConfig(**configs["text_encoder"])),
-            "vocoder": vocoder(vocoder.config_class(**configs["vocoder"])),
+            "vocoder": vocoder(vocoder.config_class(**configs["vocoder"])),  # type: ignore[misc]  # all of VOCODERS have one
             "scheduler": DDIMScheduler.from_config(dict(configs["scheduler"])),
         }
         if "audio_encoder" in configs:
@@ -96,7 +99,7 @@ def _check_part(folder: Path) -> None:
         raise InputError(folder, "this part of the model is missing", "copy the whole diffusers folder")
 
 
-def _vocoder_named_in(folder: Path) -> type[nn.Module]:
+def _vocoder_named_in(folder: Path) -> type[PreTrainedModel]:
     _check_part(folder)
     file = folder / "config.json"
     try:
@@ -106,7 +109,7 @@ def _vocoder_named_in(folder: Path) -> type[nn.Module]:
     return _vocoder_class(config, file)
 
 
-def _vocoder_class(config: Mapping[str, Any], where: str | Path) -> type[nn.Module]:
+def _vocoder_class(config: Mapping[str, Any], where: str | Path) -> type[PreTrainedModel]:
     """The class that a vocoder's configuration names; the published folders' own where it names none."""
     (name, *_) = config.get("architectures") or [SpeechT5HifiGan.__name__]
     if name not in VOCODERS:

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Network = TypeVar("Network", bound=nn.Module)
 NAMED = 10  # of each kind; a sentence of six hundred names tells nobody more
 
 
@@ -30,7 +31,7 @@ def load_strictly(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> N
             tensor.copy_(weights[name])
 
 
-def load_pretrained(network: type[nn.Module], path: str | Path, **where: Any) -> nn.Module:
+def load_pretrained(network: type[Network], path: str | Path, **where: Any) -> Network:
     """Load a network in float32 from what is on this machine; what its files hold beyond its weights is left alone.
 
     Args:
@@ -44,7 +45,8 @@ def load_pretrained(network: type[nn.Module], path: str | Path, **where: Any) ->
     """
     asked = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     with _quiet():  # what the libraries say of missing weights, the error says
-        loaded, info = network.from_pretrained(path, dtype=torch.float32, **asked, **where)
+        # diffusers and transformers share no type for this
+        loaded, info = network.from_pretrained(path, dtype=torch.float32, **asked, **where)  # type: ignore[attr-defined]
     fault = _sentence(sorted(info["missing_keys"]), [], sorted(info["mismatched_keys"]))
     if fault:
         raise ValueError(fault)

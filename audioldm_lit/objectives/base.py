@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler
@@ -19,7 +18,7 @@ class Objective(nn.Module, ABC):
     noise, so that runs with different objectives can be compared.
     """
 
-    prediction_type: ClassVar[str] = "epsilon"
+    prediction_type: str = "epsilon"
     """What the UNet predicts under this objective, `epsilon` or `v_prediction`: sampler and held-out loss follow it."""
 
     @abstractmethod

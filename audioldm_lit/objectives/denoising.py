@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from diffusers import DDIMScheduler
@@ -83,7 +82,7 @@ class Denoising(Objective):
 class Epsilon(Denoising):
     """Predict the noise: Eq. 14 of Ho et al. 2020 (arXiv 2006.11239), what AudioLDM was trained with."""
 
-    prediction_type: ClassVar[str] = "epsilon"
+    prediction_type = "epsilon"
 
     def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The noise itself."""
@@ -96,7 +95,7 @@ class Velocity(Denoising):
     A model pre-trained on epsilon must relearn what its output means, so this goes with adapters that train every weight.
     """
 
-    prediction_type: ClassVar[str] = "v_prediction"
+    prediction_type = "v_prediction"
 
     def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Velocity v = sqrt(alpha_bar_t) epsilon - sqrt(1 - alpha_bar_t) x_0."""

@@ -73,6 +73,7 @@ class PriorPreservation(Objective):
         if weight < 0:
             raise InputError("model.objective.init_args.weight", f"is {weight}", "give a number of 0 or more")
         self.objective = objective or Epsilon()
+        self.prediction_type = self.objective.prediction_type
         self.prompts = prompts
         self.clips = clips
         texts = read_prompts(GENERAL if prompts is None else prompts, "model.objective.init_args.prompts")
@@ -80,11 +81,6 @@ class PriorPreservation(Objective):
         self.weight = weight
         self.sampler = sampler or Sampler()
         self.seed = seed
-
-    @property
-    def prediction_type(self) -> str:
-        """That of the wrapped objective."""
-        return self.objective.prediction_type
 
     def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:
         """Generate the clips, or find them under `folder`; see `Objective.prepare`."""
@@ -97,10 +93,10 @@ class PriorPreservation(Objective):
                 for batch in (missing[i : i + BATCH] for i in range(0, len(missing), BATCH)):
                     rows = self._generate(backbone, num_samples, batch, partial(stage.advance, len(batch)))
                     store.write({keys[place]: row for place, row in zip(batch, rows, strict=True)})
-        rows = [store[key] for key in keys]
+        kept = [store[key] for key in keys]
         # Plain tensors on the CPU, neither weights nor buffers: no checkpoint holds them, no process sends them to another.
-        self.latents = torch.stack([row["latents"] for row in rows])  # (clips, C, F/4, M/4)
-        self.prompt_embeds = torch.stack([row["prompt_embeds"] for row in rows])  # (clips, D)
+        self.latents = torch.stack([row["latents"] for row in kept])  # (clips, C, F/4, M/4)
+        self.prompt_embeds = torch.stack([row["prompt_embeds"] for row in kept])  # (clips, D)
 
     def forward(
         self,

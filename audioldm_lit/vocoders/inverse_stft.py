@@ -5,6 +5,8 @@ no layer works at the sample rate. So it costs a fraction of HiFi-GAN and learns
 shapes: B batch, F frames, M mel bins, H hidden width, N samples a frame, T samples.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +40,7 @@ class InverseSTFTVocoderConfig(PretrainedConfig):
         hidden_size: int = 256,
         num_layers: int = 8,
         kernel_size: int = 7,
-        **kwargs: object,
+        **kwargs: Any,
     ) -> None:
         self.sampling_rate = sampling_rate
         self.model_in_dim = model_in_dim
@@ -92,7 +94,8 @@ class InverseSTFTVocoder(PreTrainedModel):
         """Truncated normal weights, as ConvNeXt has them."""
         if isinstance(module, nn.Conv1d | nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def forward(self, log_mel: Tensor) -> Tensor:
         """Log-mels (B, F, M), or (F, M) -> waveforms (B, T), or (T,), with T = F * hop_length."""

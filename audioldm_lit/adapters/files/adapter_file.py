@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ FORMAT = "audioldm_lit.adapter/1"
 
 
 def save_adapter(
-    path: Path, adapter: Adapter, weights: dict[str, Tensor], base: str, prediction_type: str, about: About | None = None
+    path: Path, adapter: Adapter, weights: Mapping[str, Tensor], base: str, prediction_type: str, about: About | None = None
 ) -> None:
     """Write an adapter's weights.
 

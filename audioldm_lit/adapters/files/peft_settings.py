@@ -62,7 +62,8 @@ def check_settings(settings: Mapping[str, Any], where: str) -> None:
     """
     if not settings:
         return
-    config = PEFT_TYPE_TO_CONFIG_MAPPING.get(str(settings.get("peft_type")))
+    configs = {kind.value: config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    config = configs.get(str(settings.get("peft_type")))
     if config is None:
         raise InputError(
             where, f"is of the method {settings.get('peft_type')}, which the installed peft does not know", "update peft"

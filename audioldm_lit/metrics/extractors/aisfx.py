@@ -60,6 +60,7 @@ class AISFX(Extractor):
         InputError: If the weights cannot be fetched, are missing or are not the published ones.
     """
 
+    network: "Network"
     features = ("blocks", "embedding", "logits")
     name = "aisfx"
     sample_rate = SAMPLE_RATE
@@ -73,7 +74,7 @@ class AISFX(Extractor):
             weights, mend = folder / "checkpoint.pth", f"remove the folder {folder} to fetch it again"
         self.sha256 = verify(weights, mend)
         # The file is a pair: the weights, and of each head its number (a NumPy scalar, hence the list of what is safe) and classes.
-        scalar = (np.int64(0).__reduce__()[0], "numpy.core.multiarray.scalar")
+        scalar: tuple[Any, str] = (np.int64(0).__reduce__()[0], "numpy.core.multiarray.scalar")
         with torch.serialization.safe_globals([scalar, np.dtype, type(np.dtype("int64"))]):
             state, heads = torch.load(weights, map_location="cpu", weights_only=True)
         network = Network([num_classes for _, num_classes in heads.values()])
@@ -131,6 +132,8 @@ class FrontEnd(nn.Module):
         bank = torchaudio.functional.melscale_fbanks(
             N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, N_MELS, SAMPLE_RATE, norm=None, mel_scale="htk"
         )  # (bins, M)
+        self.window: Tensor
+        self.bank: Tensor
         self.register_buffer("window", torch.hann_window(N_FFT, periodic=False), persistent=False)
         self.register_buffer("bank", bank / bank.sum(0), persistent=False)
 

@@ -38,16 +38,18 @@ class Cached(Extractor):
     def extract(self, batch: AudioBatch) -> dict[str, Tensor]:
         """Read what is known, extract the rest together."""
         paths = [self.folder / f"{key}.safetensors" for key in self._keys(batch)]
-        clips = [_load(path, batch.waveform.device) for path in paths]
-        missing = [index for index, clip in enumerate(clips) if clip is None]
+        known = [_load(path, batch.waveform.device) for path in paths]
+        missing = [index for index, clip in enumerate(known) if clip is None]
+        made: dict[int, dict[str, Tensor]] = {}
         if missing:
             captions = batch.captions and [batch.captions[index] for index in missing]
             part = AudioBatch([batch.ids[index] for index in missing], batch.waveform[missing], batch.sample_rate, captions)
             extracted = self.extractor.extract(part)
             for row, index in enumerate(missing):
-                clips[index] = {name: rows[row] for name, rows in extracted.items()}
+                made[index] = {name: rows[row] for name, rows in extracted.items()}
                 with atomic_write(paths[index]) as unfinished:
-                    unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in clips[index].items()}))
+                    unfinished.write_bytes(save({name: value.cpu().contiguous() for name, value in made[index].items()}))
+        clips = [made[index] if clip is None else clip for index, clip in enumerate(known)]
         return {name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}
 
     def embed(self, waveform: Tensor, captions: Sequence[str] | None) -> dict[str, Tensor]:

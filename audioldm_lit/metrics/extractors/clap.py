@@ -52,6 +52,7 @@ class CLAP(Extractor):
         InputError: If no such model is there or it is incomplete.
     """
 
+    network: ClapModel
     features = ("embedding", "text", "similarity")
     min_samples = 1
 

@@ -59,7 +59,7 @@ class Cnn14Net(nn.Module):
     def log_mel(self, waveform: Tensor) -> Tensor:
         """Waveform (B, T) -> mel power in dB, at least -100, (B, F, 64); centred frames, reflected at the ends."""
         padded = F.pad(waveform[:, None], (self.n_fft // 2, self.n_fft // 2), mode="reflect")
-        real, imag = (kernel(padded) for kernel in self.spectrogram_extractor["stft"].values())  # (B, K, F)
+        real, imag = (kernel(padded) for kernel in self.spectrogram_extractor["stft"].children())  # (B, K, F)
         power = real.square() + imag.square()
         return 10 * (power.transpose(1, 2) @ self.logmel_extractor["melW"]).clamp(min=1e-10).log10()
 

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from audioldm_lit.storage.cache_folder import cache_folder
 
 # PANNs' 16 kHz file also holds its training sampler's clip numbers: int64 arrays, pickled by NumPy 1 under a name that NumPy 2 has
 # moved. To rebuild such arrays is all that this allows.
-CLIP_NUMBERS = [(np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"), np.ndarray, np.dtype, np.dtypes.Int64DType]
+RECONSTRUCT = np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"
+CLIP_NUMBERS: list[Any] = [RECONSTRUCT, np.ndarray, np.dtype, np.dtypes.Int64DType]
 
 # How torch.load fails on a file that was cut short or is of another kind.
 UNREADABLE = (OSError, EOFError, LookupError, RuntimeError, ValueError, struct.error, pickle.UnpicklingError)
