@@ -1,39 +1,46 @@
-"""What several tests need: the tiny model in memory and on disk, and the command line in-process."""
+"""What several tests need: the tiny model in memory and on disk, and the command line in-process.
+
+Nothing heavy is imported before a test asks for it: the process that hands the tests out reads this file too.
+"""
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two test workers share two cores
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the test workers share the cores
 os.environ["WANDB_MODE"] = "offline"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
-from audioldm_lit.backbone import Backbone
 from audioldm_lit.cli import main
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.extractors.aisfx import AISFX
 from audioldm_lit.storage.cache_folder import cache_folder
 
-import tiny
+if TYPE_CHECKING:
+    from ranks import Ranks
 
-torch.set_num_threads(1)
+    from audioldm_lit.backbone import Backbone
+    from audioldm_lit.metrics.extractors.aisfx import AISFX
+
 # A busy machine is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
-CACHE = cache_folder()  # before a test redirects it
 
 
 @pytest.fixture
-def backbone() -> Backbone:
+def backbone() -> "Backbone":
+    import tiny
+
     return tiny.backbone()
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
+    import tiny
+
     folder = tmp_path_factory.mktemp("model")
     tiny.backbone().save(folder)
     return folder
@@ -48,8 +55,16 @@ def workdir(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def aisfx() -> AISFX:
+def own_cache() -> Path:
+    """The user's own, as it is before a test redirects it."""
+    return cache_folder()
+
+
+@pytest.fixture(scope="session")
+def aisfx(own_cache) -> "AISFX":
     """The published network, its weights fetched once into the user's own cache."""
+    from audioldm_lit.metrics.extractors.aisfx import AISFX
+
     try:
         return AISFX()
     except InputError as error:
@@ -59,10 +74,10 @@ def aisfx() -> AISFX:
 
 
 @pytest.fixture
-def aisfx_at_hand(aisfx, workdir) -> None:
+def aisfx_at_hand(aisfx, own_cache, workdir) -> None:
     """The test's own cache holds the network's weights, so that they are not fetched again."""
     cache_folder().mkdir(parents=True)
-    (cache_folder() / "aisfx").symlink_to(CACHE / "aisfx")
+    (cache_folder() / "aisfx").symlink_to(own_cache / "aisfx")
 
 
 @pytest.fixture
@@ -80,3 +95,13 @@ def cli(workdir, capfd) -> Callable[..., tuple[int, str, str]]:
         return status, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory) -> "Iterator[Ranks]":
+    """Two processes of one run."""
+    from ranks import Ranks
+
+    both = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield both
+    both.end()

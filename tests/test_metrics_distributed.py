@@ -1,11 +1,10 @@
 """Metrics on two processes: the same numbers, bit for bit, as on one."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing
+from torch import Tensor
 
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.divergence import KLDivergence
@@ -71,18 +70,13 @@ def results(batches: list) -> dict[str, dict[str, Tensor]]:
 
 
 def work(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2, timeout=timedelta(seconds=60)
-    )
     torch.save({name: results(list(share[rank])) for name, share in SHARES.items()}, folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(work, (folder,), nprocs=2)
+def together(ranks, tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("together")
+    ranks(work, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -34,11 +36,32 @@ class Loudness(ClipMetric):
 
 @pytest.fixture
 def data(workdir) -> dict:
-    return {**layouts.esc50(workdir / "esc50"), "shots": 4}
+    return {**layouts.esc50(workdir / "esc50", takes=1), "shots": 3}
 
 
-def last(root) -> dict:
-    return torch.load(run_folder(root) / "checkpoints" / "last.ckpt", weights_only=True)
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, tiny_folder) -> SimpleNamespace:
+    """A run of two steps, and the options that made it; with more clips than `data`, so that they can be scored."""
+    place = tmp_path_factory.mktemp("fitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        data = {**layouts.esc50(place / "esc50"), "shots": 4}
+        options = arguments(tiny_folder, data)
+        main(["fit", *options])
+    run = run_folder(place)
+    result = json.loads((run / "result.json").read_text())
+    return SimpleNamespace(
+        place=place, data=data, options=options, run=run, result=result, last=run / "checkpoints" / "last.ckpt"
+    )  # fmt: skip
+
+
+def read(checkpoint: Path) -> dict:
+    return torch.load(checkpoint, weights_only=True)
+
+
+def last(root: Path) -> dict:
+    return read(run_folder(root) / "checkpoints" / "last.ckpt")
 
 
 def distance(one: dict, other: dict) -> float:
@@ -47,13 +70,11 @@ def distance(one: dict, other: dict) -> float:
 
 
 @pytest.mark.slow
-def test_resumed_run_equals_an_uninterrupted_one(workdir, tiny_folder, data):
-    options = arguments(tiny_folder, data, steps=4)
+def test_resumed_run_equals_an_uninterrupted_one(workdir, tiny_folder, fitted):
+    options = arguments(tiny_folder, fitted.data, steps=4)
     main(["fit", *options])
     whole = last(workdir)
-    main(["fit", *arguments(tiny_folder, data, steps=2)])
-    half = run_folder(workdir) / "checkpoints" / "last.ckpt"
-    main(["fit", *options, "--ckpt_path", str(half)])
+    main(["fit", *options, "--ckpt_path", str(fitted.last)])
     resumed = last(workdir)
     assert resumed["global_step"] == whole["global_step"] == 4
     assert distance(whole, resumed) == 0
@@ -61,17 +82,16 @@ def test_resumed_run_equals_an_uninterrupted_one(workdir, tiny_folder, data):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_keeps_the_best_check_from_before(workdir, tiny_folder, data):
-    main(["fit", *arguments(tiny_folder, data, steps=2)])
-    before = json.loads((run_folder(workdir) / "result.json").read_text())
-    half = torch.load(run_folder(workdir) / "checkpoints" / "last.ckpt", weights_only=True)
+def test_a_resumed_run_keeps_the_best_check_from_before(workdir, tiny_folder, fitted, monkeypatch):
+    monkeypatch.chdir(fitted.place)  # where the best check is
+    half = read(fitted.last)
     for group in half["optimizer_states"][0]["param_groups"]:
         group["lr"] = 1.0  # far too high: every later check is worse
     half["lr_schedulers"][0]["base_lrs"] = [1.0]
     torch.save(half, workdir / "half.ckpt")
-    main(["fit", *arguments(tiny_folder, data, steps=4), "--ckpt_path", "half.ckpt"])
-    after = json.loads((run_folder(workdir) / "result.json").read_text())
-    assert (after["best_step"], after["held_out_loss_after"]) == (before["best_step"], before["held_out_loss_after"])
+    main(["fit", *arguments(tiny_folder, fitted.data, steps=4), "--ckpt_path", str(workdir / "half.ckpt")])
+    after = json.loads((run_folder(fitted.place) / "result.json").read_text())
+    assert (after["best_step"], after["held_out_loss_after"]) == (fitted.result["best_step"], fitted.result["held_out_loss_after"])
 
 
 @pytest.mark.slow
@@ -109,21 +129,18 @@ def test_fit_then_test_works_on_the_same_objects(workdir, tiny_folder, data):
 
 
 @pytest.mark.slow
-def test_two_processes_reach_the_loss_of_one(workdir, tiny_folder, data):
-    options = arguments(tiny_folder, data, steps=3)
-    main(["fit", *options])
-    alone = json.loads((run_folder(workdir) / "result.json").read_text())
+def test_two_processes_reach_the_loss_of_one(workdir, fitted):
+    """Started by Lightning itself."""
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    subprocess.run([sys.executable, "-m", "audioldm_lit", "fit", *options, *two], check=True, timeout=200)
+    subprocess.run([sys.executable, "-m", "audioldm_lit", "fit", *fitted.options, *two], check=True, timeout=600)
     together = json.loads((run_folder(workdir) / "result.json").read_text())
     for key in ("held_out_loss_before", "held_out_loss_after"):
-        assert together[key] == pytest.approx(alone[key], abs=1e-4)
+        assert together[key] == pytest.approx(fitted.result[key], abs=1e-4)
 
 
 @pytest.mark.slow
-def test_fit_ends_with_scores_of_base_adapted_and_real(workdir, tiny_folder, data, cli, aisfx_at_hand):
-    options = arguments(tiny_folder, data)
-    status, out, err = cli("fit", *options, "--model.protocol", EMBEDDED, "--scores.after_fit", "true")
+def test_fit_ends_with_scores_of_base_adapted_and_real(workdir, fitted, cli, aisfx_at_hand):
+    status, out, err = cli("fit", *fitted.options, "--model.protocol", EMBEDDED, "--scores.after_fit", "true")
     assert status == 0, err
     run = run_folder(workdir)
     scores = json.loads((run / "scores.json").read_text())
@@ -148,17 +165,14 @@ def test_scores_without_metrics_are_refused_at_once(workdir, tiny_folder, data, 
 
 
 @pytest.mark.slow
-def test_two_processes_score_like_one(workdir, tiny_folder, data, aisfx_at_hand):
+def test_two_processes_score_like_one(workdir, fitted, ranks, aisfx_at_hand):
     """With nine test clips the loader repeats one for the second process."""
-    main(["fit", *arguments(tiny_folder, data)])
-    checkpoint = run_folder(workdir) / "checkpoints" / "last.ckpt"
     protocol = str(packaged("evaluation/protocols/embedded.yaml"))
-    options = [*arguments(tiny_folder, data), "--model.protocol", protocol, "--ckpt_path", str(checkpoint)]
-    found = []
-    for processes in ([], ["--trainer.devices", "2", "--trainer.strategy", "ddp"]):
-        subprocess.run([sys.executable, "-m", "audioldm_lit", "test", *options, *processes], check=True, timeout=300)
-        found.append(json.loads((run_folder(workdir) / "scores.json").read_text())["generated"])
-    alone, together = found
+    options = [*fitted.options, "--model.protocol", protocol, "--ckpt_path", str(fitted.last)]
+    main(["test", *options])
+    alone = json.loads((run_folder(workdir) / "scores.json").read_text())["generated"]
+    assert [status for status, _ in ranks.command_line(workdir, ["test", *options])] == [0, 0]
+    together = json.loads((run_folder(workdir) / "scores.json").read_text())["generated"]
     assert alone["passport"]["sha256"] == together["passport"]["sha256"]
     assert alone["metrics"].keys() == together["metrics"].keys() >= {"kad", "fad", "fd", "is", "kl", "copies"}
     for name, score in alone["metrics"].items():
@@ -167,27 +181,20 @@ def test_two_processes_score_like_one(workdir, tiny_folder, data, aisfx_at_hand)
 
 
 @pytest.mark.slow
-def test_auditions_do_not_change_the_training(workdir, tiny_folder, data):
-    options = arguments(tiny_folder, data, steps=2)
-    main(["fit", *options])
-    heard = last(workdir)
-    files = sorted(path.name for path in run_folder(workdir).glob("audition/*/*.wav"))
+def test_auditions_do_not_change_the_training(workdir, fitted):
+    files = sorted(path.name for path in fitted.run.glob("audition/*/*.wav"))
     assert files == ["step-000000.wav", "step-000001.wav", "step-000002.wav"]
-    main(["fit", *options, "--audition.count", "0"])
-    assert distance(heard, last(workdir)) == 0
+    main(["fit", *fitted.options, "--audition.count", "0"])
+    assert distance(read(fitted.last), last(workdir)) == 0
 
 
-def test_every_verb_works_with_the_same_yaml(workdir, tiny_folder, data, cli):
-    options = arguments(tiny_folder, data)
-    assert cli("fit", *options)[0] == 0
-    run = run_folder(workdir)
-    checkpoint = run / "checkpoints" / "last.ckpt"
+def test_every_verb_works_with_the_same_yaml(workdir, tiny_folder, fitted, cli):
     for verb in ("validate", "test", "predict"):
-        assert cli(verb, *options, "--ckpt_path", checkpoint)[0] == 0
+        assert cli(verb, *fitted.options, "--ckpt_path", fitted.last)[0] == 0
     folder = run_folder(workdir) / "predictions"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert len(manifest["clips"]) == len(list(folder.glob("*.wav"))) > 0
-    settings = ("--backbone", tiny_folder, "--adapter", run / "adapter.safetensors", "--sampler.num_inference_steps", 2)
+    settings = ("--backbone", tiny_folder, "--adapter", fitted.run / "adapter.safetensors", "--sampler.num_inference_steps", 2)
     status, out, _ = cli("generate", "--prompt", "rain", "--duration", "0.5", "--out", "made", *settings)
     assert status == 0
     assert "1 clips" in out
@@ -195,9 +202,8 @@ def test_every_verb_works_with_the_same_yaml(workdir, tiny_folder, data, cli):
     assert soundfile.info(workdir / "made" / made["clips"][0]["file"]).frames == 8000
 
 
-def test_checkpoint_holds_the_adapter_alone(workdir, tiny_folder, data):
-    main(["fit", *arguments(tiny_folder, data)])
-    checkpoint = last(workdir)
+def test_checkpoint_holds_the_adapter_alone(fitted):
+    checkpoint = read(fitted.last)
     assert all("lora_" in name for name in checkpoint["state_dict"])
     assert "hyper_parameters" not in checkpoint
 
@@ -207,18 +213,16 @@ def test_data_set_smaller_than_a_batch_trains(workdir, tiny_folder, data):
     assert last(workdir)["global_step"] == 2
 
 
-def test_checkpoint_of_another_adapter_or_base_is_refused(workdir, tiny_folder, data, cli, backbone):
-    options = arguments(tiny_folder, data)
-    assert cli("fit", *options)[0] == 0
-    checkpoint = run_folder(workdir) / "checkpoints" / "last.ckpt"
-    status, _, err = cli("test", *options, "--model.adapter", "audioldm_lit.adapters.full.FullFineTune", "--ckpt_path", checkpoint)
+def test_checkpoint_of_another_adapter_or_base_is_refused(workdir, fitted, cli, backbone):
+    options = [*fitted.options, "--ckpt_path", fitted.last]
+    status, _, err = cli("test", *options, "--model.adapter", "audioldm_lit.adapters.full.FullFineTune")
     assert status == 2
     assert "was trained with" in err.splitlines()[-1]
     assert "Traceback" not in err
     for weight in backbone.unet.parameters():
         weight.data += 1
     backbone.save(workdir / "other")
-    status, _, err = cli("test", *arguments(workdir / "other", data), "--ckpt_path", checkpoint)
+    status, _, err = cli("test", *options, "--model.backbone", workdir / "other")
     assert status == 2
     assert "load the same base model" in err.splitlines()[-1]
 
@@ -259,17 +263,19 @@ def test_unreadable_audio_is_one_sentence_and_leaves_nothing(workdir, tiny_folde
 
 
 @pytest.mark.slow
-def test_what_one_process_finds_wrong_all_say_at_once(workdir, tiny_folder, data):
+def test_what_one_process_finds_wrong_all_say_at_once(workdir, tiny_folder, data, ranks):
     fold_2 = sorted((workdir / "esc50" / "audio").glob("2-*.wav"))
     fold_2[1].write_bytes(b"no audio")  # the second process encodes it
-    command = [sys.executable, "-m", "audioldm_lit", "fit", *arguments(tiny_folder, data)]
-    run = subprocess.run(
-        [*command, "--trainer.devices", "2", "--trainer.strategy", "ddp"], capture_output=True, text=True, timeout=200, check=False
-    )
-    assert run.returncode == 2
-    assert f"{fold_2[1].name}: cannot be read" in run.stderr
-    assert "Traceback" not in run.stderr
+    for status, said in ranks.command_line(workdir, ["fit", *arguments(tiny_folder, data)]):
+        assert status == 2
+        assert f"{fold_2[1].name}: cannot be read" in said.splitlines()[-1]
+        assert "Traceback" not in said
     assert not (workdir / "runs").exists()
+
+
+def test_a_run_that_goes_nan_says_what_to_do(workdir, tiny_folder, data):
+    with pytest.raises(RuntimeError, match=r"loss is nan at step \d; lower the learning rate"):
+        main(["fit", *arguments(tiny_folder, data, steps=8), "--audition.count", "0", "--model.optimizer.init_args.lr", "1e30"])
 
 
 @pytest.mark.slow
