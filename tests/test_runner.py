@@ -111,11 +111,12 @@ def test_two_runners_on_one_folder_run_nothing_twice(tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_kills_lose_no_result_and_repeat_none(tmp_path):
-    path, out, rng = write_grid(tmp_path, seeds(40), {"seconds": 0.3}), tmp_path / "out", random.Random(0)
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.simulation)])
+def test_kills_lose_no_result_and_repeat_none(tmp_path, kills):
+    path, out, rng = write_grid(tmp_path, seeds(2 * kills), {"seconds": 0.3}), tmp_path / "out", random.Random(0)
     grid, known = load_grid(path), {}
     process = start(path, out)
-    for kill in range(20):
+    for kill in range(kills):
         time.sleep(rng.uniform(1.5, 3.5))
         _kill(process, whole=kill % 2 == 0, rng=rng)
         if process.poll() is not None:
