@@ -11,6 +11,7 @@ from audioldm_lit.audio.spectrogram import write_spectrogram
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.inference.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.lightning_internals import autocast
 from audioldm_lit.training.loggers import log_clip
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -41,7 +42,7 @@ class Audition(Callback):
             cond = self._sounds(pl_module, len(prompts))
         else:
             cond = pl_module.backbone.encode_text(prompts)
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
+        with torch.no_grad(), autocast(trainer):
             waveforms = pl_module.generate(pl_module.entries(prompts, prompts), cond)
             log_mels = pl_module.backbone.log_mel(waveforms)[:, 0]  # (B, F, M)
         for prompt, waveform, log_mel in zip(prompts, waveforms, log_mels, strict=True):

@@ -19,6 +19,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.ema import WIDEST, PowerAverage
+from audioldm_lit.training.lightning_internals import validation_autocast, validation_batch
 from audioldm_lit.training.post_hoc_average import SIGMA_RELS, Candidate, choose, read_snapshots, write_snapshots
 from audioldm_lit.training.run_folder import run_folder
 
@@ -153,8 +154,8 @@ def held_out_loss(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
         for name, weight in module.weights.items():
             weight.data = weights[name].to(weight.data)
         for batch in islice(trainer.val_dataloaders, trainer.num_val_batches[0]):
-            batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-            with trainer.precision_plugin.val_step_context():
+            batch = validation_batch(trainer, batch)
+            with validation_autocast(trainer):
                 module.held_out_loss.update(batch["id"], module.held_out(batch))
         return module.held_out_loss.by_timestep().mean().item()
     finally:

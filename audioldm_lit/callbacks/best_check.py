@@ -1,17 +1,15 @@
 """Which check is the best one: a declared policy over the held-out loss and the dials."""
 
-from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.training.lightning_internals import SelectiveCheckpoint
 from audioldm_lit.training.run_folder import run_folder
 
 
-class BestCheck(ModelCheckpoint):
+class BestCheck(SelectiveCheckpoint):
     """Keeps the check with the lowest held-out loss among those that neither copy nor forget too much.
 
     Args:
@@ -29,11 +27,10 @@ class BestCheck(ModelCheckpoint):
         self.max_copied = max_copied
         self.max_forgot = max_forgot
 
-    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether a check is among the best; one that breaks a bound never is, and without dials there are no bounds."""
+    def accepts(self, trainer: Trainer) -> bool:
+        """Whether a check is within the bounds; without dials there are none."""
         values = trainer.callback_metrics
-        within = values.get("val/copied", 0) <= self.max_copied and values.get("val/forgot", 0) <= self.max_forgot
-        return bool(within) and super().check_monitor_top_k(trainer, current)
+        return bool(values.get("val/copied", 0) <= self.max_copied and values.get("val/forgot", 0) <= self.max_forgot)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a run of which no check is within the bounds; every process comes here."""
@@ -44,8 +41,3 @@ class BestCheck(ModelCheckpoint):
             f"no check stayed within checkpoint.max_copied={self.max_copied:g} and checkpoint.max_forgot={self.max_forgot:g}",
             "train fewer steps or at a lower rate, or allow more",
         )
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best check so far: a resumed run has a folder of its own, for which Lightning would forget the score."""
-        if Path(state_dict["best_model_path"]).is_file():  # a run that was killed between two files may have none
-            super().load_state_dict({**state_dict, "dirpath": self.dirpath, "last_model_path": ""})

@@ -22,6 +22,7 @@ from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
 from audioldm_lit.metrics.kernel import KAD
 from audioldm_lit.metrics.text import CLAPScore
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.lightning_internals import autocast
 from audioldm_lit.training.outcome import Reading
 
 RECORDINGS = 500  # of a split that are compared with: the dials are for few shots
@@ -95,7 +96,7 @@ class Dials(Callback):
         """This process's share of clips for prompts by id."""
         ids = list(prompts)[trainer.global_rank :: trainer.world_size]
         captions = [prompts[name] for name in ids]
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
+        with torch.no_grad(), autocast(trainer):
             waveform = torch.empty(0, 1)
             if ids:
                 waveform = module.generate(module.entries(ids, captions), module.backbone.encode_text(captions))

@@ -9,6 +9,7 @@ from torch.utils.data import default_collate
 from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.lightning_internals import autocast, correct_batch_count, divide_batches
 
 
 class MicroBatch(Callback):
@@ -36,19 +37,12 @@ class MicroBatch(Callback):
             return
         parts = whole // size
         data.batch_size //= parts
-        trainer.accumulate_grad_batches *= parts
-        for name in ("val_check_interval", "limit_train_batches"):
-            if isinstance(count := getattr(trainer, name), int):  # of batches; a float is a share of all
-                setattr(trainer, name, count * parts)
+        divide_batches(trainer, parts)
         rank_zero_info(f"{whole} clips at once do not fit in memory: {parts} micro-batches of {size} make one step")
 
     def on_train_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Correct Lightning's count of batches where a run resumes with other micro-batches than it had."""
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        shift = trainer.global_step * trainer.accumulate_grad_batches - progress.total.ready
-        for counts in (progress.total, progress.current):
-            for name, count in counts.state_dict().items():
-                setattr(counts, name, count + shift)
+        correct_batch_count(trainer)
 
 
 def micro_batches(whole: int) -> list[int]:
@@ -83,7 +77,7 @@ def _step(trainer: Trainer, module: LitAudioLDM, size: int) -> None:
     generators = [seeding.generator(module.seed, "micro-batch", index) for index in range(size)]
     module.backbone.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        with trainer.precision_plugin.forward_context():
+        with autocast(trainer):
             cond = module.prompt_embeds(batch)
             losses = module.objective(module.backbone, module.noise_scheduler, batch["mean"], cond, generators)
             loss = losses.mean() + module.adapter.penalty(module.backbone)

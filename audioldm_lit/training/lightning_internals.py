@@ -1,0 +1,67 @@
+"""The one door to what Lightning has and does not document, each touch with its reason; `tests/test_internals.py` tries them all.
+
+Documented are, among others, `trainer.strategy`, `trainer.state`, `trainer.sanity_checking` and `trainer.checkpoint_callback`.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+
+def batches_before(trainer: Trainer) -> int:
+    """Batches that were trained on before this one. Unlike `batch_idx`, the count goes on where a run is resumed."""
+    return trainer.fit_loop.epoch_loop.total_batch_idx
+
+
+def correct_batch_count(trainer: Trainer) -> None:
+    """Count as many batches as the steps so far take now; a resumed run may have other micro-batches than it had."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    shift = trainer.global_step * trainer.accumulate_grad_batches - progress.total.ready
+    for counts in (progress.total, progress.current):
+        for name, count in counts.state_dict().items():
+            setattr(counts, name, count + shift)
+
+
+def divide_batches(trainer: Trainer, parts: int) -> None:
+    """Let every batch come in `parts`: the settings that count batches are read only later, when the loaders are made."""
+    trainer.accumulate_grad_batches *= parts
+    for name in ("val_check_interval", "limit_train_batches"):
+        if isinstance(count := getattr(trainer, name), int):  # of batches; a float is a share of all
+            setattr(trainer, name, count * parts)
+
+
+def autocast(trainer: Trainer) -> AbstractContextManager[None]:
+    """The arithmetic of a training step, for forward passes that no hook of Lightning surrounds."""
+    return trainer.precision_plugin.forward_context()
+
+
+def validation_batch(trainer: Trainer, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A batch as `validation_step` would get it, for a check outside of the loop."""
+    return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+
+
+def validation_autocast(trainer: Trainer) -> AbstractContextManager[None]:
+    """The arithmetic of `validation_step`, for a check outside of the loop."""
+    return trainer.precision_plugin.val_step_context()
+
+
+class SelectiveCheckpoint(ModelCheckpoint):
+    """ModelCheckpoint with a say in which checks are kept, and with its memory when a run is resumed in another folder."""
+
+    def accepts(self, trainer: Trainer) -> bool:
+        """Whether the present check may be among the best."""
+        return True
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Lightning asks this of every check: it is the only place where one can be refused."""
+        return self.accepts(trainer) and super().check_monitor_top_k(trainer, current)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best check so far: where `dirpath` differs, Lightning would forget the score."""
+        if Path(state_dict["best_model_path"]).is_file():  # a run that was killed between two files may have none
+            super().load_state_dict({**state_dict, "dirpath": self.dirpath, "last_model_path": ""})
