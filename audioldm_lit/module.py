@@ -13,17 +13,16 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from audioldm_lit import seeding
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.adapters.files.adapter_file import check_base, load_weights
+from audioldm_lit.adapters.files.adapter_file import load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
-from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
+from audioldm_lit.evaluation.recordings import recordings
 from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
@@ -32,12 +31,15 @@ from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.storage.cache_folder import cache_folder
-from audioldm_lit.storage.gather import gather
 from audioldm_lit.training.cache import Cache
+from audioldm_lit.training.checkpoint import KEY, ORIGIN, averaged_weights, checked_content, content, trained_on
 from audioldm_lit.training.checks import check_captions, check_geometry, check_prediction
 from audioldm_lit.training.ema import EMA
+from audioldm_lit.training.encoding import encode
 from audioldm_lit.training.held_out_loss import grid, held_out_losses
+from audioldm_lit.training.latents import draw_latents, stream_places
 from audioldm_lit.training.outcome import Outcome
+from audioldm_lit.training.precision import store_in_bfloat16
 from audioldm_lit.training.time_mask import TimeMask
 
 
@@ -118,32 +120,24 @@ class LitAudioLDM(LightningModule):
     # ------------------------------------------------------------------ set-up
 
     def setup(self, stage: str) -> None:
-        """Encode the data (or find it encoded), then store the frozen weights in the precision they are used in."""
-        data = self.data
-        check_geometry(self.backbone, data)
-        check_captions(data, self.conditioning, generates=stage == "predict" or (stage == "test" and self.protocol is not None))
+        """Refuse what does not go together, encode the data (or find it encoded), and store the weights as they are used."""
+        scored = stage == "test" and self.protocol is not None
+        check_geometry(self.backbone, self.data)
+        check_captions(self.data, self.conditioning, generates=stage == "predict" or scored)
         if stage == "fit":
-            data.num_training_batches()  # refuses a run without steps before any clip is encoded
+            self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
         self.backbone.to(self.trainer.strategy.root_device)
-        self._encode(data, waveforms=stage == "test" and self.protocol is not None)
+        cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
+        encode(self.data, cache, self.trainer.global_rank, self.trainer.world_size, waveforms=scored)
         if stage == "fit":
-            clips = {split: dataset.fingerprint() for split, dataset in data.datasets.items()}
-            varied = {"augmentation": data.augmentation, "phrasing": data.phrasing}
-            self.trained_on = {**clips, **{name: part and part.fingerprint for name, part in varied.items()}, "seed": data.seed}
+            self.trained_on = trained_on(self.data)
             self._prepare_objective()
-        self._make_fast(stage)
-
-    def _make_fast(self, stage: str) -> None:
-        """Store frozen weights in the precision they are used in; outputs and names stay."""
-        unet = self.backbone.unet
         if str(self.trainer.precision) == "bf16-mixed":
-            for weight in unet.to(memory_format=torch.channels_last).parameters():  # in float32 this layout gains nothing
-                if not weight.requires_grad and weight.dim() > 1:  # a norm takes no bfloat16 scale beside a float32 shift
-                    weight.data = weight.data.bfloat16()
+            store_in_bfloat16(self.backbone.unet)
         if stage == "fit" and self.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
+            self.backbone.unet.enable_gradient_checkpointing()
         if stage == "fit" and self.compile_unet:
-            unet.compile()  # in place: checkpoints keep their names
+            self.backbone.unet.compile()  # in place: checkpoints keep their names
 
     def _prepare_objective(self) -> None:
         """The first process does the work and leaves it to the others."""
@@ -151,20 +145,6 @@ class LitAudioLDM(LightningModule):
             if self.trainer.is_global_zero == first:
                 self.objective.prepare(self.backbone, self.data.num_samples, self.cache_dir)
             self.trainer.strategy.barrier()
-
-    def _encode(self, data: AudioDataModule, waveforms: bool) -> None:
-        """Swap every data set for its encoded one; what one process finds wrong, all of them say."""
-        cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
-        problem = None
-        try:
-            for clips in data.datasets.values():
-                cache.fill(clips, self.trainer.global_rank, self.trainer.world_size)
-        except InputError as error:
-            problem = error
-        for found in filter(None, gather(problem)):  # waits for all, so that no process reads what another has not yet encoded
-            raise found
-        for split, clips in data.datasets.items():
-            data.datasets[split] = cache.read(clips, waveforms)
 
     @property
     def data(self) -> AudioDataModule:
@@ -194,21 +174,14 @@ class LitAudioLDM(LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One denoising step; every random number belongs to the sample's place in the stream of training clips."""
-        rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        total_batch_idx = self.trainer.fit_loop.epoch_loop.total_batch_idx  # unlike batch_idx it goes on after a resume
-        count = len(batch["id"])
-        places = [(total_batch_idx * count + i) * ranks + rank for i in range(count)]
-        generators = [seeding.generator(self.seed, "train", place) for place in places]
-        mean, std = batch["mean"], batch["std"]
-        latents = mean + std * seeding.normal(generators, mean.shape[1:]).to(mean.device)
-        if self.time_mask:  # numbers of its own: masking changes no other draw
-            latents = self.time_mask(latents, [seeding.generator(self.seed, "time mask", place) for place in places])
+        places = stream_places(self.trainer, len(batch["id"]))
+        latents, generators = draw_latents(batch["mean"], batch["std"], self.seed, places, self.time_mask)
         text = self.prompt_embeds(batch)
         cond = self.conditioning.draw(text, batch.get("audio_embeds"), self.unconditional, generators)
         loss = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators).mean()
         if not loss.isfinite():
             raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower the learning rate.")
-        self.log("train/loss", loss, prog_bar=True, batch_size=count)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(places))
         return loss + self.adapter.penalty(self.backbone)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -235,11 +208,9 @@ class LitAudioLDM(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss, also by timestep and against the base, whose value is that of the check before training."""
-        if self.trainer.sanity_checking and self.outcome.base_losses:
-            losses = torch.tensor(self.outcome.base_losses, dtype=torch.float64)
-        else:
-            losses = self.held_out_loss.by_timestep()
-            self.held_out_loss.reset()
+        known = self.trainer.sanity_checking and self.outcome.base_losses
+        losses = torch.tensor(known, dtype=torch.float64) if known else self.held_out_loss.by_timestep()
+        self.held_out_loss.reset()
         if not losses.isfinite().all():  # early stopping would take it for a reason to end well
             raise RuntimeError(f"the held-out loss is {losses.mean().item()} at step {self.global_step}; lower the learning rate.")
         if self.trainer.sanity_checking:
@@ -266,14 +237,9 @@ class LitAudioLDM(LightningModule):
     def on_test_start(self) -> None:
         """Give the training clips to metrics that look for copies, each process its share."""
         if self.protocol is not None and self.protocol.asks_for("train"):
-            self.show_recordings(self.data.waveforms("train"), "train")
-
-    def show_recordings(self, clips: ClipDataset, side: str) -> None:
-        """Give this process's share of recordings to the protocol."""
-        for index in range(self.trainer.global_rank, len(clips), self.trainer.world_size):
-            item = clips[index]
-            waveform = item["waveform"][None].to(self.device)
-            self.protocol.update(**{side: AudioBatch([item["id"]], waveform, clips.sample_rate, [item["caption"]])})
+            shared = self.trainer.global_rank, self.trainer.world_size, self.device
+            for batch in recordings(self.data.waveforms("train"), *shared):
+                self.protocol.update(train=batch)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Held-out loss of the test clips, and scores of clips generated from their captions."""
@@ -317,37 +283,16 @@ class LitAudioLDM(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was trained and which base it belongs to; neither the base itself nor the network of a metric."""
         checkpoint["state_dict"] = {name: weight.detach() for name, weight in self.weights.items()}
-        checkpoint["audioldm_lit"] = {
-            "base": self.base_fingerprint,
-            "adapter": self.adapter.spec(),
-            "adapter_state": self.adapter.state(),
-            "base_losses": self.outcome.base_losses,
-            "trained_on": self.trained_on,
-            "ema": self.ema and {"average": self.ema.average, "num_updates": self.ema.num_updates},
-        }
+        belongs = self.base_fingerprint, self.adapter, self.outcome.base_losses, self.trained_on
+        checkpoint[KEY] = content(*belongs, self.ema)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
-        ours = checkpoint.get("audioldm_lit")
-        if ours is None:
-            raise InputError("--ckpt_path", "is no checkpoint of this project", "give one that `fit` wrote")
-        check_base(ours["base"], self.base_fingerprint, "--ckpt_path")
-        if ours["adapter"] != self.adapter.spec():
-            raise InputError(
-                "--ckpt_path", f"was trained with {ours['adapter']}, model.adapter is {self.adapter.spec()}", "use the same"
-            )
         resumed = self.trainer.state.fn == TrainerFn.FITTING
-        changed = next((name for name, value in ours["trained_on"].items() if resumed and value != self.trained_on[name]), None)
-        if changed:
-            raise InputError(
-                "--ckpt_path",
-                f"was trained on other data, `{changed}` differs from what `data` gives now",
-                "restore it, or begin a new run",
-            )
+        ours = checked_content(checkpoint, self.base_fingerprint, self.adapter, self.trained_on if resumed else None)
+        load_weights(self.backbone, checkpoint["state_dict"] if resumed else averaged_weights(checkpoint), ORIGIN)
+        checkpoint["state_dict"] = {}  # nothing is left for Lightning to load
         self.outcome.base_losses = ours["base_losses"]
-        average = ours["ema"] and ours["ema"]["average"]
-        load_weights(self.backbone, average if average and not resumed else checkpoint["state_dict"], "--ckpt_path")
-        checkpoint["state_dict"] = {}
         self.adapter.restore(ours["adapter_state"])
-        if self.ema and average and resumed:
-            self.ema.average, self.ema.num_updates = average, ours["ema"]["num_updates"]
+        if self.ema and ours["ema"] and resumed:
+            self.ema.restore(ours["ema"])

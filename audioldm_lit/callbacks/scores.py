@@ -15,12 +15,14 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.recordings import recordings
 from audioldm_lit.evaluation.tables import show
 from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
 from audioldm_lit.inference.manifest import write_manifest
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.training.lightning_internals import autocast
 from audioldm_lit.training.run_folder import rank_zero_folder, run_folder
 
 
@@ -82,7 +84,7 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[s
             asked = [(clip.id, clip.caption) for clips in held_out for clip in clips.clips]
             entries = module.entries(*zip(*asked, strict=True))
             write_manifest(folder / name, {"system": name, "sampler": module.sampler.spec()}, entries)
-        module.show_recordings(trained, "train")
+        _show(trainer, module, trained, "train")
         evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
     coverage = {split: str(data.coverage[split]) for split in ("val", "test")}
@@ -106,26 +108,32 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
     batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
     for batch in track(batches, f"generating {folder.name}", transient=True, disable=not trainer.is_global_zero):
         ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
+        with torch.no_grad(), autocast(trainer):
             cond = backbone.encode_text(captions)
             entries, waveforms = zip(*generate_clips(generation, module.entries(ids, captions), cond), strict=True)
         for entry, waveform in zip(entries, waveforms, strict=True):
             write(folder / entry.file, waveform, clips.sample_rate)
-        recordings = torch.stack([clip["waveform"] for clip in batch]).to(module.device)
-        sides = {"preds": torch.stack(waveforms), "target": recordings}  # metrics of pairs see both at once
+        recorded = torch.stack([clip["waveform"] for clip in batch]).to(module.device)
+        sides = {"preds": torch.stack(waveforms), "target": recorded}  # metrics of pairs see both at once
         module.protocol.update(**{side: AudioBatch(ids, waveform, clips.sample_rate, captions) for side, waveform in sides.items()})
+
+
+def _show(trainer: Trainer, module: LitAudioLDM, clips: ClipDataset, side: str) -> None:
+    """Give this process's share of recordings to the protocol."""
+    for batch in recordings(clips, trainer.global_rank, trainer.world_size, module.device):
+        module.protocol.update(**{side: batch})
 
 
 def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
     """Score as many recordings of the training split as clips were generated; nothing where it has fewer."""
     count = sum(map(len, held_out))
-    recordings = sorted(module.data.present("train"), key=lambda clip: seeding.number(module.seed, "real", clip.id))[:count]
-    if len(recordings) < count:
+    chosen = sorted(module.data.present("train"), key=lambda clip: seeding.number(module.seed, "real", clip.id))[:count]
+    if len(chosen) < count:
         return {}
     like = held_out[0]
-    module.show_recordings(ClipDataset(recordings, like.sample_rate, like.num_samples, like.padding), "preds")
+    _show(trainer, module, ClipDataset(chosen, like.sample_rate, like.num_samples, like.padding), "preds")
     for clips in held_out:
-        module.show_recordings(clips, "target")
+        _show(trainer, module, clips, "target")
     evaluation = module.protocol.evaluation(module.seed)
     module.protocol.reset()
     # Recordings are nobody's pair and no copies of the training clips that they are: nothing that anybody would miss.

@@ -1,13 +1,75 @@
-"""What a checkpoint holds beside Lightning's own: what was trained, and what it stands on."""
+"""What a checkpoint holds beside Lightning's own: what was trained, and which base, adapter and data it belongs to."""
 
 from typing import Any
 
 from torch import Tensor
 
+from audioldm_lit.adapters.base import Adapter
+from audioldm_lit.adapters.files.adapter_file import check_base
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.errors import InputError
+from audioldm_lit.training.ema import EMA
+
 KEY = "audioldm_lit"
+ORIGIN = "--ckpt_path"  # what messages call it
+
+
+def trained_on(data: AudioDataModule) -> dict[str, Any]:
+    """What a resumed run must find as it was: the clips of every split, how they are varied, and the order they are drawn in."""
+    clips = {split: dataset.fingerprint() for split, dataset in data.datasets.items()}
+    varied = {"augmentation": data.augmentation, "phrasing": data.phrasing}
+    return {**clips, **{name: part and part.fingerprint for name, part in varied.items()}, "seed": data.seed}
+
+
+def content(base: str, adapter: Adapter, base_losses: list[float], data: dict[str, Any], ema: EMA | None) -> dict[str, Any]:
+    """What is kept under `KEY`.
+
+    Args:
+        base: Fingerprint of the base's UNet.
+        adapter: The adapter.
+        base_losses: The base's held-out loss by timestep.
+        data: What `trained_on` gave.
+        ema: The moving average of the trained weights, where there is one.
+    """
+    return {
+        "base": base,
+        "adapter": adapter.spec(),
+        "adapter_state": adapter.state(),
+        "base_losses": base_losses,
+        "trained_on": data,
+        "ema": ema and ema.state(),
+    }
+
+
+def checked_content(checkpoint: dict[str, Any], base: str, adapter: Adapter, data: dict[str, Any] | None) -> dict[str, Any]:
+    """What is kept under `KEY`, if it belongs here.
+
+    Args:
+        checkpoint: As it was read.
+        base: Fingerprint of the base's UNet.
+        adapter: The adapter.
+        data: What `trained_on` gives; None where the data may differ, as outside `fit`.
+
+    Raises:
+        InputError: If the checkpoint is none of this project, or belongs to another base, adapter or data.
+    """
+    ours = checkpoint.get(KEY)
+    if ours is None:
+        raise InputError(ORIGIN, "is no checkpoint of this project", "give one that `fit` wrote")
+    check_base(ours["base"], base, ORIGIN)
+    if ours["adapter"] != adapter.spec():
+        raise InputError(ORIGIN, f"was trained with {ours['adapter']}, model.adapter is {adapter.spec()}", "use the same")
+    changed = [name for name, value in ours["trained_on"].items() if data is not None and value != data[name]]
+    if changed:
+        raise InputError(
+            ORIGIN,
+            f"was trained on other data, `{changed[0]}` differs from what `data` gives now",
+            "restore it, or begin a new run",
+        )
+    return ours
 
 
 def averaged_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The moving average of the trained weights by name, the trained weights themselves where there was none."""
+    """The moving average of the trained weights by name, the trained weights themselves where there is none."""
     ema = checkpoint[KEY]["ema"]
     return ema["average"] if ema and ema["average"] else checkpoint["state_dict"]

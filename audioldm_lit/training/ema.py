@@ -1,6 +1,7 @@
 """Running averages of the trainable weights."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,14 @@ class RunningAverage(ABC):
     @abstractmethod
     def beta(self, t: int) -> float:
         """Weight in [0, 1) that the old average keeps at update t, counted from 1."""
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` goes on from."""
+        return {"average": self.average, "num_updates": self.num_updates}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.average, self.num_updates = state["average"], state["num_updates"]
 
     def start(self, weights: dict[str, nn.Parameter]) -> None:
         """Start the average at the current weights, unless one was restored."""
