@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from peft.tuners.adalora import RankAllocator
 from torch import Tensor
 
 from audioldm_lit.adapters.peft import REFUSALS, PeftAdapter
+from audioldm_lit.adapters.peft_internals import Ranks, low_rank_weights
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-
-AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # what the allocator remembers from step to step
 
 
 class AdaLoRA(PeftAdapter):
@@ -44,8 +42,8 @@ class AdaLoRA(PeftAdapter):
     def inject(self, backbone: Backbone) -> None:
         """Wrap the target layers at rank `init_r`."""
         super().inject(backbone)
-        self.allocator = RankAllocator(backbone.unet, self._peft_config([]), "default")
-        self.matrices = {name: weight for name, weight in backbone.unet.named_parameters() if ".lora_" in name}
+        self.ranks = Ranks(backbone.unet, self._peft_config([]))
+        self.matrices = low_rank_weights(backbone.unet)
 
     def penalty(self, backbone: Backbone) -> Tensor:
         """Pull A and B towards orthogonal rows and columns (Eq. 4), as the authors' code does: norms not squared, averaged."""
@@ -55,17 +53,18 @@ class AdaLoRA(PeftAdapter):
                 if ".lora_E." not in name:
                     gram = weight @ weight.T if ".lora_A." in name else weight.T @ weight
                     norms.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)))
-        return self.allocator.peft_config.orth_reg_weight * torch.stack(norms).mean()
+        return self.ranks.peft_config.orth_reg_weight * torch.stack(norms).mean()
 
     def after_step(self, backbone: Backbone, step: int) -> None:
         """Measure importance, and lower the ranks in the steps that are set for it."""
-        self.allocator.update_and_allocate(backbone.unet, step)
+        self.ranks.update_and_allocate(backbone.unet, step)
 
     def state(self) -> dict[str, Any]:
         """The allocator's averages; the ranks themselves are in the weights E."""
-        return {key: {name: value.cpu() for name, value in getattr(self.allocator, key).items()} for key in AVERAGES}
+        return {key: {name: value.cpu() for name, value in average.items()} for key, average in self.ranks.averages.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on with the averages of a checkpoint."""
-        for key in AVERAGES:
-            setattr(self.allocator, key, {name: value.to(self.matrices[name].device) for name, value in state[key].items()})
+        self.ranks.averages = {
+            key: {name: value.to(self.matrices[name].device) for name, value in average.items()} for key, average in state.items()
+        }

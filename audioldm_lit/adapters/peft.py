@@ -12,13 +12,13 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter
+from audioldm_lit.adapters.peft_internals import HARMLESS, forget_adapters
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
 TOLERANCE = 1e-4  # of a layer's largest output: methods that are right stay below 3e-6 in float32
 PEFT_ERRORS = (TypeError, ValueError, KeyError, AttributeError, RuntimeError)  # how peft says no
-MEASURED_HERE = "Unsupported layer type|Failed to load the CUDA extension|Setting boft_n_butterfly_factor"  # warnings of peft
 
 
 class Refusal(NamedTuple):
@@ -96,7 +96,7 @@ class PeftAdapter(Adapter):
         before = {name: layer(_example(layer)) for name, layer in layers.items()}  # some methods change the base's weights
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", MEASURED_HERE)
+                warnings.filterwarnings("ignore", HARMLESS)
                 peft.inject_adapter_in_model(self._peft_config(list(layers)), unet)
         except PEFT_ERRORS as error:
             problem = f"peft's {self.config} refuses these options and targets ({_sentence(error)})"
@@ -121,7 +121,7 @@ class PeftAdapter(Adapter):
             if isinstance(module, BaseTunerLayer):
                 module.merge()
                 backbone.unet.set_submodule(name, module.get_base_layer())
-        del backbone.unet.peft_config  # peft's mark of a model with adapters
+        forget_adapters(backbone.unet)
         backbone.unet.requires_grad_(False)
 
     def _peft_config(self, names: list[str]) -> peft.PeftConfig:

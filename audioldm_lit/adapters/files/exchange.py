@@ -11,23 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import peft
-from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY, LORA_WEIGHT_NAME_SAFE
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import save_file
 from torch import Tensor
 
 from audioldm_lit.adapters.files.adapter_file import FORMAT, check_base, check_finite, read_metadata, read_tensors
 from audioldm_lit.adapters.files.card import About
+from audioldm_lit.adapters.files.diffusers_internals import LORA_FILE, LORA_METADATA_KEY
 from audioldm_lit.adapters.files.layout import LIBRARY_ERRORS, Adapted, Source, card_beside, first_line
 from audioldm_lit.adapters.files.peft_settings import adapter_for, check_settings
+from audioldm_lit.adapters.peft_internals import CONFIG_FILE, NAME, WEIGHTS_FILE, injected_config
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import misfit
 from audioldm_lit.storage.atomic_write import write_json
 
-NAME = "default"  # of the adapter within peft's layers
 ORIGIN = "audioldm_lit"  # metadata key under which a converted file says on what it stands
 
 
@@ -70,7 +69,7 @@ class PeftLayout(Source):
         for layer in tuned.values():
             layer.set_adapter(NAME)  # makes its weights trainable, which loaders of finished adapters do not
         backbone.unet.train(backbone.unet.training)  # new layers are born in train mode
-        adapter = adapter_for(backbone.unet.peft_config[NAME], list(tuned), layers, where)
+        adapter = adapter_for(injected_config(backbone.unet), list(tuned), layers, where)
         about = About.from_json(origin["about"], where) if origin.get("about") else None
         prediction_type = origin.get("prediction_type", backbone.scheduler.config.prediction_type)
         return Adapted(backbone, adapter, base, names, prediction_type, about, bool(origin))
@@ -83,18 +82,18 @@ class PeftFolder(PeftLayout):
 
     def holds(self, path: Path) -> bool:
         """Whether the folder has a peft configuration."""
-        return (path / CONFIG_NAME).is_file()
+        return (path / CONFIG_FILE).is_file()
 
     def file(self, path: Path) -> Path:
         """The weights; pickled ones, which may hold a program, are refused."""
-        file = path / SAFETENSORS_WEIGHTS_NAME
+        file = path / WEIGHTS_FILE
         if not file.is_file():
             raise InputError(file, "no such file", "save the adapter as safetensors, pickled weights are not read")
         return file
 
     def settings(self, path: Path) -> Mapping[str, Any]:
         """Content of `adapter_config.json`."""
-        return _parsed((path / CONFIG_NAME).read_bytes(), str(path / CONFIG_NAME))
+        return _parsed((path / CONFIG_FILE).read_bytes(), str(path / CONFIG_FILE))
 
     def inject(self, path: Path, backbone: Backbone) -> None:
         """Load with peft."""
@@ -104,9 +103,9 @@ class PeftFolder(PeftLayout):
         """Write what peft's own `save_pretrained` does, and which base it belongs to."""
         settings, weights = _peft_state(adapted)
         path.mkdir()
-        write_json(path / CONFIG_NAME, dict(sorted(settings.items())))
+        write_json(path / CONFIG_FILE, dict(sorted(settings.items())))
         named = {self.prefix + name: weight for name, weight in weights.items()}
-        save_file(named, path / SAFETENSORS_WEIGHTS_NAME, {"format": "pt", ORIGIN: _origin(adapted)})
+        save_file(named, path / WEIGHTS_FILE, {"format": "pt", ORIGIN: _origin(adapted)})
         card_beside(path, adapted)
 
 
@@ -123,11 +122,11 @@ class DiffusersFolder(PeftLayout):
 
     def file(self, path: Path) -> Path:
         """The file itself, or the one in the folder."""
-        return path / LORA_WEIGHT_NAME_SAFE if path.is_dir() else path
+        return path / LORA_FILE if path.is_dir() else path
 
     def settings(self, path: Path) -> Mapping[str, Any]:
         """The configuration in the file's metadata, which older files lack; diffusers then goes by names and shapes."""
-        kept = _parsed(read_metadata(self.file(path)).get(LORA_ADAPTER_METADATA_KEY, "{}"), str(path))
+        kept = _parsed(read_metadata(self.file(path)).get(LORA_METADATA_KEY, "{}"), str(path))
         return {name.removeprefix(self.prefix): value for name, value in kept.items()}
 
     def inject(self, path: Path, backbone: Backbone) -> None:
@@ -149,7 +148,7 @@ class DiffusersFolder(PeftLayout):
     def write(self, path: Path, adapted: Adapted) -> None:
         """Write what diffusers' own `save_lora_adapter` does, and which base it belongs to."""
         settings, weights = _peft_state(adapted)
-        method = type(adapted.backbone.unet.peft_config[NAME]).__name__
+        method = type(injected_config(adapted.backbone.unet)).__name__
         if method not in self.methods:
             raise InputError(
                 "--to diffusers",
@@ -157,21 +156,20 @@ class DiffusersFolder(PeftLayout):
                 "use --to peft or --to merged",
             )
         path.mkdir()
-        metadata = {"format": "pt", LORA_ADAPTER_METADATA_KEY: json.dumps(settings), ORIGIN: _origin(adapted)}
-        save_file(weights, path / LORA_WEIGHT_NAME_SAFE, metadata)
+        metadata = {"format": "pt", LORA_METADATA_KEY: json.dumps(settings), ORIGIN: _origin(adapted)}
+        save_file(weights, path / LORA_FILE, metadata)
         card_beside(path, adapted)
 
 
 def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration and weights of an adapter as peft saves them."""
     unet = adapted.backbone.unet
-    if NAME not in getattr(unet, "peft_config", {}):
+    config = injected_config(unet)
+    if config is None:
         raise InputError(
             "--to", f"{type(adapted.adapter).__name__} is no method of peft, which both layouts are made for", "use --to merged"
         )
-    settings = {
-        name: sorted(value) if isinstance(value, set) else value for name, value in unet.peft_config[NAME].to_dict().items()
-    }
+    settings = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
     weights = peft.get_peft_model_state_dict(unet, adapter_name=NAME, save_embedding_layers=False)
     return settings | {"inference_mode": True}, {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
 

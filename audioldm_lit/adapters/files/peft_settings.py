@@ -6,10 +6,10 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 import peft
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from audioldm_lit.adapters.adalora import AdaLoRA
 from audioldm_lit.adapters.peft import PeftAdapter
+from audioldm_lit.adapters.peft_internals import config_class
 from audioldm_lit.adapters.targets import PRESETS
 from audioldm_lit.errors import InputError
 
@@ -62,8 +62,7 @@ def check_settings(settings: Mapping[str, Any], where: str) -> None:
     """
     if not settings:
         return
-    configs = {kind.value: config for kind, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-    config = configs.get(str(settings.get("peft_type")))
+    config = config_class(settings.get("peft_type"))
     if config is None:
         raise InputError(
             where, f"is of the method {settings.get('peft_type')}, which the installed peft does not know", "update peft"
