@@ -29,6 +29,7 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.lightning_internals import OpenCLI
 from audioldm_lit.training.loggers import log_config
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -92,7 +93,7 @@ class Parser(OneSentence, LightningArgumentParser):
     """A parser of Lightning's verbs."""
 
 
-class AudioLDMCLI(LightningCLI):
+class AudioLDMCLI(OpenCLI):
     """Parser and trainer of one of Lightning's verbs.
 
     Args:
@@ -139,10 +140,7 @@ class AudioLDMCLI(LightningCLI):
             callbacks = [RunProgress(), *callbacks]
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
-    def _parse_ckpt_path(self) -> None:
-        """Let the YAML decide: by default Lightning silently puts the checkpoint's settings on top of it."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
+    def run_verb(self, verb: str) -> None:
         """Run, and remove the empty run folder that the logger made if the input turns out to be wrong."""
         logger = self.trainer.logger
         if logger and not logger.log_dir and not self.trainer.fast_dev_run:
@@ -152,7 +150,7 @@ class AudioLDMCLI(LightningCLI):
                 "use one of configs/logger/, or a list of loggers with a CSVLogger first",
             )
         try:
-            super()._run_subcommand(subcommand)
+            super().run_verb(verb)
         except InputError:
             folder = rank_zero_folder(self.trainer)
             # The first process made the folder and alone takes it away: two would trip over each other.

@@ -15,7 +15,7 @@ class _UnderstoodError(Exception):
 class _Reader(AudioLDMCLI):
     """Reads a command line and stops before making any object of it."""
 
-    def _set_seed(self) -> None:
+    def set_seed(self) -> None:
         """Leave the random state alone."""
 
     def before_instantiate_classes(self) -> None:

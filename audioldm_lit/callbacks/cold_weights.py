@@ -32,8 +32,8 @@ class ColdWeights(Callback):
         self.steps += 1
         reached = {name: weight.grad for name, weight in self.cold.items() if weight.grad is not None}
         if reached:
-            # The largest entry, because squares of small gradients vanish; all at once, because each would make a GPU wait.
-            largest = torch.stack(torch._foreach_norm(list(reached.values()), float("inf"))).tolist()
+            # The largest entry, because squares of small gradients vanish; read all at once, because each reading makes a GPU wait.
+            largest = torch.stack([grad.abs().amax() for grad in reached.values()]).tolist()
             for name in [name for name, value in zip(reached, largest, strict=True) if value != 0]:
                 del self.cold[name]
         if self.steps == PATIENCE:

@@ -78,7 +78,7 @@ class ClipMetric(Metric, ABC):
     floor = False  # whether recordings against recordings give a lower end to read the value by
 
     def __init__(self, extractor: Extractor | None = None, features: str = "embedding", **kwargs: Any) -> None:
-        super().__init__(dist_sync_fn=_gather_state, **kwargs)
+        super().__init__(dist_sync_fn=_gather_state, sync_on_compute=False, **kwargs)  # `gathered` does it
         if extractor is not None and features not in extractor.features:
             known = ", ".join(extractor.features)
             raise InputError(type(self).__name__, f"the extractor {extractor.name} has no features '{features}'", f"use {known}")
@@ -115,8 +115,7 @@ class ClipMetric(Metric, ABC):
         Raises:
             InputError: If a side has no clips, or an extractor's features are not finite.
         """
-        alone = not self._is_synced  # `compute` has gathered already
-        with self.sync_context(_gather_state, should_sync=alone, should_unsync=alone):
+        with self.sync_context(_gather_state):
             states = {side: [_joined(getattr(self, f"{side}_{state}")) for state in STATES] for side in self.sides}
         return [self._rows(side, *state) for side, state in states.items()]
 

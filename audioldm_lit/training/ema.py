@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from audioldm_lit.errors import InputError
 
@@ -45,7 +46,8 @@ class RunningAverage(ABC):
         """Take one step towards the current weights."""
         self.num_updates += 1
         averages = [self.average[name] for name in weights]
-        torch._foreach_lerp_(averages, [weight.data.float() for weight in weights.values()], 1 - self.beta(self.num_updates))
+        towards = get_ema_multi_avg_fn(self.beta(self.num_updates))
+        towards(averages, [weight.data.float() for weight in weights.values()], self.num_updates)
 
 
 class EMA(RunningAverage):

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
 
@@ -65,3 +66,24 @@ class SelectiveCheckpoint(ModelCheckpoint):
         """Go on with the best check so far: where `dirpath` differs, Lightning would forget the score."""
         if Path(state_dict["best_model_path"]).is_file():  # a run that was killed between two files may have none
             super().load_state_dict({**state_dict, "dirpath": self.dirpath, "last_model_path": ""})
+
+
+class OpenCLI(LightningCLI):
+    """LightningCLI with names of ours for steps between which it has no hook, and without one that does harm."""
+
+    def set_seed(self) -> None:
+        """Seed everything, before any object is made."""
+        super()._set_seed()
+
+    def run_verb(self, verb: str) -> None:
+        """Run a verb, after all objects have been made."""
+        super()._run_subcommand(verb)
+
+    def _set_seed(self) -> None:
+        self.set_seed()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        self.run_verb(subcommand)
+
+    def _parse_ckpt_path(self) -> None:
+        """Let the YAML decide: by default Lightning silently puts the checkpoint's settings on top of it."""
