@@ -64,13 +64,7 @@ def ablate(
     if published is not None:
         published_sheet(published)  # refused now if it is wrong
     if table is not None:
-        results = collect(grid, folder)
-        if results.empty:
-            raise InputError(folder, f"no run of {grid.name} is done with these settings", "give the --set that it ran with")
-        if metric not in _computed(results):
-            raise InputError("--metric", f"is '{metric}', but the runs have {', '.join(_computed(results))}", "give one of these")
-        write_csv(results, folder / "results.csv")
-        _show(results, table, metric, published, grid, console)
+        _print_done(grid, folder, table, metric, published, console)
         return
     if not (allow_dirty or dry_run):
         check_committed()
@@ -82,21 +76,42 @@ def ablate(
     cluster.open(folder)
     for name in grid.trials if retry else ():
         TrialFolder(folder / "runs" / name).forgive()
-    runner = Runner(grid, folder, cluster)
+    _run(Runner(grid, folder, cluster), folder, metric, published, console)
+
+
+def _print_done(grid: Grid, folder: Path, form: str, metric: str, published: str | None, console: Console) -> None:
+    """Print the tables of what is done so far."""
+    results = collect(grid, folder)
+    if results.empty:
+        raise InputError(folder, f"no run of {grid.name} is done with these settings", "give the --set that it ran with")
+    _check_metric(metric, results)
+    write_csv(results, folder / "results.csv")
+    _show(results, form, metric, published, grid, console)
+
+
+def _run(runner: Runner, folder: Path, metric: str, published: str | None, console: Console) -> None:
+    """Run what is left and print the tables; whatever ends it, the table of results is written."""
     try:
         _work(runner, folder, Console(stderr=True))
     except KeyboardInterrupt:
-        left = cluster.interrupt(flight.job for flight in runner.flights.values())
+        left = runner.cluster.interrupt(flight.job for flight in runner.flights.values())
         sys.stderr.write(f"stopped, {left}; the same command goes on.\n")
         raise SystemExit(130) from None
     finally:
-        results = collect(grid, folder)
+        results = collect(runner.grid, folder)
         write_csv(results, folder / "results.csv")
     if not results.empty:
-        _show(results, "terminal", metric if metric in _computed(results) else "loss", published, grid, console)
+        _show(results, "terminal", metric if metric in _computed(results) else "loss", published, runner.grid, console)
     if runner.given_up:
-        raise InputError(folder, f"{len(runner.given_up)} of {len(grid.trials)} runs failed, see above", "mend it and give --retry")
-    if not results.empty and metric not in _computed(results):
+        count = f"{len(runner.given_up)} of {len(runner.grid.trials)}"
+        raise InputError(folder, f"{count} runs failed, see above", "mend it and give --retry")
+    if not results.empty:
+        _check_metric(metric, results)
+
+
+def _check_metric(metric: str, results: pd.DataFrame) -> None:
+    """Refuse a metric that no run has."""
+    if metric not in _computed(results):
         raise InputError("--metric", f"is '{metric}', but the runs have {', '.join(_computed(results))}", "give one of these")
 
 

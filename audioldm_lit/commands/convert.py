@@ -1,8 +1,9 @@
 """The verb `convert`."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
-from audioldm_lit.adapters.files.layout import AdapterFile, Layout, MergedModel, Source
+from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
 from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
@@ -61,21 +62,25 @@ def convert(
         model.unet = fresh
         LAYOUTS[to].load(unfinished, model)
         absolute, relative = _difference(expected, _predict(model.eval()), to)
+        found = {
+            "source": str(source), "layout": kind, "to": to, "out": str(out), "base": adapted.base,
+            "prediction_type": adapted.prediction_type, "max_absolute_difference": absolute, "max_relative_difference": relative,
+        }  # fmt: skip
         if json is not None:
-            found = {
-                "source": str(source), "layout": kind, "to": to, "out": str(out), "base": adapted.base,
-                "prediction_type": adapted.prediction_type, "max_absolute_difference": absolute,
-                "max_relative_difference": relative,
-            }  # fmt: skip
             write_json(json, found)
-    lines = [f"{out}: {kind} -> {to}; largest difference of the UNet's output {absolute:.1e}, {relative:.1e} of the largest value"]
+    Console().print(escape("\n".join(_lines(found, adapted))), soft_wrap=True, highlight=False)
+
+
+def _lines(found: Mapping[str, Any], adapted: Adapted) -> list[str]:
+    """What people read of a conversion."""
+    difference = f"{found['max_absolute_difference']:.1e}, {found['max_relative_difference']:.1e} of the largest value"
+    lines = [f"{found['out']}: {found['layout']} -> {found['to']}; largest difference of the UNet's output {difference}"]
+    predicts = adapted.prediction_type
     if not adapted.stated:
-        lines += [f"{source} does not say on what it was trained: taken for this base, predicting {adapted.prediction_type}"]
-    elif adapted.prediction_type != "epsilon" and to in ("peft", "diffusers"):
-        lines += [
-            f'it predicts {adapted.prediction_type}: give prediction_type="{adapted.prediction_type}" to the pipeline\'s scheduler'
-        ]
-    Console().print(escape("\n".join(lines)), soft_wrap=True, highlight=False)
+        lines.append(f"{found['source']} does not say on what it was trained: taken for this base, predicting {predicts}")
+    elif predicts != "epsilon" and found["to"] in ("peft", "diffusers"):
+        lines.append(f'it predicts {predicts}: give prediction_type="{predicts}" to the pipeline\'s scheduler')
+    return lines
 
 
 def _kind(source: Path) -> str:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
-from audioldm_lit.evaluation.evaluation import compare_systems
+from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
 from audioldm_lit.evaluation.protocol import load_protocol
 from audioldm_lit.evaluation.scoring import score_files
 from audioldm_lit.evaluation.tables import show, to_csv, to_latex
@@ -54,28 +55,38 @@ def evaluate(
     chosen = load_protocol(protocol)
     chosen.keep_features((cache_dir or cache_folder()) / "features")
     chosen.device = device_named(device)
-    systems = {_name(path): path for path in (generated, compare) if path is not None}
-    if compare is not None and len(systems) < 2:
-        raise InputError("--generated and --compare", f"are both called '{_name(generated)}'", "rename one folder")
+    systems = _systems(generated, compare)
     results = {name: score_files(chosen, path, reference, training, strict, seed) for name, path in systems.items()}
     console = Console()
     show(results, console)
     for name, result in results.items():
         for rule, count in result.passport["rules"].items():
             console.print(escape(f"{name} and recordings: {count} files {rule}"), soft_wrap=True, highlight=False)
-    first, *second = results.values()
-    content = first.as_dict()
-    if second:
-        verdicts = {
-            name: {**vars(comparison), "verdict": str(comparison)} for name, comparison in compare_systems(first, second[0]).items()
-        }
-        content |= {"compare": second[0].as_dict(), "comparison": verdicts}
+    content = _content(*results.values())
     if json is not None:
         write_json(json, content)
     for path, text in ((csv, to_csv(results)), (latex, to_latex(results))):
         if path is not None:
             with atomic_write(path) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
+
+
+def _systems(generated: Path, compare: Path | None) -> dict[str, Path]:
+    """The systems' clips by what the systems are called."""
+    systems = {_name(path): path for path in (generated, compare) if path is not None}
+    if compare is not None and len(systems) < 2:
+        raise InputError("--generated and --compare", f"are both called '{_name(generated)}'", "rename one folder")
+    return systems
+
+
+def _content(first: Evaluation, second: Evaluation | None = None) -> dict[str, Any]:
+    """Scores of one system, and where there is another its scores and the comparison, as plain values."""
+    if second is None:
+        return first.as_dict()
+    verdicts = {
+        name: {**vars(comparison), "verdict": str(comparison)} for name, comparison in compare_systems(first, second).items()
+    }
+    return {**first.as_dict(), "compare": second.as_dict(), "comparison": verdicts}
 
 
 def _name(source: Path) -> str:

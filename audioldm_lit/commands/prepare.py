@@ -11,7 +11,7 @@ from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
-from audioldm_lit.health.checkup import SPLITS, examine
+from audioldm_lit.health.checkup import SPLITS, Checkup, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
 from audioldm_lit.storage.atomic_write import write_json
@@ -52,15 +52,24 @@ def prepare(
         raise InputError("--num_workers", f"is {num_workers}", "give at least 1")
     if out.resolve().is_relative_to(data.root.resolve()):
         raise InputError(out, "lies inside the data set", "choose a folder outside with --out")
-    console = Console()
     data.prepare_data()
     if (out / "clean.jsonl").is_file():
         (out / "clean.jsonl").unlink()  # an earlier run's may be of other clips
     checkup = examine(data, out, num_workers or os.cpu_count() or 1)
+    _report(checkup, data, out, json, fix)
+    _refuse(checkup, data.root, fix)
+    if cache:
+        items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
+        _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())
+
+
+def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | None, fix: bool) -> None:
+    """Write and print what was found; with `fix`, also the list of what is left."""
     write_manifest(out / "manifest.jsonl", checkup.items, data.root)
     write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}")
     if json is not None:
         write_json(json, as_dict(checkup))
+    console = Console()
     show(checkup, console)
     counts = ", ".join(f"{count:,} {split}" for split, count in checkup.counts.items())
     console.print(escape(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}"), soft_wrap=True, highlight=False)
@@ -68,18 +77,19 @@ def prepare(
         write_manifest(out / "clean.jsonl", checkup.kept, data.root)
         text = f"{out / 'clean.jsonl'} keeps {len(checkup.kept):,} of {len(checkup.items):,} clips"
         console.print(escape(text), soft_wrap=True, highlight=False)
+
+
+def _refuse(checkup: Checkup, root: Path, fix: bool) -> None:
+    """End with an error where something stops training or spoils its scores and `fix` does not leave it out."""
     errors = [finding for finding in checkup.findings if finding.severity == "error"]
     stopping = {name for finding in errors for name in finding.clips}
     if stopping and not fix:
         raise InputError(
-            data.root, f"{len(stopping)} clips stop training or spoil its scores", "mend them, or leave them out with --fix"
+            root, f"{len(stopping)} clips stop training or spoil its scores", "mend them, or leave them out with --fix"
         )
     for finding in errors:
         if not finding.drop:
             raise InputError(finding.where, finding.problem, finding.mend)
-    if cache:
-        items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
-        _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())
 
 
 def _encode(data: AudioDataModule, items: Sequence[Examined], backbone: str, audio_embeds: bool, folder: Path) -> None:
