@@ -1,6 +1,6 @@
 """The verb `evaluate`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,7 @@ def evaluate(
     chosen.device = device_named(device)
     systems = _systems(generated, compare)
     results = {name: score_files(chosen, path, reference, training, strict, seed) for name, path in systems.items()}
-    console = Console()
-    show(results, console)
-    for name, result in results.items():
-        for rule, count in result.passport["rules"].items():
-            console.print(escape(f"{name} and recordings: {count} files {rule}"), soft_wrap=True, highlight=False)
+    _print(results)
     content = _content(*results.values())
     if json is not None:
         write_json(json, content)
@@ -69,6 +65,15 @@ def evaluate(
         if path is not None:
             with atomic_write(path) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
+
+
+def _print(results: Mapping[str, Evaluation]) -> None:
+    """Print the scores, and how many files needed which rule."""
+    console = Console()
+    show(results, console)
+    for name, result in results.items():
+        for rule, count in result.passport["rules"].items():
+            console.print(escape(f"{name} and recordings: {count} files {rule}"), soft_wrap=True, highlight=False)
 
 
 def _systems(generated: Path, compare: Path | None) -> dict[str, Path]:

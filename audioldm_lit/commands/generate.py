@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import diffusers
 import torch
@@ -64,36 +64,67 @@ def generate(
         json: File for the manifest's content, for programs.
     """
     texts = _texts(prompt, prompts)
+    _check_numbers(duration, num_candidates, batch_size)
+    target, adapters = device_named(device), _adapters(adapter)
+    base = Backbone.load(backbone).to(target)
+    fingerprint = base.fingerprint("unet")  # before adapters are blended into it
+    generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, duration)
+    entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
+    _write_clips(out, generation, texts, entries, batch_size, precision == "bfloat16")
+    used = {"backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters]}
+    _conclude(out, {**used, **_how(generation, negative_prompt), "precision": precision}, entries, json)
+
+
+def _check_numbers(duration: float | None, num_candidates: int, batch_size: int) -> None:
+    """Refuse what nothing can be generated with."""
     if duration is not None and duration <= 0:
         raise InputError("--duration", f"is {duration}", "give a length in seconds above 0")
     if num_candidates < 1 or batch_size < 1:
         raise InputError("--num_candidates and --batch_size", f"are {num_candidates} and {batch_size}", "give at least 1")
-    sampler = sampler or Sampler()
-    target = device_named(device)
-    adapters = _adapters(adapter)
-    base = Backbone.load(backbone).to(target)
-    fingerprint = base.fingerprint("unet")
+
+
+def _generation(
+    base: Backbone,
+    adapters: Sequence[AdapterSetting],
+    texts: Sequence[str],
+    sampler: Sampler,
+    negative: str,
+    duration: float | None,
+) -> Generation:
+    """The base with the adapters, and how it generates."""
     _check_timesteps(adapters, sampler, base)
     model = _blend(base, adapters, texts)
     num_samples = round((duration or model.window) * model.sample_rate)
-    entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
-    cond = model.encode_text(texts).repeat_interleave(num_candidates, dim=0)
-    unconditional = model.encode_text([negative_prompt])[0]
-    generation = Generation(model, sampler, unconditional, num_samples, model.prediction_type)
-    stage = Stage(f"generating {len(entries)} clips, steps", math.ceil(len(entries) / batch_size) * sampler.num_inference_steps)
-    with stage, torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction_type)
+
+
+def _write_clips(
+    out: Path, generation: Generation, texts: Sequence[str], entries: Sequence[Entry], batch_size: int, bfloat16: bool
+) -> None:
+    """Generate and write the clips, as many of each text."""
+    model = generation.backbone
+    cond = model.encode_text(texts).repeat_interleave(len(entries) // len(texts), dim=0)
+    steps = math.ceil(len(entries) / batch_size) * generation.sampler.num_inference_steps
+    stage = Stage(f"generating {len(entries)} clips, steps", steps)
+    with stage, torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
         for entry, waveform in generate_clips(generation, entries, cond, batch_size, stage.advance):
             write(out / entry.file, waveform, model.sample_rate)
-    settings = {
-        "backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters],
-        "sampler": sampler.spec(), "negative_prompt": negative_prompt, "sample_rate": model.sample_rate,
-        "num_samples": num_samples, "precision": precision,
-    }  # fmt: skip
+
+
+def _how(generation: Generation, negative: str) -> dict[str, Any]:
+    """Settings of a generation as they go into the manifest."""
+    sizes = {"sample_rate": generation.backbone.sample_rate, "num_samples": generation.num_samples}
+    return {"sampler": generation.sampler.spec(), "negative_prompt": negative, **sizes}
+
+
+def _conclude(out: Path, settings: dict[str, Any], entries: Sequence[Entry], json: Path | None) -> None:
+    """Write the manifest and say what is there."""
     manifest = write_manifest(out, settings, entries)
     if json is not None:
         with atomic_write(json) as unfinished:
             unfinished.write_bytes(manifest.read_bytes())
-    Console().print(f"{len(entries)} clips of {num_samples / model.sample_rate:g} s and {manifest.name} in {out}", soft_wrap=True)
+    seconds = settings["num_samples"] / settings["sample_rate"]
+    Console().print(f"{len(entries)} clips of {seconds:g} s and {manifest.name} in {out}", soft_wrap=True)
 
 
 def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] | None) -> list[AdapterSetting]:
