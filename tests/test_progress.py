@@ -52,13 +52,22 @@ class Witness(Callback):
 
 def test_a_log_of_a_run_names_each_stage_in_plain_lines(cli, workdir, tiny_folder):
     options = arguments(tiny_folder, layouts.esc50(workdir / "data"))
-    status, _, err = cli("fit", *options, "--trainer.enable_progress_bar", "true", "--trainer.callbacks", "test_progress.Witness")
-    assert status == 0
+    metrics = {"lsd": {"class_path": "audioldm_lit.metrics.spectral.LogSpectralDistance"}}
+    protocol = {"class_path": "audioldm_lit.evaluation.protocol.Protocol", "init_args": {"name": "light", "metrics": metrics}}
+    (workdir / "light.yaml").write_text(json.dumps(protocol))  # JSON is YAML
+    shown = ("--trainer.enable_progress_bar", "true", "--trainer.callbacks", "test_progress.Witness")
+    full = ("--dials.count", 3, "--averages.profiles", "[0.1]", "--model.protocol", "light.yaml", "--scores.after_fit", "true")
+    status, _, err = cli("fit", *options, *shown, *full)
+    assert status == 0, err
     lines = iter(err.splitlines())
     for line in (
         "loading libraries", f"loading {tiny_folder}", "encoding 24 clips: 0 of 24", "encoding 9 clips: 0 of 9",
-        "held-out loss of the base: 0 of 2", "training: 0 of 2", "held-out loss, step 1: 0 of 2",
+        "held-out loss of the base: 0 of 2", "auditions of the base", "dials of the base", "training: 0 of 2",
+        "held-out loss, step 1: 0 of 2", "auditions", "dials",
         r"training: 1 of 2, \d:\d\d left, train/loss \S+, val/loss \S+, val/change \S+", "held-out loss, step 2: 0 of 2",
+        "averages of the trained weights", "effect of the adapter",
+        "clips of the base model, batches: 0 of 2", "scores of the base model", "clips of the adapted model, batches: 0 of 2",
+        "scores of the adapted model", "scores of real recordings",
     ):  # fmt: skip
         assert any(re.fullmatch(line, found) for found in lines), line
     assert not re.search(r"\r|\x1b|Epoch|v_num|it/s", err)

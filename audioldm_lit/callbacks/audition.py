@@ -9,6 +9,7 @@ from torch import Tensor
 
 from audioldm_lit.audio.spectrogram import write_spectrogram
 from audioldm_lit.audio.waveform import write
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.inference.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.training.lightning_internals import autocast
@@ -42,7 +43,8 @@ class Audition(Callback):
             cond = self._sounds(pl_module, len(prompts))
         else:
             cond = pl_module.backbone.encode_text(prompts)
-        with torch.no_grad(), autocast(trainer):
+        where = " of the base" if trainer.sanity_checking else ""
+        with Stage(f"auditions{where}"), torch.no_grad(), autocast(trainer):
             waveforms = pl_module.generate(pl_module.entries(prompts, prompts), cond)
             log_mels = pl_module.backbone.log_mel(waveforms)[:, 0]  # (B, F, M)
         for prompt, waveform, log_mel in zip(prompts, waveforms, log_mels, strict=True):

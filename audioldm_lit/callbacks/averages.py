@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
@@ -108,7 +109,8 @@ class Averages(Callback):
         trainer.strategy.barrier("averages")  # all read what the first process wrote
         step = torch.load(best, weights_only=True, map_location="cpu", mmap=True)["global_step"]
         loss = partial(held_out_loss, trainer, pl_module)
-        candidates, weights = choose(read_snapshots(self.snapshots.values()), SIGMA_RELS, [step], loss)
+        with Stage("averages of the trained weights"):
+            candidates, weights = choose(read_snapshots(self.snapshots.values()), SIGMA_RELS, [step], loss)
         if candidates[0].loss < (1 - GAIN) * float(policy.best_model_score):
             pl_module.outcome.chosen = candidates[0], weights
         if trainer.is_global_zero:

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from audioldm_lit import seeding
 from audioldm_lit.assets import find_model
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
@@ -65,7 +66,8 @@ class Dials(Callback):
             return
         self.ear, self.fingerprint = self.extractor or CLAP(str(find_model(pl_module.backbone_name))), Fingerprint()
         held_out, train = (pl_module.data.waveforms(split) for split in ("val", "train"))
-        self.recordings = {"target": self._read(pl_module, held_out), "train": self._read(pl_module, train)}
+        with Stage("recordings for the dials"):
+            self.recordings = {"target": self._read(pl_module, held_out), "train": self._read(pl_module, train)}
         captions = {clip.id: clip.caption for clip in held_out.clips}
         chosen = sorted(captions, key=lambda name: seeding.number("dials", name))[: self.count]
         self.domain = {name: captions[name] for name in chosen}
@@ -74,14 +76,15 @@ class Dials(Callback):
         """Generate, every process its share, and log; the averaged weights are in place at this hook."""
         if not self.active:
             return
-        domain, general = (self._generate(trainer, pl_module, prompts) for prompts in (self.domain, self.general))
-        score = _value(CLAPScore(self.ear), preds=general)
-        reading = Reading(
-            learned=_value(KAD(self.ear), preds=domain, target=self.recordings["target"]),
-            copied=_value(Memorisation(self.fingerprint), preds=domain, **self.recordings),
-            general=score,
-            forgot=self.readings[0].general - score if self.readings else 0.0,
-        )
+        with Stage("dials of the base" if trainer.sanity_checking else "dials"):
+            domain, general = (self._generate(trainer, pl_module, prompts) for prompts in (self.domain, self.general))
+            score = _value(CLAPScore(self.ear), preds=general)
+            reading = Reading(
+                learned=_value(KAD(self.ear), preds=domain, target=self.recordings["target"]),
+                copied=_value(Memorisation(self.fingerprint), preds=domain, **self.recordings),
+                general=score,
+                forgot=self.readings[0].general - score if self.readings else 0.0,
+            )
         self.readings[trainer.global_step] = reading
         pl_module.log_dict({f"val/{name}": value for name, value in asdict(reading).items()}, sync_dist=False)
 

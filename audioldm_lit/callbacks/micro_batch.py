@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_e
 from torch.utils.data import default_collate
 
 from audioldm_lit import seeding
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.training.lightning_internals import autocast, correct_batch_count, divide_batches
@@ -25,7 +26,8 @@ class MicroBatch(Callback):
         data = pl_module.data
         whole = data.batch_size // trainer.world_size
         sizes = micro_batches(whole)
-        size = next((candidate for candidate in sizes if fits(trainer, pl_module, candidate)), 0)
+        with Stage("trying a step"):
+            size = next((candidate for candidate in sizes if fits(trainer, pl_module, candidate)), 0)
         size = int(trainer.strategy.reduce(torch.tensor(size, device=trainer.strategy.root_device), reduce_op="min"))
         if not size:
             raise InputError(

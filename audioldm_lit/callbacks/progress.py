@@ -70,7 +70,7 @@ class RunProgress(ProgressBar):
         """End before others use the checked weights, as stages of their own."""
         self._close()
 
-    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
+    on_test_end = on_predict_end = on_validation_epoch_end  # after scores were computed, before anything is printed
 
     def on_exception(self, trainer: Trainer, pl_module: LitAudioLDM, exception: BaseException) -> None:
         """End all."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from lightning import Callback, Trainer
 from rich.console import Console
-from rich.progress import track
 
 from audioldm_lit import seeding
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
@@ -84,8 +84,9 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[s
             asked = [(clip.id, clip.caption) for clips in held_out for clip in clips.clips]
             entries = module.entries(*zip(*asked, strict=True))
             write_manifest(folder / name, {"system": name, "sampler": module.sampler.spec()}, entries)
-        _show(trainer, module, trained, "train")
-        evaluations[name] = protocol.evaluation(module.seed)
+        with Stage(f"scores of the {name} model"):
+            _show(trainer, module, trained, "train")
+            evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
     coverage = {split: str(data.coverage[split]) for split in ("val", "test")}
     return {
@@ -106,7 +107,7 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
     generation = Generation(backbone, module.sampler, module.unconditional, clips.num_samples, prediction_type)
     share = range(trainer.global_rank, len(clips), trainer.world_size)
     batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
-    for batch in track(batches, f"generating {folder.name}", transient=True, disable=not trainer.is_global_zero):
+    for batch in track(batches, f"clips of the {folder.name} model, batches", len(batches)):
         ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
         with torch.no_grad(), autocast(trainer):
             cond = backbone.encode_text(captions)
@@ -131,10 +132,11 @@ def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]
     if len(chosen) < count:
         return {}
     like = held_out[0]
-    _show(trainer, module, ClipDataset(chosen, like.sample_rate, like.num_samples, like.padding), "preds")
-    for clips in held_out:
-        _show(trainer, module, clips, "target")
-    evaluation = module.protocol.evaluation(module.seed)
+    with Stage("scores of real recordings"):
+        _show(trainer, module, ClipDataset(chosen, like.sample_rate, like.num_samples, like.padding), "preds")
+        for clips in held_out:
+            _show(trainer, module, clips, "target")
+        evaluation = module.protocol.evaluation(module.seed)
     module.protocol.reset()
     # Recordings are nobody's pair and no copies of the training clips that they are: nothing that anybody would miss.
     return {"real": replace(evaluation, not_computed={})}

@@ -162,8 +162,10 @@ class _Bars:
     @staticmethod
     def table() -> Table:
         table = Table.grid(padding=(0, 1))
+        for _ in range(3):
+            table.add_column(no_wrap=True)
         for stage in list(Stage.opened):
-            table.add_row(escape(stage.name), ProgressBar(stage.total, stage.done, width=30), escape(stage.state(stage.seconds)))
+            table.add_row(escape(stage.name), ProgressBar(stage.total, stage.done, width=20), escape(stage.state(stage.seconds)))
         return table
 
 

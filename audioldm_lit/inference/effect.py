@@ -36,6 +36,7 @@ from torch import Tensor
 from audioldm_lit import seeding
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.diffusion import noise_of
 from audioldm_lit.inference.blending import copy_backbone
 
@@ -115,7 +116,8 @@ def measure_effect(
     conds = embeds, adapter.prompt_embeds(merged, prompts, embeds)
     generators = [seeding.generator("effect", seed, row) for row in range(len(prompts))]
     latents = seeding.normal(generators, base.latent_shape(round(base.window * base.sample_rate))).to(base.device)
-    distances = _distances(base, merged, conds, latents, prediction_type)
+    with Stage("effect of the adapter"):
+        distances = _distances(base, merged, conds, latents, prediction_type)
     return Effect(_blocks(base, merged), _added(base, adapted, merged), distances)
 
 
