@@ -24,7 +24,7 @@ def settings(model: Path, data: dict, steps: int = 2) -> dict[str, object]:
 
 @pytest.fixture
 def grid(workdir, tiny_folder) -> dict:
-    """Base and LoRA on two seeds."""
+    """Base, and LoRA on two seeds."""
     return {
         "base": str(ESC50),
         "set": settings(tiny_folder, layouts.esc50(workdir / "data")),
@@ -32,6 +32,7 @@ def grid(workdir, tiny_folder) -> dict:
             "strategy": {"base": {"fit": False}, "lora": {"model.adapter": str(ADAPTERS / "lora.yaml")}},
             "seed": {"model.seed": [1, 2]},
         },
+        "exclude": [{"strategy": "base", "seed": 2}],
     }
 
 
@@ -48,7 +49,7 @@ def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
     assert "lora against base" in out
     table = pd.read_csv("out/results.csv", dtype={"seed": str})
     assert set(table["metric"]) >= {"loss", "kad", "fad", "is"}
-    assert table.groupby("metric")["run"].nunique().eq(4).all()
+    assert table.groupby("metric")["run"].nunique().eq(3).all()
     assert table.groupby("metric")["passport"].nunique().eq(1).all()  # seeds are repetitions, not other protocols
     lora = table[table["strategy"] == "lora"]
     assert (lora["steps"] == 2).all()
@@ -57,7 +58,7 @@ def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
     run = json.loads(next(Path("out/runs").glob("lora-1-*/attempt-1/run.json")).read_text())
     assert run["settings"]["model.seed"] == 1
     assert run["versions"]["torch"]
-    assert len({path.parts[2] for path in Path("out/runs").glob("*/attempt-1/**/config.yaml")}) == 4
+    assert len({path.parts[2] for path in Path("out/runs").glob("*/attempt-1/**/config.yaml")}) == 3
     before = {path: path.read_bytes() for path in Path("out/runs").glob("*/result.json")}
     status, markdown, _ = cli("ablate", "--config", "grid.yaml", "--out", "out", "--table", "markdown")
     assert status == 0
@@ -65,34 +66,44 @@ def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
     assert {path: path.read_bytes() for path in Path("out/runs").glob("*/result.json")} == before
 
 
-@pytest.mark.slow
-def test_a_run_that_goes_nan_is_named_and_contained(grid, cli):
-    grid["axes"] = {"rate": {"sane": {"model.warmup_steps": 1}, "mad": {"model.optimizer.init_args.lr": 1.0e30}}}
-    grid["set"] |= {"trainer.max_steps": 8, "audition.count": 0}
-    status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--cluster.slots", 2, "--allow_dirty")
-    assert status == 2
-    assert "loss is nan at step" in err
-    assert "lower the learning rate" in err
-    assert "sane" in out
-    assert ": 1 of 2 runs failed" in err
+TWO_PROCESSES = """
+import json
+import sys
+from pathlib import Path
+
+verb, options = sys.argv[1], dict(word.removeprefix("--").split("=", 1) for word in sys.argv[2:])
+folder = Path(options["trainer.logger.init_args.save_dir"])
+if verb == "fit":
+    import torch
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+    fabric.launch()
+    ranks = fabric.all_reduce(torch.tensor(1.0 + fabric.global_rank), reduce_op="sum")
+    result = {"checkpoint": str(folder / "last.ckpt"), "steps": int(ranks), "training_clips": 4, "trained_weights": 10}
+    (folder / "result.json").write_text(json.dumps(result))
+else:
+    loss = {"value": 1.0, "interval": None, "n_clips": 9, "higher_is_better": False, "passport": "one"}
+    (folder / "test.json").write_text(json.dumps({"loss": loss, "metrics": {}, "not_computed": {}, "passport": {}}))
+"""
 
 
 @pytest.mark.slow
-def test_two_runs_of_two_processes_each(grid, cli):
-    grid["set"] |= {"trainer.devices": 2, "trainer.strategy": "ddp"}
-    grid["axes"]["strategy"].pop("base")
-    status, _, err = cli("ablate", "--config", write(grid), "--out", "out", "--allow_dirty")
+def test_two_runs_of_two_processes_each(workdir, cli):
+    """As Lightning starts them, both runs at once."""
+    path = write_grid(workdir, seeds(2))
+    (workdir / "program.py").write_text(TWO_PROCESSES)
+    status, _, err = cli("ablate", "--config", path, "--out", "out", "--cluster.slots", 2, "--allow_dirty")
     assert status == 0, err
-    logs = [path.read_text() for path in Path("out/runs").glob("*/attempt-1/fit.log")]
-    assert len(logs) == 2
-    assert all("GLOBAL_RANK: 1, MEMBER: 2/2" in log for log in logs)
+    found = [json.loads(file.read_text()) for file in Path("out/runs").glob("*/attempt-1/result.json")]
+    assert [result["steps"] for result in found] == [1 + 2, 1 + 2]
 
 
 @pytest.mark.slow
 def test_dry_run_times_the_base_and_runs_nothing(grid, cli):
     status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--dry_run")
     assert status == 0, err
-    assert out.count("waiting") == 4
+    assert out.count("waiting") == 3
     assert "to go on machines like this one" in out
     assert not Path("out").exists()
 

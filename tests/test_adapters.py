@@ -104,20 +104,17 @@ def test_spec_tells_every_argument_and_fits_into_a_file(adapter):
 # ---------------------------------------------------------------------- training
 
 
-def test_only_the_declared_weights_move_and_the_loss_falls(adapter):
+def test_every_declared_weight_receives_a_gradient_no_other_moves_and_the_loss_falls(adapter):
     backbone = inject(adapter)
     frozen = {name: weight.clone() for name, weight in backbone.named_parameters() if not weight.requires_grad}
-    losses = list(train(adapter, backbone, steps=5))
+    cold, losses = set(trainable(backbone)), []
+    for loss in train(adapter, backbone, steps=5):
+        losses.append(loss)
+        if len(losses) <= 3:
+            cold -= {name for name in cold if (grad := trainable(backbone)[name].grad) is not None and grad.any()}
+    assert not cold
     assert losses[-1] < losses[0]
     assert all(torch.equal(weight, frozen[name]) for name, weight in backbone.named_parameters() if name in frozen)
-
-
-def test_every_declared_weight_receives_a_gradient(adapter):
-    backbone = inject(adapter)
-    cold = set(trainable(backbone))
-    for _ in train(adapter, backbone, steps=3):
-        cold -= {name for name in cold if (grad := trainable(backbone)[name].grad) is not None and grad.any()}
-    assert not cold
 
 
 def test_gradient_checkpointing_changes_no_gradient(adapter):
@@ -172,7 +169,8 @@ def test_file_restores_the_adapter_exactly(adapter, backbone, tmp_path):
     assert torch.equal(predict(loaded, backbone), predict(adapter, adapted))
 
 
-def test_file_of_another_base_is_refused(adapter, backbone, tmp_path):
+def test_file_of_another_base_is_refused(backbone, tmp_path):
+    adapter = PeftAdapter(options={"r": 4})
     adapted = inject(adapter)
     save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(adapted)), "0123456789abcdef", "epsilon")
     with pytest.raises(InputError, match=r"a\.safetensors.*same base"):

@@ -147,7 +147,7 @@ def test_a_setting_that_a_library_refuses_is_one_sentence(cli, workdir, tiny_fol
     transform = {"class_path": "audiomentations.Gain", "init_args": settings}
     block = {"class_path": "audioldm_lit.data.augmentation.Augmentation", "init_args": {"transforms": [transform]}}
     (workdir / "wrong.yaml").write_text(yaml.safe_dump(block))
-    options = arguments(tiny_folder, layouts.esc50(workdir / "data"))
+    options = arguments(tiny_folder, layouts.esc50(workdir / "data", takes=1))
     status, _, err = cli("fit", *options, "--data.init_args.augmentation", "wrong.yaml")
     assert status == 2
     assert err.splitlines()[-1].startswith("error: a setting is refused")

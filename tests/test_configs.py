@@ -54,7 +54,8 @@ def test_experiment_runs(config, verb, workdir, tiny_folder, cli, aisfx_at_hand)
 
 @pytest.mark.parametrize("config", DATA, ids=name)
 def test_every_data_set_trains_by_its_own_file(config, workdir, tiny_folder, cli):
-    status, _, err = cli("fit", *arguments(tiny_folder, make_data(config, workdir / "data"), config=config))
+    options = arguments(tiny_folder, make_data(config, workdir / "data"), config=config)
+    status, _, err = cli("fit", *options, "--trainer.limit_val_batches", 1)
     assert status == 0, err
     result = json.loads((run_folder(workdir) / "result.json").read_text())
     assert result["training_clips"] > 0
@@ -68,13 +69,24 @@ def test_a_data_set_takes_the_place_of_an_experiment_s(config, workdir, cli):
     assert yaml.safe_load(config.read_text())["data"]["class_path"] in out
 
 
-@pytest.mark.parametrize("config", BLOCKS, ids=name)
-def test_block_fits_into_an_experiment(config, workdir, tiny_folder, cli, aisfx_at_hand):
-    options = arguments(tiny_folder, {**layouts.esc50(workdir / "data"), "shots": 2})
+def block(config: Path) -> list[object]:
+    """Options that put it into an experiment."""
     key = f"{OF.get(config.parent.name, 'model')}.{config.parent.name}"
-    key = "model.time_mask" if config.stem == "time_mask" else key
-    options += [f"--{key}", config, "--trainer.fast_dev_run", "true", *NEEDED.get(config.name, [])]
-    status, _, err = cli("fit", *options)
+    return ["--model.time_mask" if config.stem == "time_mask" else f"--{key}", config, *NEEDED.get(config.name, [])]
+
+
+@pytest.mark.parametrize("config", BLOCKS, ids=name)
+def test_block_fits_into_an_experiment(config, cli):
+    """Whether it trains is asked of all of its kind by the tests of that kind."""
+    status, out, err = cli("fit", "--config", WHOLE[-1], *block(config), "--print_config")
+    assert status == 0, err
+    assert yaml.safe_load(config.read_text())["class_path"] in out
+
+
+@pytest.mark.parametrize("config", [path for path in BLOCKS if path.name in NEEDED or path.stem == "time_mask"], ids=name)
+def test_block_that_needs_another_trains_beside_it(config, workdir, tiny_folder, cli):
+    options = arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2})
+    status, _, err = cli("fit", *options, *block(config), "--trainer.fast_dev_run", "true")
     assert status == 0, err
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from lightning import Callback
 
 from audioldm_lit.callbacks.best_check import BestCheck
+from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.cli import main
+from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.copies import Memorisation
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
@@ -20,22 +23,45 @@ from runs import arguments, run_folder
 NAMES = ("learned", "copied", "general", "forgot")
 
 
-@pytest.fixture
-def fit(workdir, tiny_folder):
-    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> dict:
+    return {**layouts.esc50(tmp_path_factory.mktemp("esc50")), "shots": 2}
 
-    def run(*options: object, steps: int = 2) -> tuple[list[dict[str, float]], dict]:
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, tiny_folder, data) -> Path:
+    """Folder of a run of two steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place := tmp_path_factory.mktemp("fitted"))
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        main(["fit", *arguments(tiny_folder, data), "--dials.count", "4"])
+    return run_folder(place)
+
+
+@pytest.fixture
+def fit(workdir, tiny_folder, data):
+    def run(*options: object, steps: int = 2) -> Path:
         main(["fit", *arguments(tiny_folder, data, steps), "--dials.count", "4", *map(str, options)])
-        with (run_folder(workdir) / "metrics.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row["val/loss"]]
-        readings = [{name: float(row[f"val/{name}"]) for name in NAMES} for row in rows]
-        return readings, json.loads((run_folder(workdir) / "result.json").read_text())
+        return run_folder(workdir)
 
     return run
 
 
-def test_every_check_reads_the_dials_and_the_result_has_them_beside_the_base_s(fit):
-    readings, result = fit()
+def readings_of(run: Path) -> list[dict[str, float]]:
+    with (run / "metrics.csv").open() as file:
+        return [{name: float(row[f"val/{name}"]) for name in NAMES} for row in csv.DictReader(file) if row["val/loss"]]
+
+
+def result_of(run: Path) -> dict:
+    return json.loads((run / "result.json").read_text())
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_every_check_reads_the_dials_and_the_result_has_them_beside_the_base_s(fitted):
+    readings, result = readings_of(fitted), result_of(fitted)
     assert len(readings) == 2
     assert all(0 <= one["copied"] <= 1 and -2 <= one["forgot"] <= 2 for one in readings)
     assert set(result["dials"]) == {"base", "best"}
@@ -46,27 +72,20 @@ def test_every_check_reads_the_dials_and_the_result_has_them_beside_the_base_s(f
 
 
 def test_a_model_that_does_not_move_reads_as_the_base(fit):
-    readings, result = fit("--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "0.0")
-    base = result["dials"]["base"]
-    assert all(one == pytest.approx(base, rel=1e-7, abs=1e-6) for one in readings)  # loggers are given float32
+    run = fit("--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "0.0")
+    base = result_of(run)["dials"]["base"]
+    assert all(one == pytest.approx(base, rel=1e-7, abs=1e-6) for one in readings_of(run))  # loggers are given float32
 
 
-def test_the_dials_do_not_change_the_training(fit, workdir):
-    def trained() -> dict[str, torch.Tensor]:
-        return torch.load(run_folder(workdir) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-    fit()
-    read = trained()
-    fit("--dials.count", "3")
-    assert all(torch.equal(weight, trained()[name]) for name, weight in read.items())
+def test_the_dials_do_not_change_the_training(fit, fitted):
+    other = weights_of(fit("--dials.count", "0"))
+    assert all(torch.equal(weight, other[name]) for name, weight in weights_of(fitted).items())
 
 
 @pytest.mark.slow
-def test_a_resumed_run_compares_with_the_same_base(fit, workdir):
-    whole, _ = fit(steps=3)
-    fit(steps=2)
-    half = run_folder(workdir) / "checkpoints" / "last.ckpt"
-    resumed, _ = fit("--ckpt_path", half, steps=3)
+def test_a_resumed_run_compares_with_the_same_base(fit, fitted):
+    whole = readings_of(fit(steps=3))
+    resumed = readings_of(fit("--ckpt_path", fitted / "checkpoints" / "last.ckpt", steps=3))
     assert resumed[-1] == pytest.approx(whole[-1], abs=1e-6)
 
 
@@ -97,8 +116,7 @@ class Copying(Callback):
         pl_module.log("val/copied", 1.0)
 
 
-def test_no_check_within_the_bounds_is_said_and_nothing_exported(workdir, tiny_folder, cli):
-    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+def test_no_check_within_the_bounds_is_said_and_nothing_exported(workdir, tiny_folder, data, cli):
     status, _, err = cli("fit", *arguments(tiny_folder, data), "--trainer.callbacks+", "test_dials.Copying")
     assert status == 2
     assert "no check stayed within checkpoint.max_copied=0.25" in err.splitlines()[-1]
@@ -106,16 +124,20 @@ def test_no_check_within_the_bounds_is_said_and_nothing_exported(workdir, tiny_f
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "named"),
+    ("make", "named"),
     [
-        ("--dials.count", "2", "dials.count: is 2"),
-        ("--dials.prompts", "nowhere.txt", "nowhere.txt"),
-        ("--checkpoint.max_copied", "2", "max_copied: is 2"),
-        ("--checkpoint.max_forgot", "-1", "max_forgot: is -1"),
+        (lambda: Dials(count=2), "dials.count: is 2"),
+        (lambda: Dials(prompts=Path("nowhere.txt")), "nowhere.txt"),
+        (lambda: BestCheck(max_copied=2), "max_copied: is 2"),
+        (lambda: BestCheck(max_forgot=-1), "max_forgot: is -1"),
     ],
 )
-def test_wrong_settings_are_named(workdir, tiny_folder, cli, option, value, named):
-    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
-    status, _, err = cli("fit", *arguments(tiny_folder, data), option, value)
+def test_wrong_settings_are_named(make, named):
+    with pytest.raises(InputError, match=named):
+        make()
+
+
+def test_a_wrong_setting_on_the_command_line_is_one_sentence(tiny_folder, data, cli):
+    status, _, err = cli("fit", *arguments(tiny_folder, data), "--dials.count", "2")
     assert status == 2
-    assert named in err.splitlines()[-1]
+    assert "dials.count: is 2" in err.splitlines()[-1]

@@ -2,21 +2,24 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from audiomentations import Gain, PitchShift
 
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.cli import main
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.data.mixing import Mix
 from audioldm_lit.data.stream import TrainingStream
+from audioldm_lit.training.cache import Cache
 
 import layouts
-from runs import EMBEDDED, REPOSITORY, arguments, run_folder
+from runs import EMBEDDED, REPOSITORY, SHORT, arguments, run_folder
 
 STRONG = {
     "class_path": "audioldm_lit.data.augmentation.Augmentation",
@@ -28,30 +31,34 @@ STRONG = {
 }
 
 
-def clips_of(workdir) -> dict:
-    return json.loads((run_folder(workdir) / "clips.json").read_text())
-
-
 # ---------------------------------------------------------------- proof of what was trained on
 
 
-def test_runs_on_the_same_clips_prove_it_and_others_do_not(workdir, tiny_folder):
-    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
-    found = []
-    for changes in ({}, {}, {"seed": 3}):
-        main(["fit", *arguments(tiny_folder, {**data, **changes}, steps=1)])
-        found.append(clips_of(workdir))
-    assert found[0] == found[1]
-    assert found[0]["train"]["sha256"] != found[2]["train"]["sha256"]
-    assert found[0]["val"] == found[2]["val"]
-    assert len(found[0]["train"]["clips"]) == 6
-    assert json.loads((run_folder(workdir) / "result.json").read_text())["training_clips_sha256"] == found[2]["train"]["sha256"]
-    changed = workdir / "esc50" / "audio" / next(iter(found[0]["train"]["clips"]))
-    layouts.tone(changed, 333)
+def proof(data: dict, backbone: Backbone, folder: Path) -> dict:
+    """What a run on this data leaves in `clips.json`."""
+    clips, cache = ESC50(**data, duration=SHORT), Cache(folder, backbone, audio_embeds=False)
+    clips.setup("fit")
+    encoded = {}
+    for split in ("train", "val"):
+        cache.fill(clips.datasets[split])
+        encoded[split] = cache.read(clips.datasets[split])
+    return {split: {"sha256": one.fingerprint(), "clips": one.contents()} for split, one in encoded.items()}
+
+
+def test_runs_on_the_same_clips_prove_it_and_others_do_not(workdir, tiny_folder, backbone):
+    data = {**layouts.esc50(workdir / "esc50", takes=1), "shots": 2}
     main(["fit", *arguments(tiny_folder, data, steps=1)])
-    again = clips_of(workdir)["train"]
-    assert list(again["clips"]) == list(found[0]["train"]["clips"])
-    assert again["sha256"] != found[0]["train"]["sha256"]
+    first = json.loads((run_folder(workdir) / "clips.json").read_text())
+    assert first == proof(data, backbone, workdir)
+    assert json.loads((run_folder(workdir) / "result.json").read_text())["training_clips_sha256"] == first["train"]["sha256"]
+    assert len(first["train"]["clips"]) == 6
+    others = [proof({**data, **changes}, backbone, workdir) for changes in ({"seed": 3}, {"shots": 3}, {"caption": "a {label}"})]
+    assert len({one["train"]["sha256"] for one in (first, *others)}) == 4
+    assert first["val"] == others[0]["val"] == others[1]["val"]
+    layouts.tone(workdir / "esc50" / "audio" / next(iter(first["train"]["clips"])), 333)
+    again = proof(data, backbone, workdir)["train"]
+    assert list(again["clips"]) == list(first["train"]["clips"])
+    assert again["sha256"] != first["train"]["sha256"]
 
 
 def test_coverage_is_shown_and_stands_in_result_and_passport(workdir, tiny_folder, cli, caplog, aisfx_at_hand):
@@ -71,14 +78,13 @@ def test_coverage_is_shown_and_stands_in_result_and_passport(workdir, tiny_folde
 
 
 def test_a_run_resumed_on_other_clips_or_variants_is_refused(workdir, tiny_folder, cli):
-    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+    data = {**layouts.esc50(workdir / "esc50", takes=1), "shots": 2}
     assert cli("fit", *arguments(tiny_folder, data, steps=2))[0] == 0
     checkpoint = run_folder(workdir) / "checkpoints" / "last.ckpt"
     (workdir / "strong.yaml").write_text(yaml.safe_dump(STRONG))
-    for changes in ({"shots": 3}, {"fold": 2}, {"seed": 1}, {"caption": "a {label}"}):
-        status, _, err = cli("fit", *arguments(tiny_folder, {**data, **changes}, steps=4), "--ckpt_path", checkpoint)
-        assert status == 2
-        assert "error: --ckpt_path: was trained on other data, `train` differs" in err
+    status, _, err = cli("fit", *arguments(tiny_folder, {**data, "fold": 2}, steps=4), "--ckpt_path", checkpoint)
+    assert status == 2
+    assert "error: --ckpt_path: was trained on other data, `train` differs" in err
     options = [*arguments(tiny_folder, data, steps=4), "--ckpt_path", checkpoint]
     assert "`augmentation` differs" in cli("fit", *options, "--data.init_args.augmentation", "strong.yaml")[2]
     assert cli("fit", *options)[0] == 0
@@ -148,7 +154,7 @@ def test_every_pass_takes_every_clip_once_and_all_variants_come_in_time():
 
 
 def test_an_augmented_run_trains_encodes_once_and_validates_on_clips_as_they_are(workdir, tiny_folder, cli):
-    data = {**layouts.esc50(workdir / "esc50"), "shots": 2}
+    data = {**layouts.esc50(workdir / "esc50", takes=1), "shots": 2}
     status, _, err = cli("fit", *arguments(tiny_folder, data, steps=2))
     assert status == 0, err
     plain = json.loads((run_folder(workdir) / "result.json").read_text())
