@@ -90,7 +90,7 @@ def test_a_second_run_takes_the_loss_of_the_first(workdir, tiny_folder, caplog):
         {"data": {"batch_size": 4}},
         {"limit_val_batches": 1},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(changes),
 )
 def test_whatever_the_loss_depends_on_is_measured_anew(fit, changes):
     before, files = fit(**changes)
