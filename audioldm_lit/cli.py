@@ -108,7 +108,7 @@ def _command(function: Callable[..., None], args: list[str]) -> Any:
     if "config" not in signature(function).parameters:
         parser.add_argument("--config", action="config", help="File with any of these settings.")
     names = parser.add_function_arguments(function, as_group=False)
-    settings = parser.instantiate_classes(parser.parse_args(_spelt_out(function, args)))
+    settings = parser.instantiate(parser.parse_args(_spelt_out(function, args)))
     return function(**{name: settings[name] for name in names})
 
 

@@ -56,6 +56,8 @@ def first_look(verb: str, words: Sequence[str]) -> None:
         if "data" in found or "data.class_path" in found:  # another data set, with a root of its own
             given = {name: one for name, one in given.items() if name not in DATA}
         given |= found
+    if "print_config" in given:
+        return  # the settings are shown, and nothing is read
     data = str(given.get("data.class_path", given.get("data")))
     for key, value in given.items():
         if isinstance(value, str) and value.partition(":")[0] not in NO_PATHS:

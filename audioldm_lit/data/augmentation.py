@@ -126,7 +126,7 @@ def _content(value: Any, path: bool = False) -> Any:
     if isinstance(value, list | tuple):
         return [_content(item, path) for item in value]
     if isinstance(value, BaseWaveformTransform):
-        settings = init_args(value, optional=MEMORY_ONLY)
+        settings = init_args(value, MEMORY_ONLY, f"{KEY}.transforms")
         return [class_path(value), {name: _content(setting, name.endswith("path")) for name, setting in settings.items()}]
     if isinstance(value, Path) or path:
         files = sorted(file for file in (Path(value), *Path(value).rglob("*")) if file.is_file())

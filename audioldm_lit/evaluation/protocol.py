@@ -168,7 +168,7 @@ def load_protocol(name: str) -> Protocol:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Protocol, "protocol", required=True)
     try:
-        return parser.instantiate_classes(parser.parse_args(["--protocol", str(path)])).protocol
+        return parser.instantiate(parser.parse_args(["--protocol", str(path)])).protocol
     except ArgumentError as error:
         lines = str(error).split("Given value")[0].splitlines()
         reason = [line.strip(" -") for line in lines if line.strip() and "NoneType" not in line][-1]  # the deepest

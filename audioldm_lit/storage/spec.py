@@ -12,12 +12,13 @@ def class_path(made: object) -> str:
     return f"{type(made).__module__}.{type(made).__qualname__}"
 
 
-def init_args(made: object, optional: Collection[str] = ()) -> dict[str, Any]:
+def init_args(made: object, optional: Collection[str] = (), where: str = "") -> dict[str, Any]:
     """Arguments of an object's `__init__` by name, as it keeps them in attributes of these names.
 
     Args:
         made: The object.
         optional: Arguments that need not be kept; `*args` and `**kwargs` never need be.
+        where: Key of the setting that names the object, for the error; the object's class where there is none.
 
     Raises:
         InputError: If another argument is not kept.
@@ -29,7 +30,8 @@ def init_args(made: object, optional: Collection[str] = ()) -> dict[str, Any]:
             found |= value if parameter.kind is parameter.VAR_KEYWORD else {name: value}
         elif name not in optional and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             mend = "keep it as an attribute of that name, or choose another class"
-            raise InputError(class_path(made), f"does not keep its argument {name}", mend)
+            problem = f"does not keep its argument {name}"
+            raise InputError(where or class_path(made), f"{class_path(made)} {problem}" if where else problem, mend)
     return found
 
 
