@@ -205,7 +205,7 @@ def test_a_grid_that_moves_with_its_files_has_the_same_trials(tmp_path, monkeypa
 
 def test_files_that_a_base_names_belong_to_the_grid(grid):
     files = [Path(name).name for name in grid().files]
-    assert files == ["esc50_lora_8shot.yaml", "lora.yaml", "embedded.yaml"]
+    assert files == ["esc50_lora_8shot.yaml", "lora.yaml"]
 
 
 def test_a_number_is_the_same_in_the_file_and_on_the_command_line(grid):
