@@ -54,7 +54,9 @@ def first_look(verb: str, words: Sequence[str]) -> None:
             for inner in found:
                 _check_key(verb, inner, f"{value}, ")
         if "data" in found or "data.class_path" in found:  # another data set, with a root of its own
-            given = {name: one for name, one in given.items() if name not in DATA}
+            given = {name: value for name, value in given.items() if name not in DATA}
+        if not found.keys().isdisjoint(ROOTS):  # two spellings of one setting, of which the last counts
+            given = {name: value for name, value in given.items() if name not in ROOTS}
         given |= found
     if "print_config" in given:
         return  # the settings are shown, and nothing is read
