@@ -60,6 +60,7 @@ def started(clips: list[Clip], start: Path) -> Backbone:
         )
         if ours != theirs:
             setattr(backbone, name, getattr(fresh, name))
+            print(f"{name}: begins from random weights, {start} has another shape", flush=True)
     return backbone
 
 
