@@ -204,7 +204,7 @@ def test_no_file_is_left_behind(tmp_path, sounds):
 
 
 def test_what_is_wrong_is_one_sentence(tmp_path, sounds):
-    with pytest.raises(InputError, match="2 sources for 3 clips"):
+    with pytest.raises(InputError, match=r"^sources: are 2 for 3 clips; give one a clip\.$"):
         search(tmp_path, sounds[:3]).pairs(names(2))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot hold a temporary file"):
