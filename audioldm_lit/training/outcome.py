@@ -1,4 +1,4 @@
-"""What a run has found, from the one that finds it to those that tell of it."""
+"""What a run finds on its way, handed from the part that finds it to those that use it."""
 
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -47,7 +47,7 @@ class BestWeights:
 
 @dataclass
 class Outcome:
-    """What a run has found so far. Every value is set by the one named here, later ones read it; nobody looks for anybody.
+    """What a run has found so far: each value is set by the part named here and read by those after it.
 
     Attributes:
         base_losses: The base's held-out loss by timestep, of the check before training or from `BaseLoss`; empty if not measured.
