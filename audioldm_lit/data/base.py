@@ -20,6 +20,7 @@ from audioldm_lit.audio.waveform import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, Split
+from audioldm_lit.data.loader import batches
 from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
@@ -231,13 +232,7 @@ class AudioDataModule(LightningDataModule, ABC):
         ranks = self.trainer.world_size
         if self.batch_size % ranks:
             raise InputError("data.init_args.batch_size", f"is {self.batch_size}", f"give a multiple of the {ranks} processes")
-        return DataLoader(
-            self.datasets[split],
-            batch_size=self.batch_size // ranks,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
+        return batches(self.datasets[split], sampler, self.batch_size // ranks, self.num_workers)
 
 
 def caption_from(template: str, label: str) -> str:
