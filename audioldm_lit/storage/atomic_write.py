@@ -6,32 +6,56 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from audioldm_lit.errors import InputError
+
+STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}  # open already: opened again, a file behind them would be cut to nothing
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to, which becomes `path` when the block ends.
 
-    The file or folder appears whole or not at all, whichever processes write it, and its folder is made.
+    The file or folder appears whole or not at all, whichever processes write it, and its folder is made. A pipe or another
+    device is never replaced: it is sent the whole content when the block ends.
 
     Raises:
         InputError: If it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with _sent(path) if _is_device(path) else _replaced(path) as unfinished:
             yield unfinished
-            os.replace(unfinished, path)
-        finally:
-            if unfinished.is_dir():
-                shutil.rmtree(unfinished)
-            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(path, f"cannot be written ({error})", "choose another folder or make room") from error
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _sent(path: Path) -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        unfinished = Path(folder) / path.name
+        yield unfinished
+        with open(STREAMS.get(path, path), "wb", closefd=path not in STREAMS) as device:
+            device.write(unfinished.read_bytes())
+
+
+def _is_device(path: Path) -> bool:
+    """Whether there is something that is neither file nor folder; what stands behind a stream may be a file."""
+    return path in STREAMS or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def write_json(path: Path, content: Any) -> None:
