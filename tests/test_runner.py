@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from audioldm_lit.ablation.grid_file import load_grid
+from audioldm_lit.ablation.results import collect
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 
 from grids import ledger, results, run, runner, seeds, start, starts, write_grid
@@ -38,6 +39,20 @@ def test_the_same_command_repeats_nothing(tmp_path):
     run(path, tmp_path / "out")
     assert results(load_grid(path), tmp_path / "out") == before
     assert len(ledger(tmp_path, "start")) == 6
+
+
+def test_why_a_metric_has_no_value_is_told_in_fields_or_as_a_sentence(tmp_path):
+    path = write_grid(tmp_path, seeds(1))
+    run(path, tmp_path / "out")
+    grid = load_grid(path)
+    file = next(TrialFolder(tmp_path / "out" / "runs" / name).result_file for name in grid.trials)
+    result = json.loads(file.read_text())
+    fields = {"where": "kad", "problem": "needs 3 clips", "mend": "add one"}
+    result["test"]["not_computed"] = {"kad": fields, "fad": "kad: needs 3 clips; add one."}
+    file.write_text(json.dumps(result))
+    table = collect(grid, tmp_path / "out").set_index("metric")
+    assert table.loc["kad", "caution"] == table.loc["fad", "caution"] == "kad: needs 3 clips; add one."
+    assert table.loc[["kad", "fad"], "value"].isna().all()
 
 
 def test_a_level_without_training_is_only_tested(tmp_path):

@@ -52,7 +52,8 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for name, score in test["metrics"].items():
         yield {"metric": name, **_figures({**score, "passport": digest}), **costs}
     for name, error in test["not_computed"].items():
-        reason = str(InputError(error["where"], error["problem"], error["mend"]))
+        # A run of before the first release says the sentence itself.
+        reason = error if isinstance(error, str) else str(InputError(error["where"], error["problem"], error["mend"]))
         yield {"metric": name, "caution": reason, "passport": digest, **costs}
 
 
