@@ -68,7 +68,7 @@ def aisfx(own_cache) -> "AISFX":
     try:
         return AISFX()
     except InputError as error:
-        if "pip cannot fetch" in str(error):
+        if error.problem.startswith("pip cannot fetch"):
             pytest.skip(str(error))
         raise
 
