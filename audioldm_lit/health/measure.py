@@ -67,44 +67,69 @@ def measure(path: Path) -> tuple[Measurement, Tensor]:
         rate, channels = file.samplerate, file.channels
         frame = max(1, round(FRAME * rate))
         piece = max(1, BLOCK // channels // frame) * frame
-        spectrum, digest = Spectrum(rate, file.subtype), hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
-        peak, total, length, clipped = 0.0, 0.0, 0, False
+        digest = hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
+        spectrum, loudness = Spectrum(rate, file.subtype), _Loudness(frame)
+        peak, length, clipped = 0.0, 0, False
         last = np.zeros((0, channels), dtype=np.float32)  # a run at full scale may lie across the edge of two pieces
-        powers: list[NDArray[np.float64]] = []
-        means: list[NDArray[np.float64]] = []
         heard: list[NDArray[np.float32]] = []
         while len(samples := decode(file, piece)):  # (T, C)
             digest.update(samples)
             mono = samples.mean(axis=1)  # (T,)
             peak = max(peak, float(np.abs(samples).max()))
-            total += float(mono.sum(dtype=np.float64))
             clipped = clipped or (peak >= FULL_SCALE and is_clipped(torch.from_numpy(np.concatenate([last, samples])).T))
             last = np.concatenate([last, samples[1 - RUN :]])[1 - RUN :]
             spectrum.add(mono)
-            powers.append(_means(np.square(mono), frame))
-            means.append(_means(mono, frame))
+            loudness.add(mono)
             if length < HEARD * rate:  # an empty view would keep its whole piece in memory
                 heard.append(mono[: HEARD * rate - length])
             length += len(mono)
         if not length:
             raise InputError(path, "holds no samples", "remove it or record it again")
         check_whole(file, length)
-    offset = total / length
-    power = np.concatenate(powers) - 2 * offset * np.concatenate(means) + offset**2  # of what remains without the offset
-    sounding = power[power > SILENCE**2]
+    offset = loudness.total / length
+    level_db, silent_share = loudness.without(offset)
     measurement = Measurement(
         duration=length / rate,
         sample_rate=rate,
         channels=channels,
         peak=peak,
-        level_db=10 * math.log10(sounding.mean()) if len(sounding) else -math.inf,
-        silent_share=1 - len(sounding) / len(power),
+        level_db=level_db,
+        silent_share=silent_share,
         offset=offset,
         clipped=clipped,
         bandwidth=spectrum.bandwidth(),
         digest=digest.hexdigest(),
     )
     return measurement, resample(torch.from_numpy(np.concatenate(heard)), rate, HEARD_RATE)
+
+
+class _Loudness:
+    """Power frame by frame, added up from pieces of whole frames.
+
+    Args:
+        frame: Samples of a frame.
+
+    Attributes:
+        total: Sum of all samples.
+    """
+
+    def __init__(self, frame: int) -> None:
+        self.frame = frame
+        self.total = 0.0
+        self.powers: list[NDArray[np.float64]] = []
+        self.means: list[NDArray[np.float64]] = []
+
+    def add(self, mono: NDArray[np.float32]) -> None:
+        """Take the next piece (T,)."""
+        self.total += float(mono.sum(dtype=np.float64))
+        self.powers.append(_means(np.square(mono), self.frame))
+        self.means.append(_means(mono, self.frame))
+
+    def without(self, offset: float) -> tuple[float, float]:
+        """Level in dB, and share of silent frames in [0, 1], of what remains without the offset."""
+        power = np.concatenate(self.powers) - 2 * offset * np.concatenate(self.means) + offset**2
+        sounding = power[power > SILENCE**2]
+        return 10 * math.log10(sounding.mean()) if len(sounding) else -math.inf, 1 - len(sounding) / len(power)
 
 
 def _means(values: NDArray[np.float32], frame: int) -> NDArray[np.float64]:
