@@ -17,6 +17,7 @@ from audioldm_lit.console.pages import page
 from audioldm_lit.console.parser import OneSentence, refusal
 from audioldm_lit.console.stages import Stage, stages_ended
 from audioldm_lit.errors import InputError
+from audioldm_lit.short_way import spelt_out, with_duration
 
 LIGHTNING_VERBS = {
     "fit": "adapt a model to recordings",
@@ -54,13 +55,15 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
     try:
         if verb not in LIGHTNING_VERBS | COMMANDS:
             raise InputError(f"'{verb}'", "is no verb", f"use one of {', '.join([*LIGHTNING_VERBS, *COMMANDS])}")
-        if verb in COMMANDS or model_class is None:  # a model of somebody else's has settings that no page lists
-            if not {"-h", "--help"}.isdisjoint(words):
-                sys.stdout.write(page(verb))
-                return
+        ours = verb in COMMANDS or model_class is None  # a model of somebody else's has settings that no page lists
+        if ours and not {"-h", "--help"}.isdisjoint(words):
+            sys.stdout.write(page(verb))
+            return
+        words, short = spelt_out(words)
+        if ours:
             first_look(verb, words[1:])
         with stages_ended():
-            run(verb, args, model_class)
+            run(verb, with_duration(words) if short else args, model_class)
     except (InputError, ValueError) as error:
         wrong_input = _input_error(error)
         if wrong_input is None:
@@ -93,7 +96,8 @@ def _help() -> str:
     lines = [f"audioldm_lit {__version__}: adapt a pre-trained AudioLDM to a small set of sounds", ""]
     lines += ["usage: python -m audioldm_lit VERB [options]    (VERB --help lists a verb's options)", ""]
     lines += [f"  {verb:10} {does}" for verb, does in (LIGHTNING_VERBS | COMMANDS).items()]
-    lines += ["", "first run:   python -m audioldm_lit fit --config configs/demo.yaml", ""]
+    lines += ["", "first run:       python -m audioldm_lit fit --config configs/demo.yaml"]
+    lines += ["your recordings: python -m audioldm_lit prepare DIR, then fit --folder DIR", ""]
     return "\n".join(lines)
 
 

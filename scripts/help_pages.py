@@ -16,11 +16,12 @@ from audioldm_lit.assets import REPOSITORY
 from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS, run
 from audioldm_lit.console.pages import FOLDER
 from audioldm_lit.device import fast_precision
+from audioldm_lit.short_way import WAYS
 
 VERBS = LIGHTNING_VERBS | COMMANDS
 WIDTH = 100
 FILES = "Settings may also stand in YAML files, --config FILE, of which the later ones win."
-CLASSES = "A class is named by its path and set by --KEY.NAME VALUE; --KEY.help CLASS lists what it takes."
+CLASSES = "A class is named by its path and set by --KEY.init_args.NAME VALUE; --KEY.help CLASS lists what it takes."
 LIGHTNING = re.compile(r"(trainer|checkpoint|early_stopping|seed_everything|ckpt_path|weights_only)\b")
 PRECISION = "bf16-mixed where the hardware computes in it, else 32-true"
 
@@ -30,7 +31,18 @@ def render(verb: str) -> str:
     _, about, options = said(verb).split("\n\n", 2)
     about = f"{VERBS[verb].capitalize()}." if verb in LIGHTNING_VERBS else about
     start = [f"usage: python -m audioldm_lit {verb} [options]", about, CLASSES if verb == "ablate" else f"{FILES} {CLASSES}"]
-    return "\n\n".join(fill(part, WIDTH) for part in start) + "\n\n" + "".join(f"{line}\n" for line in _options(options))
+    lines = [*_short_way(verb), *_options(options)]
+    return "\n\n".join(fill(part, WIDTH) for part in start) + "\n\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _short_way(verb: str) -> Iterator[str]:
+    """The short way, which is spelt out before the parser sees it."""
+    if verb in WAYS:
+        usage, option, text = WAYS[verb]
+        yield f"the short way: python -m audioldm_lit {usage} [options]"
+        yield f"  {option}"
+        yield fill(text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        yield ""
 
 
 def said(verb: str) -> str:

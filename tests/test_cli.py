@@ -77,6 +77,8 @@ def test_help_names_each_setting_that_a_verb_takes(cli):
         (("ablate", "--config", "nope.yaml"), "nope.yaml: no such file or folder; give --config a grid .*"),
         (("fit", "--config", DEMO, "--data.init_args.root", "nope"), "nope: no such folder; correct data.init_args.root."),
         (("prepare", *FOLDER, "--data.root", "nope"), "nope: no such folder; correct data.root."),
+        (("prepare", "nope"), "nope: no such folder; correct data.init_args.root."),
+        (("fit", "--folder", "nope"), "nope: no such folder; correct data.init_args.root."),
         (("fit", "--config", DEMO, "--ckpt_path", "nope.ckpt"), "nope.ckpt: no such file or folder; give --ckpt_path .*"),
         (("generate", "--prompt", "x", "--backbone", "nope"), "nope: no AudioLDM here; .*"),
         (("generate", "--prompt", "x", "--adapter", "nope.safetensors"), "nope.safetensors: no such file or folder; .*"),

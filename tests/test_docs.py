@@ -62,7 +62,7 @@ def test_every_command_names_a_verb_and_its_options():
             function = getattr(import_module(f"audioldm_lit.commands.{verb}"), verb)
             options -= {*inspect.signature(function).parameters, "config", "help"}
         elif verb in LIGHTNING_VERBS:
-            options -= {"config", "data", "model", "trainer", "ckpt_path"}
+            options -= {"config", "data", "folder", "model", "trainer", "ckpt_path"}
         if options or verb not in LIGHTNING_VERBS | COMMANDS:
             wrong.append((page, verb, options))
     assert wrong == []

@@ -37,10 +37,10 @@ def prepare(
     something stops training or spoils its scores, unless `fix` leaves it out.
 
     Args:
-        data: The data set, as in `fit`: `--data CLASS --data.root DIR`, or `--config configs/data/NAME.yaml`.
+        data: The data set, as in `fit`: `--data CLASS --data.init_args.root DIR`, or `--config configs/data/NAME.yaml`.
         out: Folder for `manifest.jsonl`, one line a clip, and `health.html`.
         fix: Also write `clean.jsonl` without clips that stop training, copies, and the training side of leaks; train on it with
-            `--data audioldm_lit.data.folder.Folder --data.root DIR --data.table FILE`.
+            `fit --folder DIR --data.init_args.table FILE`.
         cache: Encode the clips, so that `fit` and `test` start at once.
         backbone: Model whose encoders fill the cache.
         audio_embeds: Also encode CLAP audio embeddings, for runs conditioned on sound.

@@ -46,7 +46,7 @@ def first_look(verb: str, words: Sequence[str]) -> None:
         InputError: Names a key and the nearest right one, or what is not there.
     """
     given: dict[str, Any] = {}
-    for key, value in _options(words):
+    for key, value in options(words):
         _check_key(verb, key, "--")
         found = {key: value}
         if key == "config" and verb != "ablate":
@@ -66,7 +66,7 @@ def first_look(verb: str, words: Sequence[str]) -> None:
             _check_place(key, value, data)
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+def options(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Key and value of every option; None where no value follows."""
     for word, following in pairwise([*words, "--"]):
         if word.startswith("--") or word == "-c":

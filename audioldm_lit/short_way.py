@@ -1,0 +1,124 @@
+"""The short way: a folder of recordings alone, spelt out into the ordinary settings of `prepare` and `fit`."""
+
+import json
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from audioldm_lit.assets import NANO, REPOSITORY, find_model
+from audioldm_lit.console.first_look import options
+from audioldm_lit.console.stages import RANKS, Stage, say
+from audioldm_lit.errors import InputError
+
+CONFIG = REPOSITORY / "configs" / "recordings.yaml"
+FOLDER = "audioldm_lit.data.folder.Folder"
+DURATION = "data.init_args.duration"
+WHOLE = 0.9  # of the recordings, that a duration must hold
+HALVINGS = 3  # of a model's own length, each of which is still a whole number of latents
+WAYS = {  # by verb, as help pages show it: usage, option and text
+    "prepare": (
+        "prepare DIR",
+        "DIR",
+        f"A folder of recordings, instead of --data {FOLDER} --data.init_args.root DIR and a --{DURATION} that is chosen as in "
+        "fit --folder DIR.",
+    ),
+    "fit": (
+        "fit --folder DIR",
+        "--folder",
+        f"A folder of recordings, instead of --config configs/recordings.yaml --data.init_args.root DIR and a --{DURATION} that "
+        "holds nine of ten recordings: the model's own length, its half, quarter or eighth. What it stands for is printed; other "
+        "options win over it.",
+    ),
+}
+
+
+def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
+    """The command line with `prepare DIR` and `fit --folder DIR` spelt out, but for the duration; whether one of them was there.
+
+    Args:
+        words: The command line, its verb first.
+    """
+    verb, *rest = words
+    if verb == "prepare" and rest and not rest[0].startswith("-"):
+        return [verb, "--data", FOLDER, "--data.init_args.root", *rest], True
+    if verb == "fit":
+        for place, word in enumerate(rest):
+            key, equals, value = word.partition("=")
+            if key == "--folder":
+                given = [value] if equals else rest[place + 1 : place + 2]
+                if not given or given[0].startswith("-"):
+                    raise InputError("--folder", "no folder given", "use --folder DIR")
+                others = rest[:place] + rest[place + (1 if equals else 2) :]
+                return [verb, "--config", _from_here(CONFIG), "--data.init_args.root", given[0], *others], True
+    return list(words), False
+
+
+def with_duration(words: Sequence[str]) -> list[str]:
+    """The command line that `spelt_out` gave, with the duration that the recordings and the model suggest, unless it names one.
+
+    Says what the short way stands for, so that it can be changed and repeated.
+
+    Raises:
+        InputError: If the folder cannot be listed, or there is no such model.
+    """
+    given = {key.removeprefix("data.init_args.").removeprefix("data."): value for key, value in options(words)}
+    words = list(words)
+    if "duration" not in given and given.get("root"):
+        folder, table = (Path(value).expanduser() if value else None for value in (given["root"], given.get("table")))
+        with Stage(f"looking at {folder}"):
+            seconds = _lengths(folder, table)
+        if seconds:
+            longest = window(find_model(given.get("model.backbone") or given.get("backbone") or NANO))
+            chosen = fitting(seconds, longest)
+            place = words.index("--data.init_args.root") + 2
+            words[place:place] = [f"--{DURATION}", f"{chosen:g}"]
+            held = sum(one <= chosen + 0.01 for one in seconds)
+            _say(f"{chosen:g} s a clip: {held} of {len(seconds)} recordings are no longer; of others, the loudest part is heard")
+    _say(f"= python -m audioldm_lit {shlex.join(words)}")
+    return words
+
+
+def fitting(seconds: Sequence[float], longest: float) -> float:
+    """The shortest of a model's own length, its half, quarter and eighth that holds nine of ten recordings, else its own."""
+    needed = sorted(seconds)[math.ceil(WHOLE * len(seconds)) - 1] - 0.01
+    return next((short for k in range(HALVINGS, 0, -1) if (short := longest / 2**k) >= needed), longest)
+
+
+def window(model: Path) -> float:
+    """Seconds that a model was made for, from the settings of its parts alone."""
+    try:
+        unet, vae, vocoder = (
+            json.loads((model / part / "config.json").read_text(encoding="utf-8")) for part in ("unet", "vae", "vocoder")
+        )
+        frames = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+        return frames * math.prod(vocoder["upsample_rates"]) / vocoder["sampling_rate"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(model, f"does not say how long its sounds are ({error!r})", f"give --{DURATION}") from error
+
+
+def _lengths(root: Path, table: Path | None) -> list[float]:
+    """Seconds of every recording that says how long it is; what is wrong with the others is told where they are read."""
+    from audioldm_lit.audio.decoding import open_audio
+    from audioldm_lit.data.folder import Folder
+
+    data, seconds = Folder(root, table=table, caption=None), []
+    for path in dict.fromkeys(clip.path for split in ("train", "val", "test") for clip in data.clips(split)):
+        try:
+            with open_audio(path) as file:
+                seconds.append(file.frames / file.samplerate)
+        except InputError:
+            continue
+    return seconds
+
+
+def _from_here(path: Path) -> str:
+    """A path as short as it can be told from the current folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _say(text: str) -> None:
+    """Say it once, on the first of several processes."""
+    if all(os.environ.get(name, "0") == "0" for name in RANKS):
+        say(text)

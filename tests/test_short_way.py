@@ -1,0 +1,60 @@
+"""`prepare DIR` and `fit --folder DIR`: what they stand for."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audioldm_lit.assets import NANO, find_model
+from audioldm_lit.errors import InputError
+from audioldm_lit.short_way import fitting, spelt_out, window, with_duration
+
+import layouts
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=60), st.sampled_from([0.64, 5.12, 10.24]))
+def test_the_duration_is_the_shortest_that_holds_nine_of_ten(seconds, longest):
+    chosen = fitting(seconds, longest)
+    allowed = [longest / 8, longest / 4, longest / 2, longest]
+    holding = [short for short in allowed if sum(one <= short + 0.01 for one in seconds) >= 0.9 * len(seconds)]
+    assert chosen == min(holding, default=longest)
+
+
+@pytest.mark.parametrize("name", [NANO, "tiny"])
+def test_a_model_s_length_is_read_without_loading_it(name, tiny_folder):
+    from audioldm_lit.backbone import Backbone
+
+    folder = tiny_folder if name == "tiny" else find_model(name)
+    assert window(folder) == pytest.approx(Backbone.load(folder).window, rel=1e-12)
+
+
+def test_the_short_way_is_spelt_out_where_it_stands_and_nothing_else_is_touched():
+    folder = ["--data", "audioldm_lit.data.folder.Folder", "--data.init_args.root"]
+    assert spelt_out(["prepare", "音", "--fix"]) == (["prepare", *folder, "音", "--fix"], True)
+    words, short = spelt_out(["fit", "--model.seed", "3", "--folder", "a b", "--trainer.max_steps=2"])
+    assert short
+    assert Path(words[2]).name == "recordings.yaml"
+    assert words[3:] == ["--data.init_args.root", "a b", "--model.seed", "3", "--trainer.max_steps=2"]
+    assert spelt_out(["fit", "--folder=a b"])[0][3:] == ["--data.init_args.root", "a b"]
+    for words in (
+        ["prepare", "--data", "mine.Sounds"],
+        ["prepare"],
+        ["fit", "--config", "x.yaml"],
+        ["generate", "--out", "--folder"],
+    ):
+        assert spelt_out(words) == (words, False)
+    with pytest.raises(InputError, match="use --folder DIR"):
+        spelt_out(["fit", "--folder", "--trainer.max_steps", "3"])
+
+
+def test_the_duration_is_chosen_from_the_recordings_unless_it_is_given(tmp_path, tiny_folder, capsys):
+    for number in range(10):
+        layouts.tone(tmp_path / "rain 音" / f"{number}.wav", 300, seed=number, duration=1.0 if number == 9 else 0.25)
+    words = spelt_out(["fit", "--folder", str(tmp_path / "rain 音"), "--model.backbone", str(tiny_folder)])[0]
+    assert with_duration(words)[5:7] == ["--data.init_args.duration", "0.32"]
+    said = capsys.readouterr().err
+    assert "0.32 s a clip: 9 of 10 recordings are no longer" in said
+    assert f"= python -m audioldm_lit fit --config {words[2]} --data.init_args.root '{tmp_path}/rain 音' --data" in said
+    given = [*words, "--data.init_args.duration", "0.64"]
+    assert with_duration(given) == given
