@@ -1,6 +1,7 @@
 """Generated clips on disk: WAV files and one JSON that says how each was made."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 from audioldm_lit import seeding
 from audioldm_lit.storage.atomic_write import write_json
+
+LONGEST = 180  # bytes of a prompt in a file name; systems take 255, of which seed, candidate and a suffix need some
 
 
 @dataclass(frozen=True, order=True)
@@ -38,9 +41,14 @@ class Entry:
 
 
 def file_stem(text: str) -> str:
-    """A prompt or id as the start of a file name that every system accepts, different for different texts."""
-    readable = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").lower()[:60]
-    return f"{readable}-{seeding.number(text) % 16**6:06x}"
+    """A prompt or id as the start of a file name that every system accepts, different for different texts.
+
+    Letters and digits of every script are kept, in NFC and lower case, up to 60 of them and `LONGEST` bytes; then comes a hash.
+    """
+    plain = "".join(letter if unicodedata.category(letter)[0] in "LMN" else "_" for letter in unicodedata.normalize("NFC", text))
+    plain = unicodedata.normalize("NFC", re.sub("_+", "_", plain).strip("_").lower())[:60]
+    readable = plain.encode()[:LONGEST].decode(errors="ignore").strip("_")
+    return "-".join(filter(None, (readable, f"{seeding.number(text) % 16**6:06x}")))
 
 
 def write_manifest(folder: Path, settings: dict[str, Any], entries: Iterable[Entry]) -> Path:
