@@ -20,6 +20,7 @@ LEVEL = 0.95
 Z = 1.959964  # normal quantile of that level
 RESAMPLES = 1999
 MIN_CLIPS = 5  # below, a resample may hold one clip alone and the quantiles mean nothing
+ROUNDING = 1e-12  # of a standard error, far more than float64's
 AT_ONCE = 20_000_000  # resampled numbers held in memory
 
 
@@ -110,7 +111,7 @@ def bootstrap_t(influence: Sequence[Tensor], seed: int) -> tuple[float, float] |
     scale = standard_error(sides)
     if scale == 0.0:
         return 0.0, 0.0
-    t = (error / variance.sqrt())[variance > 0]
+    t = (error / variance.sqrt())[variance > (ROUNDING * scale) ** 2]  # a clip drawn every time says nothing of the spread
     tail = (1 - LEVEL) / 2
     low, high = torch.quantile(t, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low * scale, high * scale
@@ -126,7 +127,8 @@ def _resampled(side: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor
     count = len(side)
     means, variances = [], []
     for rows in torch.arange(RESAMPLES).split(max(1, AT_ONCE // count)):
-        drawn = side[torch.randint(count, (len(rows), count), generator=generator)]  # (rows, N)
+        drawn = side.take(torch.randint(count, (len(rows), count), generator=generator))  # (rows, N)
         means.append(drawn.mean(dim=1))
-        variances.append(drawn.var(dim=1) / count)
+        drawn -= means[-1][:, None]
+        variances.append(drawn.square_().sum(dim=1) / (count * (count - 1)))
     return torch.cat(means), torch.cat(variances)
