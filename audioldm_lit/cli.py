@@ -4,11 +4,13 @@ Lightning's verbs go through LightningCLI, the others are typed functions in `co
 heavy is loaded last: help comes from a page, and a mistyped key or a wrong path is found before.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import signature
 from itertools import pairwise
+from types import ModuleType
 from typing import Any
 
 from audioldm_lit import __version__
@@ -75,11 +77,23 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
 def run(verb: str, args: Sequence[str] | None = None, model_class: type | None = None) -> None:
     """Load what a verb needs and run it, see `main`."""
     with Stage("loading libraries"):
-        module = import_module("audioldm_lit.lightning_cli" if verb in LIGHTNING_VERBS else f"audioldm_lit.commands.{verb}")
+        module = _load("audioldm_lit.lightning_cli" if verb in LIGHTNING_VERBS else f"audioldm_lit.commands.{verb}")
     if verb in LIGHTNING_VERBS:
         module.run(args, model_class)
     else:
         _command(getattr(module, verb), list(sys.argv[1:] if args is None else args)[1:])
+
+
+def _load(name: str) -> ModuleType:
+    """Import a module and what it needs: hundreds of thousands of objects that stay, so that to look for garbage is lost time."""
+    if name in sys.modules:
+        return sys.modules[name]
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _input_error(error: BaseException) -> InputError | None:

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a test asks for it: the process that hands the tests out reads this file too.
 """
 
+import gc
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: the test workers share the cores
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
 # A busy machine is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+def pytest_configure() -> None:
+    """Look for no garbage while the tests are imported: it would be among half a million objects that stay."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From now on look at what the tests make, and not at their imports."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture
