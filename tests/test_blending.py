@@ -1,6 +1,8 @@
 """Blends against hand-made sums of weights and of predictions."""
 
 import json
+from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -51,6 +53,7 @@ def files(tmp_path_factory):
     }
 
 
+@cache
 def merged(file):
     """What the adapter's file alone makes of the base."""
     backbone = tiny.backbone()
@@ -59,9 +62,15 @@ def merged(file):
     return adapter, backbone
 
 
+@cache
+def loaded(file):
+    """The adapter's file on a copy of the base."""
+    return AdaptedCopy.load(AdapterSetting(file), BASE)
+
+
 def blend(*adapters):
-    base = tiny.backbone()
-    return Blend(base, [AdaptedCopy.load(setting, base) for setting in adapters])
+    copies = [replace(loaded(one.file), setting=one, backbone=copy_backbone(loaded(one.file).backbone)) for one in adapters]
+    return Blend(copy_backbone(BASE), copies)
 
 
 def summed(*weighted):
