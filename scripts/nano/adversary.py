@@ -1,10 +1,10 @@
-"""The vocoder's adversary: small networks that tell recordings from vocoded sound by their complex spectrograms.
+"""The adversaries of VAE and vocoder: small networks that tell recordings from what a network made of them.
 
 After the multi-resolution STFT discriminators of EnCodec (Defossez et al. 2022, arXiv 2210.13438), with least-squares losses
-(Mao et al. 2017) and feature matching as in HiFi-GAN (Kong et al. 2020). Magnitudes are compressed to the power 0.3, or loud
-bins would be all that is seen.
+(Mao et al. 2017) and feature matching as in HiFi-GAN (Kong et al. 2020).
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,25 +12,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHANNELS = 24
-POWER = 0.3
+POWER = 0.3  # magnitudes are compressed to this power, or loud bins would be all that is seen
 
 
-class STFTDiscriminator(nn.Module):
-    """One resolution: waveform (B, T) -> scores (B, 1, bins, frames) and the activations before them.
+class Discriminator(nn.Module):
+    """Pictures (B, C, H, W) -> scores (B, 1, h, w) of their patches and the activations before them.
+
+    Args:
+        channels: C, of a picture.
+        stride: Steps of each of four layers in height and width.
+    """
+
+    def __init__(self, channels: int, stride: tuple[int, int] = (2, 1)) -> None:
+        super().__init__()
+        widths = [channels, CHANNELS, CHANNELS, CHANNELS, CHANNELS]
+        kernels = [(7, 5), (5, 3), (5, 3), (5, 3)]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, kernel, stride=stride, padding=(kernel[0] // 2, kernel[1] // 2))
+            for (before, after), kernel in zip(pairwise(widths), kernels, strict=True)
+        )
+        self.score = nn.Conv2d(CHANNELS, 1, 3, padding=1)
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Scores and activations."""
+        seen, hidden = [], picture
+        for layer in self.layers:
+            hidden = F.leaky_relu(layer(hidden), 0.1)
+            seen.append(hidden)
+        return self.score(hidden), seen
+
+
+class STFTDiscriminator(Discriminator):
+    """A discriminator of waveforms (B, T) by their complex spectrogram at one resolution.
 
     Args:
         size: Samples of a Fourier window; windows overlap by half.
     """
 
     def __init__(self, size: int) -> None:
-        super().__init__()
+        super().__init__(channels=2)
         self.register_buffer("window", torch.hann_window(size), persistent=False)
-        widths = [2, CHANNELS, CHANNELS, CHANNELS, CHANNELS]
-        self.layers = nn.ModuleList(
-            nn.Conv2d(before, after, (7, 5) if before == 2 else (5, 3), stride=(2, 1), padding=(3, 2) if before == 2 else (2, 1))
-            for before, after in pairwise(widths)
-        )
-        self.score = nn.Conv2d(CHANNELS, 1, 3, padding=1)
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Scores and activations."""
@@ -39,33 +60,29 @@ class STFTDiscriminator(nn.Module):
             spectrum = torch.stft(waveform.float(), size, size // 2, window=self.window, return_complex=True)
             parts = torch.view_as_real(spectrum).permute(0, 3, 1, 2)  # (B, 2, bins, frames)
             power = parts.square().sum(dim=1, keepdim=True) + 1e-6
-            hidden = parts * power ** ((POWER - 1) / 2)
-        seen = []
-        for layer in self.layers:
-            hidden = F.leaky_relu(layer(hidden), 0.1)
-            seen.append(hidden)
-        return self.score(hidden), seen
+            picture = parts * power ** ((POWER - 1) / 2)
+        return super().forward(picture)
 
 
 class Adversary(nn.Module):
-    """One judge a resolution.
+    """Several judges that take turns: a fraction of the cost, and none of them is missed.
 
     Args:
-        sizes: Samples of each one's Fourier window.
+        judges: Discriminators of the same kind of example.
     """
 
-    def __init__(self, sizes: tuple[int, ...] = (256, 800, 2048)) -> None:
+    def __init__(self, judges: Sequence[Discriminator]) -> None:
         super().__init__()
-        self.judges = nn.ModuleList(STFTDiscriminator(size) for size in sizes)
+        self.judges = nn.ModuleList(judges)
 
-    def loss(self, index: int, real: Tensor, made: Tensor) -> Tensor:
-        """What judge `index` minimises: recordings score 1, vocoded sound (B, T) scores 0."""
-        scores = self.judges[index](torch.cat([real, made.detach()]))[0].float()
+    def loss(self, turn: int, real: Tensor, made: Tensor) -> Tensor:
+        """What the judge whose `turn` it is minimises: recordings score 1, what was made (B, ...) scores 0."""
+        scores = self.judges[turn % len(self.judges)](torch.cat([real, made.detach()]))[0].float()
         return (scores[: len(real)] - 1).square().mean() + scores[len(real) :].square().mean()
 
-    def fooled(self, index: int, real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
-        """What the vocoder minimises: its sound (B, T) scores 1, and looks like the recording to every layer."""
-        judge = self.judges[index]
+    def fooled(self, turn: int, real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+        """What the maker minimises: its work (B, ...) scores 1, and looks like the recording to every layer."""
+        judge = self.judges[turn % len(self.judges)]
         with torch.no_grad():
             wanted = judge(real)[1]
         scores, seen = judge(made)

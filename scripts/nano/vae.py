@@ -1,4 +1,9 @@
-"""Train the VAE: log-mel <-> latents, factor 4 in time and mel, no normalisation outside the network."""
+"""Train the VAE: log-mel <-> latents, factor 4 in time and mel, no normalisation outside the network.
+
+An L1 alone makes smooth pictures, and smooth pictures sound dull. So in a second part the decoder is trained on against an
+adversary, as AudioLDM's is (Liu et al. 2023, arXiv 2301.12503). The encoder stands still by then: the latents no longer change, and
+the UNet can be trained on them at the same time.
+"""
 
 from pathlib import Path
 
@@ -9,6 +14,7 @@ from torch import Tensor
 
 from audioldm_lit.audio.log_mel import LogMel
 
+from adversary import Adversary, Discriminator
 from architecture import SAMPLE_RATE
 from loop import adamw, autocast, train
 from recordings import Clip, Mixer
@@ -17,6 +23,8 @@ MEAN, STD = -5.0, 3.5  # nats, of the log-mels of the recordings, roughly
 CROP = 128  # frames a training example
 BATCH = 8
 KL_WEIGHT = 1e-4  # on the mean over latent elements, against an L1 in units of STD
+RATE, JUDGE_RATE = 1e-3, 4e-4
+JUDGED = 0.6  # share of the time after which the encoder stands still and the decoder's adversary plays
 
 
 @torch.no_grad()
@@ -48,29 +56,74 @@ def train_vae(vae: AutoencoderKL, clips: list[Clip], state_file: Path, minutes: 
     Returns:
         Number of steps done.
     """
-    vae.requires_grad_(True).train()
-    front_end, mixer, optimizer = LogMel(SAMPLE_RATE), Mixer(clips, seed=torch.seed() % 2**32), adamw(vae, 1e-3)
+    vae.requires_grad_(True).train().to(memory_format=torch.channels_last)
+    front_end, mixer, optimizer = LogMel(SAMPLE_RATE), Mixer(clips, seed=torch.seed() % 2**32), adamw(vae, RATE)
+    judge = Adversary([Discriminator(1, stride=(2, 2))])
+    judge_optimizer = adamw(judge, JUDGE_RATE, (0.8, 0.99))
 
     def step(_: int, fraction: float) -> dict[str, float]:
-        # Twice the mel frames are drawn and cut, so that most crops do not start at the window's beginning.
-        mel = log_mels(mixer, front_end, BATCH, 2 * CROP)
-        start = int(mixer.rng.integers(CROP + 1))
-        mel = mel[:, :, start : start + CROP]
+        judged = fraction >= JUDGED
+        vae.encoder.requires_grad_(not judged)
+        vae.quant_conv.requires_grad_(not judged)
+        mel = crop(mixer, front_end)
         with autocast():
             posterior = vae.encode(mel).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
-            latents = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
-            decoded = vae.decode(latents).sample
-        reconstruction = F.l1_loss(decoded.float(), mel) / STD
+            decoded = vae.decode(mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)).sample.float()
+        reconstruction = F.l1_loss(decoded, mel) / STD
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        loss = reconstruction + KL_WEIGHT * kl
+        shown = {"l1_nats": STD * reconstruction.item(), "kl": kl.item()}
         optimizer.zero_grad()
-        loss.backward()
+        if judged:
+            direction, figures = both_ways(judge, judge_optimizer, mel, decoded, reconstruction)
+            decoded.backward(direction)
+            shown |= figures
+        else:
+            (reconstruction + KL_WEIGHT * kl).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        return {"l1_nats": STD * reconstruction.item(), "kl": kl.item()}
+        return shown
 
-    return train(state_file, {"vae": vae}, step, {"optimizer": optimizer}, minutes)
+    owners, optimizers = {"vae": vae, "judge": judge}, {"optimizer": optimizer, "judge_optimizer": judge_optimizer}
+    return train(state_file, owners, step, optimizers, minutes)
+
+
+def crop(mixer: Mixer, front_end: LogMel) -> Tensor:
+    """A batch of log-mels (B, 1, CROP, M). Twice the frames are drawn, so that most crops do not start where a window does."""
+    mel, start = log_mels(mixer, front_end, BATCH, 2 * CROP), int(mixer.rng.integers(CROP + 1))
+    return mel[:, :, start : start + CROP]
+
+
+def both_ways(
+    judge: Adversary, optimizer: torch.optim.Optimizer, mel: Tensor, decoded: Tensor, reconstruction: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Train the judge, and weigh what it and the L1 ask of the decoder.
+
+    Both gradients by the decoded picture get the same length, as EnCodec's balancer does it (Defossez et al. 2022): no weight has
+    to be found, and neither loss drowns the other.
+
+    Args:
+        judge: Adversary of one judge.
+        optimizer: The judge's.
+        mel: Recordings' log-mels (B, 1, F, M).
+        decoded: The same from the decoder.
+        reconstruction: Loss of `decoded`.
+
+    Returns:
+        Gradient by `decoded` (B, 1, F, M), and losses to show.
+    """
+    real, made = (mel - MEAN) / STD, (decoded - MEAN) / STD
+    with autocast():
+        judged = judge.loss(0, real, made)
+    optimizer.zero_grad()
+    judged.backward()
+    optimizer.step()
+    with autocast():
+        deceit, features = judge.fooled(0, real, made)
+    (near,) = torch.autograd.grad(reconstruction, decoded)
+    (real_looking,) = torch.autograd.grad(deceit + features, decoded)
+    direction = near + real_looking * (near.norm() / real_looking.norm().clamp(min=1e-12))
+    return direction, {"judged": judged.item(), "features": features.item()}
 
 
 @torch.no_grad()

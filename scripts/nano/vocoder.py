@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
 
-from adversary import Adversary
+from adversary import Adversary, STFTDiscriminator
 from loop import adamw, autocast, train
 from recordings import Clip, Mixer
 
@@ -24,6 +24,7 @@ JUDGED = 0.2  # share of the time after which the adversary plays
 DECEIT, FEATURES = 0.5, 1 / 3  # weights of the adversary's two losses
 THROUGH_VAE = 0.6  # share of the time after which half of the mels come from the VAE: earlier they only blur what is learnt
 RESOLUTIONS = (128, 256, 512, 1024, 2048)  # samples a Fourier window
+JUDGES = (256, 800, 2048)  # the same, of the adversary's judges
 
 
 def spectra(waveform: Tensor, size: int) -> Tensor:
@@ -65,7 +66,8 @@ def train_vocoder(backbone: Backbone, clips: list[Clip], state_file: Path, minut
         state_file: Resumable state.
         minutes: Budget of training time.
     """
-    vocoder, hop, judges = backbone.vocoder.requires_grad_(True).train(), backbone.log_mel.hop_length, Adversary()
+    vocoder, hop = backbone.vocoder.requires_grad_(True).train(), backbone.log_mel.hop_length
+    judges = Adversary([STFTDiscriminator(size) for size in JUDGES])
     mixer, optimizer = Mixer(clips, seed=torch.seed() % 2**32), adamw(vocoder, RATE, (0.8, 0.99))
     judges_optimizer = adamw(judges, JUDGES_RATE, (0.8, 0.99))
     heard = slice(MARGIN * hop, (FRAMES - MARGIN) * hop)
@@ -83,14 +85,13 @@ def train_vocoder(backbone: Backbone, clips: list[Clip], state_file: Path, minut
         spectral, mel_error = distance(made, real), F.l1_loss(backbone.log_mel(made), backbone.log_mel(real))
         loss, shown = spectral + mel_error, {"spectral": spectral.item(), "mel_nats": mel_error.item()}
         if fraction >= JUDGED:
-            judge = count % len(judges.judges)  # in turn: a third of the cost, and none of the resolutions is missed
             with autocast():
-                judged = judges.loss(judge, real, made)
+                judged = judges.loss(count, real, made)
             judges_optimizer.zero_grad()
             judged.backward()
             judges_optimizer.step()
             with autocast():
-                deceit, features = judges.fooled(judge, real, made)
+                deceit, features = judges.fooled(count, real, made)
             loss = loss + DECEIT * deceit + FEATURES * features
             shown |= {"judged": judged.item(), "features": features.item()}
         optimizer.zero_grad()
