@@ -8,7 +8,7 @@ C latent channels, D embedding.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,10 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
+from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
+
+VocoderName = Literal["own", "griffin_lim"]  # the model's own network, or the formula
 
 
 class Backbone(nn.Module):
@@ -71,6 +74,7 @@ class Backbone(nn.Module):
             hop_length=math.prod(vocoder.config.upsample_rates),
             n_mels=vocoder.config.model_in_dim,
         )
+        self.griffin_lim = GriffinLim(self.log_mel)
         self.requires_grad_(False).eval()
 
     # ------------------------------------------------------------------ making, loading, saving
@@ -105,12 +109,17 @@ class Backbone(nn.Module):
         parts = {**dict(self.named_children()), "tokenizer": self.tokenizer, "scheduler": self.scheduler}
         if self.feature_extractor is not None:
             parts["feature_extractor"] = self.feature_extractor
-        parts.pop("log_mel")
+        for formula in ("log_mel", "griffin_lim"):
+            parts.pop(formula)
         save_parts(parts, folder)
 
     def fingerprint(self, part: str) -> str:
         """First 16 hex digits of one part's `fingerprint`: of its settings and its weights."""
         return fingerprint(self.get_submodule(part))[:16]
+
+    def decoder_passport(self, vocoder: VocoderName) -> dict[str, str]:
+        """What sound made of latents depends on: fingerprints of the VAE and of the vocoder, or the formula's name."""
+        return {"vae": self.fingerprint("vae"), "vocoder": self.fingerprint("vocoder") if vocoder == "own" else vocoder}
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the UNet's mode; VAE, CLAP and vocoder always stay in eval, or their dropout would corrupt the targets."""
@@ -217,9 +226,13 @@ class Backbone(nn.Module):
         return self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
 
     @torch.no_grad()
-    def decode(self, latents: Tensor, num_samples: int | None = None) -> Tensor:
+    def decode(self, latents: Tensor, num_samples: int | None = None, vocoder: VocoderName = "own") -> Tensor:
         """Latents (B, C, F/4, M/4) -> waveform (B, T) float32, cut to `num_samples` where given."""
         log_mel = self.decode_mel(latents)[:, 0]  # (B, F, M)
         # The vocoder returns a few samples more than F * hop_length.
         end = num_samples or log_mel.shape[1] * self.log_mel.hop_length
-        return self.vocoder(log_mel)[:, :end].float()
+        return {"own": self.vocoder, "griffin_lim": self.griffin_lim}[vocoder](log_mel)[:, :end].float()
+
+    def reconstruct(self, waveform: Tensor, vocoder: VocoderName = "own") -> Tensor:
+        """Waveform (B, T) -> itself through VAE and vocoder, (B, T): as near as anything generated can come to it."""
+        return self.decode(self.encode_latents(waveform), waveform.shape[1], vocoder)

@@ -22,7 +22,7 @@ from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
-from audioldm_lit.evaluation.recordings import recordings
+from audioldm_lit.evaluation.recordings import give_pair, recordings
 from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
@@ -247,8 +247,8 @@ class LitAudioLDM(LightningModule):
         if self.protocol is not None:
             ids, rate, captions = batch["id"], self.backbone.sample_rate, batch["caption"]
             preds = self.generate(self.entries(ids, captions), self.prompt_embeds(batch))
-            sides = {"preds": preds, "target": batch["waveform"]}
-            self.protocol.update(**{side: AudioBatch(ids, waveform, rate, captions) for side, waveform in sides.items()})
+            pair = (AudioBatch(ids, waveform, rate, captions) for waveform in (preds, batch["waveform"]))
+            give_pair(self.protocol, *pair, self.backbone, self.sampler.vocoder)
 
     def on_test_epoch_end(self) -> None:
         """Log every value; at the end the first process writes the intervals."""
@@ -257,7 +257,8 @@ class LitAudioLDM(LightningModule):
         self.held_out_loss.reset()
         if self.protocol is not None:
             evaluation = self.protocol.evaluation(self.seed, self.data.ids_by_class("test"))
-            self.outcome.evaluation = evaluation.noting(coverage={"test": str(self.data.coverage["test"])})
+            decoder = self.backbone.decoder_passport(self.sampler.vocoder)
+            self.outcome.evaluation = evaluation.noting(coverage={"test": str(self.data.coverage["test"])}, decoder=decoder)
             scores = self.outcome.evaluation.scores
             self.log_dict({f"test/{name}": score.value for name, score in scores.items()}, sync_dist=False)
             self.protocol.reset()

@@ -135,7 +135,7 @@ def test_the_default_protocol_writes_what_it_promises(cli, aisfx_at_hand):
     assert passport["protocol"]["name"] == "embedded"
     assert passport["extractors"]["aisfx"]["weights_sha256"].startswith("499ea759")
     assert (passport["preds"]["n_clips"], passport["target"]["n_clips"]) == (6, 7)
-    assert "protocol embedded v1: 6 clips against 7 recordings" in out
+    assert "protocol embedded v2: 6 clips against 7 recordings" in out
     assert max(map(len, out[: out.index("intervals are tested")].splitlines()[:-1])) <= 80
     with open("out/o.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -575,7 +575,7 @@ def test_a_protocol_is_found_by_name_from_any_folder(aisfx_at_hand, workdir, mon
     assert load_protocol("embedded").name == "embedded"
     (workdir / "deep").mkdir()
     monkeypatch.chdir(workdir / "deep")
-    assert list(load_protocol("embedded").metrics)[:2] == ["kad", "fad"]
+    assert list(load_protocol("embedded").metrics)[:2] == ["kad", "kad_reconstructed"]
 
 
 def test_a_protocol_of_ones_own_is_found_by_path(workdir):
@@ -934,6 +934,23 @@ def test_a_copy_of_a_training_clip_is_named(score):
     assert values(result)["copies"] == pytest.approx(1 / 6)
     assert "copies of made: 'made 3' is a near-copy of 'trained 5'" in result["terminal"]
     assert result["passport"]["train"]["n_clips"] == 6
+
+
+def test_with_the_decoder_of_the_model_clips_are_scored_against_reconstructions_too(score, tiny_folder, backbone):
+    protocol(peak=None, metrics={"kad": KAD, "kad_reconstructed": {**KAD, "class_path": METRICS + "kernel.ReconstructionKAD"}})
+    result = score("--decoder", str(tiny_folder), "--vocoder", "griffin_lim")
+    for path in Path("reference").iterdir():
+        waveform = torch.from_numpy(soundfile.read(path, dtype="float32")[0])[None]
+        soundfile.write(path, backbone.reconstruct(waveform, "griffin_lim")[0].numpy(), RATE, subtype="FLOAT")
+    assert values(score())["kad"] == pytest.approx(values(result)["kad_reconstructed"], rel=1e-6)
+    assert result["passport"]["decoder"]["vocoder"] == "griffin_lim"
+
+
+def test_without_a_decoder_there_is_no_score_against_reconstructions(score):
+    protocol(metrics={"kad": KAD, "kad_reconstructed": {**KAD, "class_path": METRICS + "kernel.ReconstructionKAD"}})
+    result = score()
+    assert result["not_computed"]["kad_reconstructed"]["where"] == "--decoder"
+    assert result["metrics"]["kad"]["sides"] == ["preds", "target"]
 
 
 # ---------------------------------------------------------------- a metric without an extractor

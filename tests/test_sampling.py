@@ -6,6 +6,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.vocoders.griffin_lim import GriffinLim
 
 KEYS = [(0, f"prompt {i}", 0) for i in range(3)]
 
@@ -46,6 +47,14 @@ def test_eta_adds_noise_and_guidance_matters(backbone):
     assert not torch.allclose(plain, generate(backbone, KEYS, guidance_scale=1.0))
 
 
+def test_latents_become_sound_by_the_vocoder_that_is_named(backbone):
+    with_formula = generate(backbone, KEYS, vocoder="griffin_lim")
+    assert not torch.allclose(with_formula, generate(backbone, KEYS), atol=1e-3)
+    latents = torch.randn(1, *backbone.latent_shape(10_240))
+    expected = GriffinLim(backbone.log_mel)(backbone.decode_mel(latents)[:, 0])[:, :10_000]
+    assert torch.equal(backbone.decode(latents, 10_000, "griffin_lim"), expected)
+
+
 def test_sampling_leaves_the_global_stream_alone(backbone):
     torch.manual_seed(5)
     expected = torch.rand(())
@@ -60,6 +69,7 @@ def test_sampling_leaves_the_global_stream_alone(backbone):
         ({"scheduler": "Foo"}, "scheduler: is 'Foo'"),
         ({"num_inference_steps": 0}, "num_inference_steps: is 0"),
         ({"eta": 2.0}, "eta: is 2"),
+        ({"vocoder": "hifigan"}, "vocoder: is 'hifigan'; give own or griffin_lim"),
     ],
 )
 def test_wrong_settings_are_named(settings, named):

@@ -144,11 +144,12 @@ def test_fit_ends_with_scores_of_base_adapted_and_real(workdir, fitted, cli, ais
     assert status == 0, err
     run = run_folder(workdir)
     scores = json.loads((run / "scores.json").read_text())
-    assert list(scores) == ["base", "adapted", "real"]
+    assert list(scores) == ["base", "adapted", "reconstructed", "real"]
     held_out = 2 * 3 * 3  # two folds of three classes of three takes
     for system in scores.values():
         assert system["metrics"]["kad"]["n_clips"] == system["metrics"]["kad"]["n_reference"] == held_out
         assert system["passport"]["sha256"] == scores["base"]["passport"]["sha256"]
+    assert [name for name, system in scores.items() if "kad_reconstructed" in system["metrics"]] == ["base", "adapted"]
     assert scores["base"]["metrics"]["kl"]["n_clips"] == held_out
     assert "copies" in scores["adapted"]["metrics"]
     for system in ("base", "adapted"):

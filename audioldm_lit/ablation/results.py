@@ -15,7 +15,8 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
 
 TRAINED = ("training_clips", "steps", "best_step", "trained_weights")  # 0 where nothing was
-OF_A_SEED = ("seed", "sha256", "preds", "train", "rules", "coverage")  # what a passport says of one run, not of how it was scored
+# What a passport says of one run, not of how it was scored.
+OF_A_SEED = ("seed", "sha256", "preds", "train", "reconstructed", "rules", "coverage")
 
 
 def collect(grid: Grid, out: Path) -> pd.DataFrame:
@@ -48,13 +49,19 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     costs["commit"] = ", ".join(f"{tree['commit'][:9]}{'+' * tree['dirty']}" for tree in result["code"].values())
     yield {"metric": "loss", **_figures(test["loss"]), **costs}
     passport = {name: entry for name, entry in test["passport"].items() if name not in OF_A_SEED}
-    digest = hashlib.sha256(json.dumps(passport, sort_keys=True).encode()).hexdigest()
+    decoder = {"decoder": passport.pop("decoder", None)}  # of the scores against reconstructions alone
+    digest = _digest(passport)
     for name, score in test["metrics"].items():
-        yield {"metric": name, **_figures({**score, "passport": digest}), **costs}
+        under = _digest(passport | decoder) if "reconstructed" in score.get("sides", ()) else digest
+        yield {"metric": name, **_figures({**score, "passport": under}), **costs}
     for name, error in test["not_computed"].items():
         # A run of before the first release says the sentence itself.
         reason = error if isinstance(error, str) else str(InputError(error["where"], error["problem"], error["mend"]))
         yield {"metric": name, "caution": reason, "passport": digest, **costs}
+
+
+def _digest(passport: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(passport, sort_keys=True).encode()).hexdigest()
 
 
 def _figures(score: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,8 @@ def _training(result: dict[str, Any]) -> list[tuple[str, str]]:
     if before is None:
         loss = f"{after:.4f} (the base was not measured: trainer.num_sanity_val_steps is not -1)"
     else:
-        change = f"{(after - before) / before:+.1%}, {'better' if after < before else 'not better than the base'}"
+        # No interval stands beside it, so no word on whether it is better.
+        change = f"{(after - before) / before:+.1%}"
         loss = f"{before:.4f} before, {after:.4f} after ({change}); {result['held_out_clips']} clips, same noise"
     trained = f"{result['trained_weights']:,} weights on {result['training_clips']} clips, {result['steps']} steps"
     audio = [(f"{split} audio", coverage) for split, coverage in result["coverage"].items()]
@@ -38,7 +39,7 @@ def _dials(result: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     base, now = result["dials"]["base"], result["dials"]["best"]
     return [
-        ("learned", f"KAD of a few clips {base['learned']:.1f} before, {now['learned']:.1f} after"),
+        ("learned", f"distance of a few clips {base['learned']:.1f} before, {now['learned']:.1f} after: see the scores"),
         ("copied", f"{now['copied']:.0%} of them are near-copies of training clips"),
         ("forgot", f"CLAP score of general prompts {base['general']:.3f} before, {now['general']:.3f} after"),
     ]

@@ -15,7 +15,7 @@ from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
-from audioldm_lit.evaluation.recordings import recordings
+from audioldm_lit.evaluation.recordings import give_pair, reconstructed, recordings
 from audioldm_lit.evaluation.tables import show
 from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
 from audioldm_lit.inference.manifest import write_manifest
@@ -64,8 +64,10 @@ class Scores(Callback):
 def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[str, Evaluation]:
     """Score base and adapted model against held-out recordings; every process has its share.
 
-    Both generate a clip for the caption of every validation and test clip, with the same noise. As many clips of the training
-    split are scored as a third system, `real`: what a perfect model would reach; it is left out where that split is smaller.
+    Both generate a clip for the caption of every validation and test clip, with the same noise. The held-out recordings
+    themselves, through VAE and vocoder, are scored as a third system, `reconstructed`: nearer than that no adapter can come. As
+    many clips of the training split are a fourth, `real`: what a perfect model would reach; it is left out where that split is
+    smaller.
 
     Args:
         trainer: After the last step.
@@ -88,10 +90,10 @@ def score_systems(trainer: Trainer, module: LitAudioLDM, folder: Path) -> dict[s
             _show(trainer, module, trained, "train")
             evaluations[name] = protocol.evaluation(module.seed)
         protocol.reset()
+    evaluations |= _reconstructed(trainer, module, base, held_out) | _real(trainer, module, held_out)
     coverage = {split: str(data.coverage[split]) for split in ("val", "test")}
-    return {
-        name: evaluation.noting(coverage=coverage) for name, evaluation in (evaluations | _real(trainer, module, held_out)).items()
-    }
+    decoder = base.decoder_passport(module.sampler.vocoder)
+    return {name: evaluation.noting(coverage=coverage, decoder=decoder) for name, evaluation in evaluations.items()}
 
 
 def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
@@ -115,14 +117,25 @@ def _generate(trainer: Trainer, module: LitAudioLDM, backbone: Backbone, clips: 
         for entry, waveform in zip(entries, waveforms, strict=True):
             write(folder / entry.file, waveform, clips.sample_rate)
         recorded = torch.stack([clip["waveform"] for clip in batch]).to(module.device)
-        sides = {"preds": torch.stack(waveforms), "target": recorded}  # metrics of pairs see both at once
-        module.protocol.update(**{side: AudioBatch(ids, waveform, clips.sample_rate, captions) for side, waveform in sides.items()})
+        pair = (AudioBatch(ids, waveform, clips.sample_rate, captions) for waveform in (torch.stack(waveforms), recorded))
+        give_pair(module.protocol, *pair, backbone, module.sampler.vocoder)
 
 
 def _show(trainer: Trainer, module: LitAudioLDM, clips: ClipDataset, side: str) -> None:
     """Give this process's share of recordings to the protocol."""
     for batch in recordings(clips, trainer.global_rank, trainer.world_size, module.device):
         module.protocol.update(**{side: batch})
+
+
+def _reconstructed(trainer: Trainer, module: LitAudioLDM, base: Backbone, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
+    """Score the held-out recordings as the model's own decoder makes them."""
+    with Stage("scores of reconstructed recordings"):
+        for clips in held_out:
+            for batch in recordings(clips, trainer.global_rank, trainer.world_size, module.device):
+                module.protocol.update(preds=reconstructed(batch, base, module.sampler.vocoder), target=batch)
+        evaluation = module.protocol.evaluation(module.seed)
+    module.protocol.reset()
+    return {"reconstructed": replace(evaluation, not_computed={})}  # from itself, and from training clips, nobody asks its distance
 
 
 def _real(trainer: Trainer, module: LitAudioLDM, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:

@@ -1,16 +1,19 @@
 """The verb `evaluate`."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
 from audioldm_lit.evaluation.protocol import load_protocol
+from audioldm_lit.evaluation.recordings import reconstructed
 from audioldm_lit.evaluation.scoring import score_files
 from audioldm_lit.evaluation.tables import show, to_csv, to_latex
 from audioldm_lit.storage.atomic_write import atomic_write, write_json
@@ -23,6 +26,8 @@ def evaluate(
     protocol: str = "embedded",
     compare: Path | None = None,
     training: Path | None = None,
+    decoder: str | None = None,
+    vocoder: VocoderName = "own",
     strict: bool = False,
     seed: int = 0,
     device: str = "auto",
@@ -42,6 +47,9 @@ def evaluate(
         protocol: Which metrics, on which features: `embedded`, `audioldm-2023`, `retention`, or a YAML file.
         compare: Clips of a second system, scored alike and compared with the first: better, worse or cannot tell.
         training: Recordings the system was trained on, to look for copies of them.
+        decoder: Model whose VAE and vocoder the recordings go through for the metrics against reconstructions: the one that
+            generated.
+        vocoder: What turned its log-mels into sound: `own` or `griffin_lim`.
         strict: Refuse clips that are stereo, silent, clipped, short or of another rate, files that are not audio, and metrics
             that cannot be computed; otherwise the passport states the rule by which each was handled.
         seed: Seed of the intervals' resampling.
@@ -56,7 +64,11 @@ def evaluate(
     chosen.keep_features((cache_dir or cache_folder()) / "features")
     chosen.device = device_named(device)
     systems = _systems(generated, compare)
-    results = {name: score_files(chosen, path, reference, training, strict, seed) for name, path in systems.items()}
+    model = Backbone.load(decoder).to(chosen.device) if decoder is not None else None
+    reconstruct = partial(reconstructed, backbone=model, vocoder=vocoder) if model is not None else None
+    results = {name: score_files(chosen, path, reference, training, strict, seed, reconstruct) for name, path in systems.items()}
+    if model is not None:
+        results = {name: result.noting(decoder=model.decoder_passport(vocoder)) for name, result in results.items()}
     _print(results)
     content = _content(*results.values())
     if json is not None:

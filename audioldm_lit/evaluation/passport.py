@@ -23,15 +23,16 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
     """
     (first, passport), *others = systems.items()
     for name, other in others:
-        if "train" in passport and "train" in other and passport["train"] != other["train"]:
-            raise InputError(f"{first} and {name}", "were compared with different training clips", "give both the same")
+        for entry, what in {"train": "training clips", "decoder": "decoders"}.items():
+            if entry in passport and entry in other and passport[entry] != other[entry]:
+                raise InputError(f"{first} and {name}", f"were compared with different {what}", "give both the same")
         if other["sha256"] == passport["sha256"]:
             continue
         counts = passport["n_generated"], other["n_generated"]
         if counts[0] != counts[1]:
             problem = f"have {counts[0]} and {counts[1]} clips, and values depend on the number of clips"
             raise InputError(f"{first} and {name}", problem, "give both as many")
-        for entry in sorted({*passport, *other} - {"sha256", "preds", "train", "rules"}):
+        for entry in sorted({*passport, *other} - {"sha256", "preds", "train", "reconstructed", "decoder", "rules"}):
             if passport.get(entry) != other.get(entry):
                 where, here, there = _first_difference(entry, passport.get(entry), other.get(entry))
                 problem = f"were scored differently, {where} is {_brief(here)} and {_brief(there)}"

@@ -78,11 +78,13 @@ class Score:
             "interval": self.interval and list(self.interval),
             "n_clips": self.sides[0].num_clips,
             "n_rows": len(self.sides[0].values),
+            "sides": list(self.side_names),
             "extractor": self.extractor,
             "higher_is_better": self.higher_is_better,
         }
-        if "target" in self.side_names:
-            figures["n_reference"] = self.sides[self.side_names.index("target")].num_clips
+        for name, side in zip(self.side_names, self.sides, strict=True):
+            if name in ("target", "reconstructed"):
+                figures["n_reference"] = side.num_clips
         if self.debiased is not None:
             figures["debiased"] = self.debiased
         if self.floor.num_clips:

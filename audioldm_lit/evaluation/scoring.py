@@ -1,7 +1,7 @@
 """From files to scores: every clip is read once and given to every metric of a protocol."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,22 @@ from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.listing import left_out, list_clips
 from audioldm_lit.evaluation.protocol import Protocol
 from audioldm_lit.evaluation.reading import Reader
+from audioldm_lit.metrics.extractors.base import AudioBatch
+
+NOT_GIVEN = {  # why a metric has no score, by the side that it lacks
+    "train": InputError("--training", "is not given, the recordings the system was trained on", "give it for this metric"),
+    "reconstructed": InputError("--decoder", "is not given, the model whose VAE and vocoder were used", "give it for this metric"),
+}
 
 
 def score_files(
-    protocol: Protocol, generated: Path, reference: Path, training: Path | None = None, strict: bool = False, seed: int = 0
+    protocol: Protocol,
+    generated: Path,
+    reference: Path,
+    training: Path | None = None,
+    strict: bool = False,
+    seed: int = 0,
+    reconstruct: Callable[[AudioBatch], AudioBatch] | None = None,
 ) -> Evaluation:
     """Score clips against recordings, see `list_clips`.
 
@@ -26,6 +38,7 @@ def score_files(
         training: Recordings the system was trained on.
         strict: Refuse what would need a rule, see `Reader`, and metrics that cannot be computed.
         seed: Of the intervals' resampling.
+        reconstruct: Takes recordings through the decoder of the system's model.
 
     Returns:
         Scores whose passport also says how many files needed which rule.
@@ -40,22 +53,33 @@ def score_files(
     for source, listed in ((generated, clips), (reference, recordings), (training, trained)):
         for rule, path in left_out(source, listed) if source is not None else ():
             reader.note(rule, path)
+
+    def recorded(clip: Clip) -> dict[str, AudioBatch]:
+        batch = reader.batch(clip)
+        return {"target": batch, **({"reconstructed": reconstruct(batch)} if reconstruct else {})}
+
     unpaired = {clip.id: clip for clip in recordings}
     with Stage(f"reading {generated.name} and recordings", len(clips) + len(recordings) + len(trained)) as stage:
         for clip in clips:
             pair = unpaired.pop(clip.id, None)  # metrics of pairs are given both at once
-            protocol.update(preds=reader.batch(clip), target=reader.batch(pair) if pair else None)
+            protocol.update(preds=reader.batch(clip), **(recorded(pair) if pair else {}))
             stage.advance(2 if pair else 1)
-        for side, alone in (("target", unpaired.values()), ("train", trained)):
-            for clip in alone:
-                protocol.update(**{side: reader.batch(clip)})
-                stage.advance()
+        for clip in unpaired.values():
+            protocol.update(**recorded(clip))
+            stage.advance()
+        for clip in trained:
+            protocol.update(train=reader.batch(clip))
+            stage.advance()
     with Stage(f"scores of {generated.name}"):
         evaluation = protocol.evaluation(seed, _classes(clips, recordings))
     reasons = dict(evaluation.not_computed)
-    unasked = [name for name in reasons if training is None and "train" in protocol.metrics[name].sides]
-    needed = InputError("--training", "is not given, the recordings the system was trained on", "give it for this metric")
-    reasons |= dict.fromkeys(unasked, needed)
+    unasked = {
+        name: error
+        for side, error in NOT_GIVEN.items()
+        for name in reasons
+        if {"train": training, "reconstructed": reconstruct}[side] is None and side in protocol.metrics[name].sides
+    }
+    reasons |= unasked
     for name, error in reasons.items():
         if (strict and name not in unasked) or not evaluation.scores:
             raise InputError(generated, f"{name} cannot be computed ({error.where}: {error.problem})", error.mend)

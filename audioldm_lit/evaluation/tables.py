@@ -14,7 +14,7 @@ from rich.table import Table
 
 from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
 from audioldm_lit.evaluation.passport import check_comparable
-from audioldm_lit.evaluation.score import Score
+from audioldm_lit.evaluation.score import Comparison, Score
 
 FIELDS = (
     "system", "metric", "class", "extractor", "value", "low", "high", "debiased", "floor", "floor_clips", "n_clips", "n_rows",
@@ -29,7 +29,7 @@ SHOWN = 5  # near-copies named in the terminal; the JSON has all
 
 
 def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
-    """Print the table, how the second system compares with the first, and what to keep in mind."""
+    """Print the table, how the second system compares with the first, what to keep in mind, and of two systems a verdict."""
     first, *others = evaluations
     passport = evaluations[first].passport
     protocol, count = passport["protocol"], passport["target"]["n_clips"]
@@ -57,6 +57,23 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     for (names, reason), systems in _grouped(missing).items():
         remark = escape(f"{', '.join(systems)}: {reason}")
         console.print(f"[yellow]{names}[/] not computed for {remark}", soft_wrap=True, highlight=False)
+    if others and verdicts:
+        console.print(f"[bold]{escape(_verdict(evaluations, others[0], verdicts))}[/]", soft_wrap=True, highlight=False)
+
+
+def _verdict(evaluations: Mapping[str, Evaluation], second: str, comparisons: Mapping[str, Comparison]) -> str:
+    """What the protocol's first metric says of the second system, in one sentence with its evidence."""
+    (first, *_), (metric, comparison) = evaluations, next(iter(comparisons.items()))
+    before, after = (_number(evaluations[system].scores[metric].value) for system in (first, second))
+    claim = f"{second} is {comparison.verdict} than {first}"
+    if comparison.verdict == "cannot tell":
+        claim = f"cannot tell whether {second} is better than {first}"
+    if comparison.interval is None:
+        return f"Verdict: {claim}: {metric} {before} and {after}, without interval at so few clips."
+    low, high = comparison.interval
+    evidence = f"{metric} {before} and {after}, difference {_number(comparison.difference)} [{_number(low)}, {_number(high)}]"
+    needed = f"; about {comparison.clips_needed:,} clips would tell" if comparison.clips_needed else ""
+    return f"Verdict: {claim}: {evidence}{needed}."
 
 
 def _copies(evaluation: Evaluation) -> list[str]:
@@ -91,17 +108,23 @@ def terminal(evaluations: Mapping[str, Evaluation]) -> Table:
     table.add_column("system", overflow="fold")  # a long name is broken before a figure is cut
     for column in ("value", "95 % interval", "debiased"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, first in _metrics(evaluations).items():
-        systems = {system: evaluation.scores[name] for system, evaluation in evaluations.items() if name in evaluation.scores}
-        arrow = {True: " ↑", False: " ↓", None: ""}[first.higher_is_better]
-        rows = [(escape(system), *_cells(score)) for system, score in systems.items()]
-        if first.floor.num_clips:
-            count = first.floor.num_clips
-            rows.append((f"[dim]recordings, {count} v {count}[/]", f"[dim]{_number(first.floor.value)}[/]"))
-        for head, row in zip_longest((f"{name}{arrow}", f"[dim]{first.extractor}[/]"), rows, fillvalue=""):
+    # Two metrics of one value, such as a Frechet distance on clips and on blocks as long as the clips, are one row.
+    for (arrow, extractor, *rows), names in _grouped((name, _rows(evaluations, name)) for name in _metrics(evaluations)).items():
+        for head, row in zip_longest((f"{', '.join(names)}{arrow}", f"[dim]{extractor}[/]"), rows, fillvalue=""):
             table.add_row(head, *row)
         table.add_section()
     return table
+
+
+def _rows(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[Any, ...]:
+    """A metric's arrow, extractor, and row of every system and of the floor."""
+    systems = {system: evaluation.scores[metric] for system, evaluation in evaluations.items() if metric in evaluation.scores}
+    first = next(iter(systems.values()))
+    rows = [(escape(system), *_cells(score)) for system, score in systems.items()]
+    if first.floor.num_clips:
+        count = first.floor.num_clips
+        rows.append((f"[dim]recordings, {count} v {count}[/]", f"[dim]{_number(first.floor.value)}[/]"))
+    return {True: " ↑", False: " ↓", None: ""}[first.higher_is_better], first.extractor, *rows
 
 
 def _cells(score: Score) -> tuple[str, str, str]:

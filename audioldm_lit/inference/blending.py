@@ -185,7 +185,7 @@ class Blend(Backbone):
 
 def copy_backbone(backbone: Backbone) -> Backbone:
     """A copy for an adapter to work on; what adapters leave alone (VAE, vocoder, audio tower) is shared, not copied."""
-    shared = backbone.vae, backbone.vocoder, backbone.audio_encoder, backbone.log_mel
+    shared = backbone.vae, backbone.vocoder, backbone.griffin_lim, backbone.audio_encoder, backbone.log_mel
     return copy.deepcopy(backbone, {id(module): module for module in shared})
 
 

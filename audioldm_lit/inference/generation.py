@@ -73,4 +73,5 @@ def generate_clips(
     for start in range(0, len(entries), batch_size):
         batch = entries[start : start + batch_size]
         latents = generation.latents(batch, cond[start : start + batch_size], on_step)
-        yield from zip(batch, generation.backbone.decode(latents, generation.num_samples), strict=True)
+        waveforms = generation.backbone.decode(latents, generation.num_samples, generation.sampler.vocoder)
+        yield from zip(batch, waveforms, strict=True)

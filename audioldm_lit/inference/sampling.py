@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import diffusers
 import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.spec import init_args
 
@@ -23,6 +23,8 @@ class Sampler:
         guidance_scale: Weight w of classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598); 1 turns it off.
         eta: Share of fresh noise in DDIM, 0 (deterministic) to 1; ignored by schedulers that have none. AudioLDM's own
             scripts use 1.0 with 200 steps.
+        vocoder: What turns log-mels into sound: `own`, the model's network, or `griffin_lim`, a formula that was trained on
+            nothing and can be the better choice for sounds far from what the network was trained on.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Sampler:
         num_inference_steps: int = 50,
         guidance_scale: float = 2.5,
         eta: float = 0.0,
+        vocoder: VocoderName = "own",
     ) -> None:
         found = getattr(diffusers, scheduler, None)
         if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
@@ -40,10 +43,13 @@ class Sampler:
             raise InputError("sampler.num_inference_steps", f"is {num_inference_steps}", "give at least 1")
         if not 0 <= eta <= 1:
             raise InputError("sampler.eta", f"is {eta}", "give a number from 0 to 1")
+        if vocoder not in get_args(VocoderName):
+            raise InputError("sampler.vocoder", f"is '{vocoder}'", f"give {' or '.join(get_args(VocoderName))}")
         self.scheduler = scheduler
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
         self.eta = eta
+        self.vocoder: VocoderName = vocoder
 
     def spec(self) -> dict[str, Any]:
         """Settings as they go into manifests."""

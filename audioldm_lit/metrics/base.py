@@ -64,7 +64,8 @@ class ClipMetric(Metric, ABC):
     """Base of every metric: rows for each side's clips, and `measure`, a pure function of them.
 
     A subclass implements `measure`; it is either given an extractor, or implements `update` and calls `add` there. `update` accepts
-    batches of clips: `preds`, generated, and `target`, recorded; either may be absent.
+    batches of clips: `preds`, generated, `target`, recorded, `train`, the recordings that were trained on, and `reconstructed`, the
+    `target` through the VAE and the vocoder of the model that generated; any may be absent.
 
     Args:
         extractor: What turns clips into rows.
@@ -88,9 +89,16 @@ class ClipMetric(Metric, ABC):
             for state in STATES:
                 self.add_state(f"{side}_{state}", default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: AudioBatch | None = None, target: AudioBatch | None = None, train: AudioBatch | None = None) -> None:
-        """Extract and keep the rows of generated, recorded and training clips."""
-        for side, batch in (("preds", preds), ("target", target), ("train", train)):
+    def update(
+        self,
+        preds: AudioBatch | None = None,
+        target: AudioBatch | None = None,
+        train: AudioBatch | None = None,
+        reconstructed: AudioBatch | None = None,
+    ) -> None:
+        """Extract and keep the rows of the clips of each side that the metric has."""
+        batches = {"preds": preds, "target": target, "train": train, "reconstructed": reconstructed}
+        for side, batch in batches.items():
             if batch is not None and side in self.sides:
                 # A clip without caption has no similarity to one; NaN is refused in the end, a missing row would go unnoticed.
                 nothing = batch.waveform.new_full((len(batch.ids), 1), torch.nan)

@@ -78,6 +78,16 @@ class KAD(KernelDistance):
         return GaussianKernel(median_distance(reference), 100.0)
 
 
+class ReconstructionKAD(KAD):
+    """KAD of generated clips from recordings that went through the same VAE and vocoder.
+
+    What the decoder does to sound is on both sides and cancels: how well the UNet has learned is seen even where the decoder is
+    poor.
+    """
+
+    sides = ("preds", "reconstructed")
+
+
 class KID(KernelDistance):
     """Kernel distance with the cubic kernel of the kernel inception distance (Binkowski et al. 2018, arXiv 1801.01401)."""
 

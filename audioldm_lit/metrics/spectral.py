@@ -24,7 +24,13 @@ class LogSpectralDistance(ClipMetric):
     higher_is_better = False
     sides = ("preds",)
 
-    def update(self, preds: AudioBatch | None = None, target: AudioBatch | None = None, train: AudioBatch | None = None) -> None:
+    def update(
+        self,
+        preds: AudioBatch | None = None,
+        target: AudioBatch | None = None,
+        train: AudioBatch | None = None,
+        reconstructed: AudioBatch | None = None,
+    ) -> None:
         """Compare pairs of one rate; a generated clip without its recording is refused at the end."""
         if preds is None:
             return
