@@ -1,10 +1,13 @@
 """AudioCaps, AudioSet, UrbanSound8K and DCASE task 7: what their lists say, how their files are named, and what is missing."""
 
 import csv
+import string
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.audioset import AudioSet
@@ -84,6 +87,46 @@ def test_broken_audiocaps_lists_are_one_sentence(tmp_path):
     refused(AudioCaps(tmp_path), "val", r"val\.csv, line 1: lacks the columns youtube_id")
     layouts.tone(tmp_path / "again" / "Ytr-_0000000.flac", 440)
     refused(AudioCaps(tmp_path), "train", "has the name of .*; keep one of the two")
+
+
+NAMES = ("{id}", "Y{id}", "{id}_{s}", "Y{id}_{s}", "{id}_{s}_{e}", "Y{id}_{s}.000_{e}.000", "{id}_{s}000_{e}000", "{id}_{s:06}",
+         "Y{id}_{s:06}_{e:06}", "{id}_{s}.0", "{id}-{s}-{e}", "{id}_{s}s_{e}s", "A dog, barking [{id}]")  # fmt: skip
+IDS = st.from_regex(r"[\w-]{11}", fullmatch=True, alphabet=string.ascii_letters + string.digits + "-_")
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(IDS, st.integers(1, 600), st.sampled_from(NAMES)), min_size=1, max_size=5, unique_by=lambda one: one[0]))
+def test_every_clip_finds_its_own_file_however_it_is_named(tmp_path_factory, clips):
+    root = tmp_path_factory.mktemp("caps")
+    rows: list[list[object]] = [["audiocap_id", "youtube_id", "start_time", "caption"]]
+    written = {}
+    for number, (video, start, name) in enumerate(clips):
+        rows.append([10**6 + number, video, start, "x"])
+        written[f"{video}_{start}"] = path = root / f"{name.format(id=video, s=start, e=start + 10)}.wav"
+        path.touch()
+    (root / f"{clips[0][0]}x_{clips[0][1]}.wav").touch()  # of another video
+    for video, start, name in clips:
+        if "{s" in name:
+            (root / f"{video}_{start + 1}_{start + 11}.wav").touch()  # of the same at another time
+    layouts.write_csv(root / "train.csv", rows)
+    assert {clip.id: clip.path for clip in AudioCaps(root).clips("train")} == written
+
+
+def test_two_files_of_one_clip_are_refused(tmp_path):
+    layouts.audiocaps(tmp_path)
+    layouts.tone(tmp_path / "more" / "tr-_0000000_0_10.wav", 440)
+    refused(AudioCaps(tmp_path), "train", r"0\.wav: is the clip of tr-_0000000 at 0 s, as .*wav is; keep one of the two")
+
+
+def test_where_no_name_fits_what_was_tried_and_a_file_are_named(tmp_path):
+    layouts.audiocaps(tmp_path)
+    for number, path in enumerate([*tmp_path.rglob("*.wav"), *tmp_path.rglob("*.flac")]):
+        path.rename(tmp_path / f"sound {number:02}{path.suffix}")
+    refused(
+        AudioCaps(tmp_path), "train",
+        r"train\.csv, line 2: .*: no such audio file, nor any named tr-_0000000, with or without Y and the start as 0, 0\.000, "
+        r"000000 or 0 and an end; there is .*sound \d\d\.\w+; rename the recordings after the videos",
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- AudioSet

@@ -7,8 +7,9 @@ from typing import Any, Literal
 from audioldm_lit import seeding
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import VIDEO, by_stem
+from audioldm_lit.data.files import check_root
 from audioldm_lit.data.table import Row, read_rows
+from audioldm_lit.data.videos import VIDEO, Videos
 from audioldm_lit.errors import InputError
 
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
@@ -17,9 +18,9 @@ COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 class AudioCaps(AudioDataModule):
     """AudioCaps: the published `train.csv`, `val.csv` and `test.csv`, and the audio anywhere below the same folder.
 
-    A clip's file is named after the video, `Y{youtube_id}` or `{youtube_id}`, after video and start, `{youtube_id}_{start_time}`,
-    or after a row, `{audiocap_id}`; each with any suffix that can be read. Videos vanish from the web, so some audio is always
-    missing.
+    A clip's file is named after the video, `{youtube_id}` or `Y{youtube_id}`, alone or with start and end behind it, in seconds or
+    milliseconds (`{youtube_id}_30`, `_30.000_40.000`, `_000030`, `_30000_40000`), or after a row, `{audiocap_id}`; each with any
+    suffix that can be read. Videos vanish from the web, so some audio is always missing.
 
     Args:
         root: Folder of the three lists.
@@ -43,19 +44,23 @@ class AudioCaps(AudioDataModule):
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of an official split."""
-        audio = by_stem(self.root)
+        check_root(self.root)
         by_clip: dict[str, list[Row]] = defaultdict(list)
         for where, row in read_rows(self.root / f"{split}.csv", COLUMNS):
             if not VIDEO.fullmatch(row["youtube_id"]) or not row["start_time"].isdecimal():
                 raise InputError(where, "names no video or no start in whole seconds", "copy the published list again")
             by_clip[f"{row['youtube_id']}_{row['start_time']}"].append((where, row))
-        return [clip for name, rows in by_clip.items() for clip in self._items(name, rows, audio)]
+        self.videos = Videos(self.root, {rows[0][1]["youtube_id"] for rows in by_clip.values()})
+        return [clip for name, rows in by_clip.items() for clip in self._items(name, rows)]
 
-    def _items(self, name: str, rows: list[Row], audio: dict[str, Path]) -> list[Clip]:
+    def missing(self, clip: Clip) -> InputError:
+        """The error for a clip whose audio is not there."""
+        return self.videos.missing(clip, float(clip.id.partition("#")[0].rpartition("_")[2]))
+
+    def _items(self, name: str, rows: list[Row]) -> list[Clip]:
         """The items of one clip: one, or one a caption."""
-        video = rows[0][1]["youtube_id"]
-        names = (f"Y{video}", name, video, *(row["audiocap_id"] for _, row in rows))
-        path = next((audio[name] for name in names if name in audio), self.root / f"Y{video}.wav")
+        video, start = rows[0][1]["youtube_id"], int(rows[0][1]["start_time"])
+        path = self.videos.find(video, start, [row["audiocap_id"] for _, row in rows]) or self.root / f"Y{video}.wav"
         if self.captions == "all" and len(rows) > 1:
             return [Clip(f"{name}#{row['audiocap_id']}", path, row["caption"], source=video, where=where) for where, row in rows]
         where, row = min(rows, key=lambda listed: seeding.number(self.caption_seed, "caption", listed[1]["audiocap_id"]))

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from audioldm_lit import seeding
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import VIDEO, by_stem
 from audioldm_lit.data.table import read_rows
+from audioldm_lit.data.videos import VIDEO, Videos
 from audioldm_lit.errors import InputError
 
 SEGMENT = ("YTID", "start_seconds", "end_seconds", "positive_labels")
@@ -22,8 +22,8 @@ class AudioSet(AudioDataModule):
 
     One video in twenty of the training list is for validation, chosen by its name alone; `eval_segments.csv` is for testing. The
     class of a clip, for few-shot selection, is the rarest of its labels in its list. A clip's file is named after the video,
-    `Y{YTID}` or `{YTID}`, or after video and seconds, `{YTID}_{start}` or `{YTID}_{start}_{end}`, with any suffix that can be
-    read. Videos vanish from the web, so some audio is always missing.
+    `{YTID}` or `Y{YTID}`, alone or with start and end behind it, in seconds or milliseconds (`{YTID}_30`, `_30.000_40.000`,
+    `_000030`, `_30000_40000`), with any suffix that can be read. Videos vanish from the web, so some audio is always missing.
 
     Args:
         root: Folder of the lists.
@@ -56,23 +56,29 @@ class AudioSet(AudioDataModule):
         """List the clips of a split."""
         table = self.root / ("eval_segments.csv" if split == "test" else f"{self.train}_train_segments.csv")
         names = self._display_names()
-        counts = Counter(label for _, _, labels in _segments(table, names) for label in labels)
-        audio = by_stem(self.root)
+        counts, listed = Counter[str](), set[str]()
+        for _, row, labels in _segments(table, names):
+            counts.update(labels)
+            listed.add(row["YTID"])
+        self.videos = Videos(self.root, listed)
         clips = []
         for where, row, labels in _segments(table, names):
             if split == "test" or _validates(row["YTID"]) == (split == "val"):
                 rarest = min(labels, key=lambda label: (counts[label], label))
-                clips.append(self._clip(where, row, [names[label] for label in labels], names[rarest], audio))
+                clips.append(self._clip(where, row, [names[label] for label in labels], names[rarest]))
         if split == "test" and self.num_test_clips is not None:
             clips.sort(key=lambda clip: seeding.number("test", clip.id))
             return clips[: self.num_test_clips]
         return clips
 
-    def _clip(self, where: str, row: dict[str, str], names: list[str], rarest: str, audio: dict[str, Path]) -> Clip:
-        video, start, end = row["YTID"], *(f"{float(row[column]):g}" for column in ("start_seconds", "end_seconds"))
-        stems = (f"Y{video}", video, f"{video}_{start}", f"{video}_{start}_{end}")
-        path = next((audio[stem] for stem in stems if stem in audio), self.root / f"Y{video}.wav")
-        return Clip(f"{video}_{start}", path, caption_from(self.caption, ", ".join(names)), rarest, video, where)
+    def missing(self, clip: Clip) -> InputError:
+        """The error for a clip whose audio is not there."""
+        return self.videos.missing(clip, float(clip.id.rpartition("_")[2]))
+
+    def _clip(self, where: str, row: dict[str, str], names: list[str], rarest: str) -> Clip:
+        video, start = row["YTID"], float(row["start_seconds"])
+        path = self.videos.find(video, start) or self.root / f"Y{video}.wav"
+        return Clip(f"{video}_{start:g}", path, caption_from(self.caption, ", ".join(names)), rarest, video, where)
 
     def _display_names(self) -> dict[str, str]:
         """Display name of each class by its id (`/m/09x0r`)."""

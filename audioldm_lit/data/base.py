@@ -168,8 +168,12 @@ class AudioDataModule(LightningDataModule, ABC):
         if not clips or (len(clips) < len(listed) and self.min_coverage == 1):
             there = {clip.id for clip in clips}
             lost = next(clip for clip in listed if clip.id not in there)
-            raise lost.error(why_no_file(lost.path), "correct the path or remove the entry")
+            raise self.missing(lost)
         return clips
+
+    def missing(self, clip: Clip) -> InputError:
+        """The error for a clip whose audio is not there."""
+        return clip.error(why_no_file(clip.path), "correct the path or remove the entry")
 
     def covered(self, split: Split, listed: Sequence[Clip]) -> list[Clip]:
         """Those of a split's listed clips whose audio is there, noting the `coverage`.

@@ -1,7 +1,6 @@
 """Audio files below a folder."""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
 
 AUDIO = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".au", ".caf", ".w64"}
-VIDEO = re.compile(r"[\w-]{1,64}", re.ASCII)  # id of a YouTube video, which names files
 DEEPEST = 100  # folders in each other
 UNREADABLE = {".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ac3"}  # recordings all the same: refused, not passed over
 
@@ -60,14 +58,19 @@ def entries(folder: Path) -> list[Path]:
         raise InputError(folder, f"cannot be listed ({error.strerror})", "see to its permissions") from error
 
 
+def check_root(folder: Path) -> None:
+    """Refuse a root that is no folder."""
+    if not os.path.isdir(folder):
+        raise InputError(folder, "no such folder", "correct data.init_args.root")
+
+
 def by_stem(folder: Path) -> dict[str, Path]:
     """Audio files below a folder by their names without suffix, wherever they lie.
 
     Raises:
         InputError: If the folder is missing, or two files have the same name.
     """
-    if not os.path.isdir(folder):
-        raise InputError(folder, "no such folder", "correct data.init_args.root")
+    check_root(folder)
     found: dict[str, Path] = {}
     for path in recordings(folder):
         other = found.setdefault(path.stem, path)
