@@ -56,7 +56,7 @@ class STFTDiscriminator(Discriminator):
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Scores and activations."""
         size = len(self.window)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(waveform.device.type, enabled=False):
             spectrum = torch.stft(waveform.float(), size, size // 2, window=self.window, return_complex=True)
             parts = torch.view_as_real(spectrum).permute(0, 3, 1, 2)  # (B, 2, bins, frames)
             power = parts.square().sum(dim=1, keepdim=True) + 1e-6

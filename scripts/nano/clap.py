@@ -51,9 +51,10 @@ def varied(features: Tensor, rng: np.random.Generator) -> Tensor:
 
 def embed(backbone: Backbone, features: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
     """Normalised audio and text embeddings, each (B, D)."""
-    tokens = backbone.tokenizer(texts, padding=True, return_tensors="pt")
-    with autocast():
-        sound = backbone.audio_encoder(features).audio_embeds
+    device = backbone.device
+    tokens = backbone.tokenizer(texts, padding=True, return_tensors="pt").to(device)
+    with autocast(device):
+        sound = backbone.audio_encoder(features.to(device)).audio_embeds
         text = backbone.text_encoder(tokens["input_ids"], attention_mask=tokens["attention_mask"]).text_embeds
     return F.normalize(sound.float(), dim=-1), F.normalize(text.float(), dim=-1)
 
@@ -82,7 +83,7 @@ def train_clap(backbone: Backbone, clips: list[Clip], state_file: Path, minutes:
         chosen = [int(mixer.rng.choice(rows[label])) for label in mixer.distinct_labels(BATCH)]
         sound, text = embed(backbone, varied(bank[chosen].float(), mixer.rng), [mixer.caption(drawn[row]) for row in chosen])
         logits = sound @ text.T / TEMPERATURE  # (B, B)
-        target = torch.arange(len(chosen))
+        target = torch.arange(len(chosen), device=backbone.device)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         optimizer.zero_grad()
         loss.backward()
@@ -103,5 +104,5 @@ def retrieval(backbone: Backbone, clips: list[Clip], number: int = 16, rounds: i
     for _ in range(rounds):
         asked = [mixer.clip(label) for label in mixer.distinct_labels(number)]
         sound, text = embed(backbone, pictures(backbone, mixer, asked), [mixer.caption(clip) for clip in asked])
-        right += int(((sound @ text.T).argmax(1) == torch.arange(number)).sum())
+        right += int(((sound @ text.T).argmax(1).cpu() == torch.arange(number)).sum())
     return right / (number * rounds)

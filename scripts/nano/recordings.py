@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audioldm_lit.audio.waveform import fit, read
+from audioldm_lit.errors import InputError
 
 from architecture import SAMPLE_RATE
 
@@ -38,6 +39,7 @@ SYNONYMS = {
 }
 LOOPED = 2.5  # seconds: from this length on a recording is looped with a crossfade instead of repeated after gaps
 HELD_OUT = 50  # families
+COLUMNS = ("file", "caption", "label", "family", "group")  # of metadata.csv
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,18 @@ def read_clips(folder: Path) -> tuple[list[Clip], list[Clip]]:
     Returns:
         Training clips and held-out clips. Held out are whole families (a random split would leak), only of labels with six
         families or more, chosen by the hash of their name so that the split never depends on order or seed.
+
+    Raises:
+        InputError: If the table lacks something, or a recording is missing or cannot be read.
     """
-    with (folder / "metadata.csv").open(newline="") as file:
+    table = folder / "metadata.csv"
+    if not table.is_file():
+        raise InputError(table, "is missing", f"give a folder with a table of {', '.join(COLUMNS)}")
+    with table.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    lacking = [column for column in COLUMNS if not rows or column not in rows[0]]
+    if lacking:
+        raise InputError(table, f"has no {' and no '.join(lacking)}", "add these columns, and a line for every recording")
     # One source gives no session names: "source:" alone is no family, there every near-duplicate group is one.
     family = [row["group"] if row["family"].endswith(":") else row["family"] for row in rows]
     sounds = [read(folder / row["file"], SAMPLE_RATE) for row in rows]

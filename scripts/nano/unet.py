@@ -49,12 +49,12 @@ def encode(backbone: Backbone, mixer: Mixer, number: int) -> Bank:
     means, stds, sounds, clips = [], [], [], []
     for _ in tqdm(range(number // 8), desc="encoding", mininterval=20):
         drawn = [mixer.clip() for _ in range(8)]
-        waveform = torch.stack([mixer.window(clip, WINDOW) for clip in drawn])
-        with autocast():
+        waveform = torch.stack([mixer.window(clip, WINDOW) for clip in drawn]).to(backbone.device)
+        with autocast(backbone.device):
             mean, std = backbone.encode_posterior(waveform)
-            sounds.append(backbone.encode_audio(waveform))
-        means.append(mean.half())
-        stds.append(std.half())
+            sounds.append(backbone.encode_audio(waveform).cpu())
+        means.append(mean.half().cpu())
+        stds.append(std.half().cpu())
         clips += drawn
     return Bank(torch.cat(means), torch.cat(stds), torch.cat(sounds), clips)
 
@@ -63,15 +63,15 @@ def conditions(backbone: Backbone, bank: Bank, rows: np.ndarray, mixer: Mixer, a
     """Embeddings (B, D): of the sound with probability `audio`, else of a caption; now and then of the empty prompt."""
     text = backbone.encode_text([mixer.caption(bank.clips[row]) for row in rows])
     by_sound = torch.from_numpy(mixer.rng.random(len(rows)) < audio)[:, None]
-    chosen = torch.where(by_sound, bank.sound[rows], text)
     dropped = torch.from_numpy(mixer.rng.random(len(rows)) < UNCONDITIONAL)[:, None]
-    return torch.where(dropped, empty, chosen)
+    by_sound, dropped, sound = (values.to(text.device) for values in (by_sound, dropped, bank.sound[rows]))
+    return torch.where(dropped, empty, torch.where(by_sound, sound, text))
 
 
 def noise_loss(backbone: Backbone, unet: nn.Module, latents: Tensor, cond: Tensor, times: Tensor, noise: Tensor) -> Tensor:
     """Mean squared error of the predicted noise; latents (B, C, F/4, M/4)."""
     noisy = backbone.scheduler.add_noise(latents, noise, times)
-    with autocast():
+    with autocast(latents.device):
         predicted = unet(noisy, times, encoder_hidden_states=None, class_labels=cond, return_dict=False)[0]
     return F.mse_loss(predicted.float(), noise)
 
@@ -97,10 +97,10 @@ def train_unet(backbone: Backbone, clips: list[Clip], state_file: Path, minutes:
         rows = mixer.rng.integers(len(bank.clips), size=BATCH // 2 if full else BATCH)
         start = 0 if full else int(mixer.rng.integers(bank.mean.shape[2] - CROP + 1))
         part = slice(start, None if full else start + CROP)
-        mean, std = bank.mean[rows, :, part].float(), bank.std[rows, :, part].float()
+        mean, std = (values[rows, :, part].to(backbone.device).float() for values in (bank.mean, bank.std))
         latents = mean + std * torch.randn_like(mean)
         cond = conditions(backbone, bank, rows, mixer, audio, empty)
-        times = torch.randint(0, backbone.scheduler.config.num_train_timesteps, (len(rows),))
+        times = torch.randint(0, backbone.scheduler.config.num_train_timesteps, (len(rows),), device=backbone.device)
         loss = noise_loss(backbone, unet, latents, cond, times, torch.randn_like(latents))
         optimizer.zero_grad()
         loss.backward()
@@ -126,9 +126,9 @@ def validation_loss(backbone: Backbone, clips: list[Clip], audio: float = 0.0) -
     empty = backbone.encode_text([""])
     for first in range(0, 64, 8):
         rows = np.arange(first, first + 8)
-        latents = bank.mean[rows].float()
+        latents = bank.mean[rows].to(backbone.device).float()
         cond = conditions(backbone, bank, rows, mixer, audio, empty)
-        times = torch.linspace(20, 980, 8).long()
-        noises = torch.randn(latents.shape, generator=noise)
+        times = torch.linspace(20, 980, 8).long().to(backbone.device)
+        noises = torch.randn(latents.shape, generator=noise).to(backbone.device)
         total += noise_loss(backbone, backbone.unet, latents, cond, times, noises).item()
     return total / 8

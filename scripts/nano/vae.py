@@ -41,7 +41,7 @@ def log_mels(mixer: Mixer, front_end: LogMel, batch: int, frames: int) -> Tensor
     """Draw log-mels (B, 1, F, M); a quarter of the short clips is zero-padded, which the UNet's data is not."""
     hop = front_end.hop_length
     windows = [mixer.window(mixer.clip(), frames * hop, padded=0.25) for _ in range(batch)]
-    return front_end(torch.stack(windows))
+    return front_end(torch.stack(windows).to(front_end.mel.mel_scale.fb.device))
 
 
 def train_vae(vae: AutoencoderKL, clips: list[Clip], state_file: Path, minutes: float) -> int:
@@ -57,8 +57,8 @@ def train_vae(vae: AutoencoderKL, clips: list[Clip], state_file: Path, minutes: 
         Number of steps done.
     """
     vae.requires_grad_(True).train().to(memory_format=torch.channels_last)
-    front_end, mixer, optimizer = LogMel(SAMPLE_RATE), Mixer(clips, seed=torch.seed() % 2**32), adamw(vae, RATE)
-    judge = Adversary([Discriminator(1, stride=(2, 2))])
+    device, mixer, optimizer = vae.device, Mixer(clips, seed=torch.seed() % 2**32), adamw(vae, RATE)
+    front_end, judge = LogMel(SAMPLE_RATE).to(device), Adversary([Discriminator(1, stride=(2, 2))]).to(device)
     judge_optimizer = adamw(judge, JUDGE_RATE, (0.8, 0.99))
 
     def step(_: int, fraction: float) -> dict[str, float]:
@@ -66,7 +66,7 @@ def train_vae(vae: AutoencoderKL, clips: list[Clip], state_file: Path, minutes: 
         vae.encoder.requires_grad_(not judged)
         vae.quant_conv.requires_grad_(not judged)
         mel = crop(mixer, front_end)
-        with autocast():
+        with autocast(device):
             posterior = vae.encode(mel).latent_dist
             mean, logvar = posterior.mean.float(), posterior.logvar.float()
             decoded = vae.decode(mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)).sample.float()
@@ -113,12 +113,12 @@ def both_ways(
         Gradient by `decoded` (B, 1, F, M), and losses to show.
     """
     real, made = (mel - MEAN) / STD, (decoded - MEAN) / STD
-    with autocast():
+    with autocast(mel.device):
         judged = judge.loss(0, real, made)
     optimizer.zero_grad()
     judged.backward()
     optimizer.step()
-    with autocast():
+    with autocast(mel.device):
         deceit, features = judge.fooled(0, real, made)
     (near,) = torch.autograd.grad(reconstruction, decoded)
     (real_looking,) = torch.autograd.grad(deceit + features, decoded)
@@ -130,7 +130,7 @@ def both_ways(
 def set_scaling_factor(vae: AutoencoderKL, clips: list[Clip]) -> None:
     """Set `scaling_factor` to one over the standard deviation of sampled latents, as latent diffusion defines it."""
     vae.eval()
-    mel = log_mels(Mixer(clips, seed=0), LogMel(SAMPLE_RATE), 32, 512)
+    mel = log_mels(Mixer(clips, seed=0), LogMel(SAMPLE_RATE).to(vae.device), 32, 512)
     latents = torch.cat([vae.encode(part).latent_dist.sample() for part in mel.split(4)])
     vae.register_to_config(scaling_factor=round(1.0 / latents.std().item(), 6))
 
@@ -139,5 +139,5 @@ def set_scaling_factor(vae: AutoencoderKL, clips: list[Clip]) -> None:
 def held_out_l1(vae: AutoencoderKL, clips: list[Clip]) -> float:
     """Mean absolute error in nats of log-mels of held-out recordings, decoded from the posterior's mean."""
     vae.eval()
-    mel = log_mels(Mixer(clips, seed=0), LogMel(SAMPLE_RATE), 64, 256)
+    mel = log_mels(Mixer(clips, seed=0), LogMel(SAMPLE_RATE).to(vae.device), 64, 256)
     return sum(F.l1_loss(vae.decode(vae.encode(m).latent_dist.mean).sample, m).item() for m in mel.split(8)) / 8

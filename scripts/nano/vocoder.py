@@ -13,7 +13,7 @@ from torch import Tensor
 from audioldm_lit.backbone import Backbone
 
 from adversary import Adversary, STFTDiscriminator
-from loop import adamw, autocast, train
+from loop import adamw, autocast, read_state, restore, train
 from recordings import Clip, Mixer
 
 FRAMES = 64  # frames heard by the vocoder in one training example
@@ -48,11 +48,11 @@ def distance(made: Tensor, real: Tensor, resolutions: tuple[int, ...] = RESOLUTI
 def draw(backbone: Backbone, mixer: Mixer, batch: int, reconstructed: float) -> tuple[Tensor, Tensor]:
     """Log-mels (B, F, M) and their waveforms (B, T); with probability `reconstructed` the mels come from the VAE."""
     samples = FRAMES * backbone.log_mel.hop_length
-    waveform = torch.stack([mixer.window(mixer.clip(), samples, padded=0.2) for _ in range(batch)])
+    waveform = torch.stack([mixer.window(mixer.clip(), samples, padded=0.2) for _ in range(batch)]).to(backbone.device)
     with torch.no_grad():
         mel = backbone.log_mel(waveform)
         if mixer.rng.random() < reconstructed:
-            with autocast():
+            with autocast(backbone.device):
                 mel = backbone.vae.decode(backbone.vae.encode(mel).latent_dist.sample()).sample
     return mel[:, 0].float(), waveform
 
@@ -67,7 +67,7 @@ def train_vocoder(backbone: Backbone, clips: list[Clip], state_file: Path, minut
         minutes: Budget of training time.
     """
     vocoder, hop = backbone.vocoder.requires_grad_(True).train(), backbone.log_mel.hop_length
-    judges = Adversary([STFTDiscriminator(size) for size in JUDGES])
+    judges, device = Adversary([STFTDiscriminator(size) for size in JUDGES]).to(backbone.device), backbone.device
     mixer, optimizer = Mixer(clips, seed=torch.seed() % 2**32), adamw(vocoder, RATE, (0.8, 0.99))
     judges_optimizer = adamw(judges, JUDGES_RATE, (0.8, 0.99))
     heard = slice(MARGIN * hop, (FRAMES - MARGIN) * hop)
@@ -75,22 +75,22 @@ def train_vocoder(backbone: Backbone, clips: list[Clip], state_file: Path, minut
 
     def follow_vae(_: int) -> None:
         if vae_file.is_file():  # it may still be training beside this stage
-            backbone.vae.load_state_dict(torch.load(vae_file, weights_only=True)["vae"])
+            restore(backbone.vae, read_state(vae_file), "vae", vae_file)
 
     def step(count: int, fraction: float) -> dict[str, float]:
         mel, waveform = draw(backbone, mixer, BATCH, reconstructed=0.5 if fraction >= THROUGH_VAE else 0.0)
         real = waveform[:, heard]
-        with autocast():
+        with autocast(device):
             made = vocoder(mel).float()[:, heard]
         spectral, mel_error = distance(made, real), F.l1_loss(backbone.log_mel(made), backbone.log_mel(real))
         loss, shown = spectral + mel_error, {"spectral": spectral.item(), "mel_nats": mel_error.item()}
         if fraction >= JUDGED:
-            with autocast():
+            with autocast(device):
                 judged = judges.loss(count, real, made)
             judges_optimizer.zero_grad()
             judged.backward()
             judges_optimizer.step()
-            with autocast():
+            with autocast(device):
                 deceit, features = judges.fooled(count, real, made)
             loss = loss + DECEIT * deceit + FEATURES * features
             shown |= {"judged": judged.item(), "features": features.item()}
