@@ -20,6 +20,7 @@ from audioldm_lit.assets import packaged
 from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.listing import list_clips
 from audioldm_lit.evaluation.passport import check_comparable
 from audioldm_lit.evaluation.protocol import load_protocol
 from audioldm_lit.evaluation.scoring import score_files
@@ -552,6 +553,27 @@ def test_broken_input_is_one_sentence_and_nothing_is_written(cli, sets, kind):
     spoil, message = BROKEN[kind]
     spoil()
     assert re.search(message, refused(cli))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "evaluate: has nothing to score; give --generated and --reference, or --run alone."),
+        (("--run", "r"), "r: has no config.yaml, so no run of `fit` has ended there; give its runs/NAME/version_N, or let it end."),
+        (("--run", "r", "--generated", "r"), "--run: stands beside --generated; leave one of them out."),
+    ],
+)
+def test_what_cannot_be_scored_is_one_sentence(cli, workdir, words, sentence):
+    (workdir / "r").mkdir()
+    status, _, err = cli("evaluate", *words)
+    assert (status, err.splitlines()[-1]) == (2, f"error: {sentence}")
+
+
+def test_clips_listed_in_json_lines_are_those_of_the_csv(sets):
+    folder, table = Path("generated"), [{"file": f"{number}.wav", "caption": "tone"} for number in range(6)]
+    (folder / "clean.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in table))
+    layouts.write_csv(folder / "clean.csv", [["file", "caption"], *([row["file"], row["caption"]] for row in table)])
+    assert list_clips(folder / "clean.jsonl") == list_clips(folder / "clean.csv") != []
 
 
 def test_the_folder_of_an_output_is_made(score):

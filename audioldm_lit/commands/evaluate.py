@@ -12,17 +12,21 @@ from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
-from audioldm_lit.evaluation.protocol import load_protocol
+from audioldm_lit.evaluation.protocol import Protocol, load_protocol
 from audioldm_lit.evaluation.recordings import reconstructed
+from audioldm_lit.evaluation.run import Run
 from audioldm_lit.evaluation.scoring import score_files
+from audioldm_lit.evaluation.systems import System, Trial, score_systems
 from audioldm_lit.evaluation.tables import show, to_csv, to_latex
+from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting
 from audioldm_lit.storage.atomic_write import atomic_write, write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 
 
 def evaluate(
-    generated: Path,
-    reference: Path,
+    generated: Path | None = None,
+    reference: Path | None = None,
+    run: Path | None = None,
     protocol: str = "embedded",
     compare: Path | None = None,
     training: Path | None = None,
@@ -41,9 +45,13 @@ def evaluate(
     Clips are given as a folder of audio files, a CSV (columns `file`; optional `id`, `caption`, `label`) or a manifest.json. An id
     is a file's path without its suffix; generated and recorded clips pair by it.
 
+    The short way for a run of this project is `evaluate --run runs/NAME/version_N`.
+
     Args:
         generated: Clips to score.
         reference: Recordings to score them against.
+        run: Instead of both, the folder of a run of `fit`: base and adapted model generate a clip for each held-out caption, kept
+            in its `evaluation/`, and are scored against the held-out recordings, beside as many real ones.
         protocol: Which metrics, on which features: `embedded`, `audioldm-2023`, `retention`, or a YAML file.
         compare: Clips of a second system, scored alike and compared with the first: better, worse or cannot tell.
         training: Recordings the system was trained on, to look for copies of them.
@@ -52,7 +60,7 @@ def evaluate(
         vocoder: What turned its log-mels into sound: `own` or `griffin_lim`.
         strict: Refuse clips that are stereo, silent, clipped, short or of another rate, files that are not audio, and metrics
             that cannot be computed; otherwise the passport states the rule by which each was handled.
-        seed: Seed of the intervals' resampling.
+        seed: Seed of the intervals' resampling; a run has its own.
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         cache_dir: Folder of features that were extracted before; by default under `~/.cache`.
         json: File for values, intervals and passport.
@@ -60,17 +68,22 @@ def evaluate(
         latex: File for a LaTeX table.
     """
     _check_outputs(path for path in (json, csv, latex) if path is not None)
+    files = {"generated": generated, "reference": reference, "compare": compare, "training": training, "decoder": decoder}
+    finished = _finished(run, **files, strict=strict or None)
     chosen = load_protocol(protocol)
     chosen.keep_features((cache_dir or cache_folder()) / "features")
     chosen.device = device_named(device)
-    systems = _systems(generated, compare)
-    model = Backbone.load(decoder).to(chosen.device) if decoder is not None else None
-    reconstruct = partial(reconstructed, backbone=model, vocoder=vocoder) if model is not None else None
-    results = {name: score_files(chosen, path, reference, training, strict, seed, reconstruct) for name, path in systems.items()}
-    if model is not None:
-        results = {name: result.noting(decoder=model.decoder_passport(vocoder)) for name, result in results.items()}
+    if finished is not None:
+        results = _score_run(finished, chosen, run / "evaluation")
+    else:
+        model = Backbone.load(decoder).to(chosen.device) if decoder is not None else None
+        reconstruct = partial(reconstructed, backbone=model, vocoder=vocoder) if model is not None else None
+        score = partial(score_files, reference=reference, training=training, strict=strict, seed=seed, reconstruct=reconstruct)
+        results = {name: score(chosen, path) for name, path in _systems(generated, compare).items()}
+        if model is not None:
+            results = {name: result.noting(decoder=model.decoder_passport(vocoder)) for name, result in results.items()}
     _print(results)
-    content = _content(*results.values())
+    content = _content(results)
     if json is not None:
         write_json(json, content)
     for path, text in ((csv, to_csv(results)), (latex, to_latex(results))):
@@ -84,7 +97,7 @@ def _print(results: Mapping[str, Evaluation]) -> None:
     console = Console()
     show(results, console)
     for name, result in results.items():
-        for rule, count in result.passport["rules"].items():
+        for rule, count in result.passport.get("rules", {}).items():
             console.print(escape(f"{name} and recordings: {count} files {rule}"), soft_wrap=True, highlight=False)
 
 
@@ -96,14 +109,39 @@ def _systems(generated: Path, compare: Path | None) -> dict[str, Path]:
     return systems
 
 
-def _content(first: Evaluation, second: Evaluation | None = None) -> dict[str, Any]:
-    """Scores of one system, and where there is another its scores and the comparison, as plain values."""
-    if second is None:
-        return first.as_dict()
-    verdicts = {
-        name: {**vars(comparison), "verdict": str(comparison)} for name, comparison in compare_systems(first, second).items()
+def _content(results: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Scores of the first system, of a second and the comparison, and of all others by name, as plain values."""
+    first, *others = results.values()
+    content = first.as_dict()
+    if others:
+        verdicts = {name: {**vars(found), "verdict": str(found)} for name, found in compare_systems(first, others[0]).items()}
+        content |= {"compare": others[0].as_dict(), "comparison": verdicts}
+    return content | {name: results[name].as_dict() for name in list(results)[2:]}
+
+
+def _finished(run: Path | None, **given: object) -> Run | None:
+    """The run to score, None where clips and recordings are given; refuses neither, and options that a run answers itself."""
+    if run is None:
+        if given["generated"] is None or given["reference"] is None:
+            raise InputError("evaluate", "has nothing to score", "give --generated and --reference, or --run alone")
+        return None
+    for name, value in given.items():
+        if value is not None:
+            raise InputError("--run", f"stands beside --{name}", "leave one of them out")
+    return Run.load(run)
+
+
+def _score_run(run: Run, protocol: Protocol, out: Path) -> dict[str, Evaluation]:
+    """Score a run's base, its adapted model and real recordings."""
+    run.data.prepare_data()
+    base = Backbone.load(run.backbone).to(protocol.device)
+    adapted = AdaptedCopy.load(AdapterSetting(run.adapter), base)
+    systems = {
+        "base": System(base, base.scheduler.config.prediction_type),
+        "adapted": System(adapted.backbone, adapted.prediction_type),
     }
-    return {**first.as_dict(), "compare": second.as_dict(), "comparison": verdicts}
+    trial = Trial(run.data, protocol, run.sampler, base.encode_text([""])[0], run.seed)
+    return score_systems(trial, systems, out)
 
 
 def _name(source: Path) -> str:

@@ -26,6 +26,7 @@ READ = {  # settings that name a file or folder to read, and what to give there
     "grid": "the results folder of a grid",
     "prompts": "a text file with one prompt a line",
     "reference": CLIPS,
+    "run": "the folder of a run, runs/NAME/version_N",
     "source": "the adapter to convert",
     "training": CLIPS,
 }

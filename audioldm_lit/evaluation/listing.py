@@ -16,8 +16,8 @@ def list_clips(source: Path) -> list[Clip]:
 
     Args:
         source: A folder of audio files, with a `manifest.json` (as `generate` and `predict` write it) or a `metadata.csv` (columns
-            `file`; optional `id`, `caption`, `label`) that describes them or without; or such a file itself. Without either, every
-            audio file below the folder is a clip, and its class the top sub-folder it lies in.
+            `file`; optional `id`, `caption`, `label`) that describes them or without; or such a file itself, or the same as JSON
+            lines. Without either, every audio file below the folder is a clip, and its class the top sub-folder it lies in.
 
     Returns:
         The clips. An id is the file's path without suffix, or what the table or manifest says.
@@ -28,7 +28,7 @@ def list_clips(source: Path) -> list[Clip]:
     if source.is_dir():
         described = [source / name for name in ("manifest.json", "metadata.csv") if (source / name).is_file()]
         clips = _from_file(described[0]) if described else _from_folder(source)
-    elif source.suffix.lower() in (".csv", ".json") and source.is_file():
+    elif source.suffix.lower() in (".csv", ".json", ".jsonl") and source.is_file():
         clips = _from_file(source)
     else:
         raise InputError(source, "no such folder, CSV or manifest.json", "give what holds or lists the clips")
@@ -101,4 +101,5 @@ def _check(clips: list[Clip], source: Path) -> None:
         raise InputError(source, f"{count} clips have the id '{repeated}'", "give every clip a name of its own")
     for clip in clips:
         if not clip.path.is_file():
-            raise InputError(clip.path, "no such audio file", f"correct {source} or make the clip again")
+            mend = f"correct {source}, make the clip again, or put the list into the folder that it names files from"
+            raise InputError(clip.path, "no such audio file", mend)

@@ -1,0 +1,67 @@
+"""A finished run of `fit`, as its folder tells it: data, sampler, model and adapter."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audioldm_lit.console.parser import refusal
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.errors import InputError
+from audioldm_lit.inference.sampling import Sampler
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run was made of.
+
+    Attributes:
+        data: Its data set.
+        sampler: How it generates.
+        backbone: Name of its base model.
+        adapter: File of what it trained.
+        seed: Of its generated clips.
+    """
+
+    data: AudioDataModule
+    sampler: Sampler
+    backbone: str
+    adapter: Path
+    seed: int
+
+    @classmethod
+    def load(cls, folder: Path) -> "Run":
+        """Read a run's folder, `runs/NAME/version_N`.
+
+        Raises:
+            InputError: If it is none, the run has not ended, or it has no captions.
+        """
+        config, adapter = folder / "config.yaml", folder / "adapter.safetensors"
+        for path in (config, adapter):
+            if not path.is_file():
+                problem = f"has no {path.name}, so no run of `fit` has ended there"
+                raise InputError(folder, problem, "give its runs/NAME/version_N, or let it end")
+        try:
+            settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+            model = settings["model"]
+            made = _made({"data": settings["data"], "sampler": model["sampler"] or {"class_path": f"{Sampler.__module__}.Sampler"}})
+            run = cls(made.data, made.sampler, model["backbone"], adapter, model["seed"])
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
+            raise InputError(config, f"does not say how the run was made ({error!r})", "restore it") from error
+        if not run.data.captioned:
+            raise InputError(folder, "has no captions to generate from", "give --generated and --reference instead")
+        return run
+
+
+def _made(settings: dict[str, Any]) -> Any:
+    """Objects of a run's settings."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(AudioDataModule, "data", required=True)
+    parser.add_subclass_arguments(Sampler, "sampler", required=True)
+    try:
+        return parser.instantiate(parser.parse_object(settings))
+    except ArgumentError as error:
+        raise refusal(str(error), "config.yaml") from error

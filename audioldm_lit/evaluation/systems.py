@@ -1,0 +1,152 @@
+"""A base, what was adapted from it, and real recordings, scored alike against a data set's held-out recordings."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audioldm_lit import seeding
+from audioldm_lit.audio.waveform import write
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.stages import Stage, track
+from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.clips import ClipDataset, Split
+from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.protocol import Protocol
+from audioldm_lit.evaluation.recordings import give_pair, reconstructed, recordings
+from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
+from audioldm_lit.inference.manifest import Entry, write_manifest
+from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.metrics.extractors.base import AudioBatch
+
+HELD_OUT: tuple[Split, ...] = ("val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """A model that is asked for clips.
+
+    Attributes:
+        backbone: The model.
+        prediction_type: What its UNet predicts, `epsilon` or `v_prediction`.
+    """
+
+    backbone: Backbone
+    prediction_type: str
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What systems are asked, and how they are scored: each process has its share.
+
+    Attributes:
+        data: Its validation and test clips are the held-out ones.
+        protocol: Metrics.
+        sampler: How clips are generated.
+        unconditional: Embedding (D,) of the empty prompt.
+        seed: Of the generated clips and of the intervals' resampling.
+        rank: Number of this process.
+        ranks: Number of processes.
+        precision: Makes the context in which models compute.
+    """
+
+    data: AudioDataModule
+    protocol: Protocol
+    sampler: Sampler
+    unconditional: Tensor
+    seed: int
+    rank: int = 0
+    ranks: int = 1
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> dict[str, Evaluation]:
+    """Score models against held-out recordings; every process calls it and has its share.
+
+    Each generates a clip for the caption of every validation and test clip, with the same noise. The held-out recordings
+    themselves, through VAE and vocoder, are scored as a further system, `reconstructed`: nearer than that no adapter can come. As
+    many clips of the training split are another, `real`: what a perfect model would reach; it is left out where that split is
+    smaller.
+
+    Args:
+        trial: What they are asked.
+        systems: Models by name, the base first.
+        folder: Where the generated clips are kept, in a sub-folder for each system.
+    """
+    data, protocol = trial.data, trial.protocol
+    held_out = [data.waveforms(split) for split in HELD_OUT if split == "val" or data.clips(split)]
+    trained, evaluations = data.waveforms("train"), {}
+    for name, system in systems.items():
+        for clips in held_out:
+            _generate(trial, system, clips, folder / name)
+        if trial.rank == 0:
+            entries = [_entry(trial, clip.id, clip.caption) for clips in held_out for clip in clips.clips]
+            write_manifest(folder / name, {"system": name, "sampler": trial.sampler.spec()}, entries)
+        with Stage(f"scores of the {name} model"):
+            _show(trial, trained, "train")
+            evaluations[name] = protocol.evaluation(trial.seed)
+        protocol.reset()
+    base = next(iter(systems.values())).backbone
+    evaluations |= _reconstructed(trial, base, held_out) | _real(trial, held_out)
+    coverage = {split: str(data.coverage[split]) for split in HELD_OUT if split in data.coverage}
+    decoder = base.decoder_passport(trial.sampler.vocoder)
+    return {name: evaluation.noting(coverage=coverage, decoder=decoder) for name, evaluation in evaluations.items()}
+
+
+def _entry(trial: Trial, name: str, caption: str) -> Entry:
+    return Entry(name, caption, trial.seed, 0)
+
+
+def _generate(trial: Trial, system: System, clips: ClipDataset, folder: Path) -> None:
+    """Generate this process's share of the captions, keep the files, and give them and their recordings to the protocol."""
+    backbone = system.backbone
+    generation = Generation(backbone, trial.sampler, trial.unconditional, clips.num_samples, system.prediction_type)
+    share = range(trial.rank, len(clips), trial.ranks)
+    batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
+    for batch in track(batches, f"clips of the {folder.name} model, batches", len(batches)):
+        ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
+        asked = [_entry(trial, *pair) for pair in zip(ids, captions, strict=True)]
+        with torch.no_grad(), trial.precision():
+            entries, waveforms = zip(*generate_clips(generation, asked, backbone.encode_text(captions)), strict=True)
+        for entry, waveform in zip(entries, waveforms, strict=True):
+            write(folder / entry.file, waveform, clips.sample_rate)
+        recorded = torch.stack([clip["waveform"] for clip in batch]).to(backbone.device)
+        pair = (AudioBatch(ids, waveform, clips.sample_rate, captions) for waveform in (torch.stack(waveforms), recorded))
+        give_pair(trial.protocol, *pair, backbone, trial.sampler.vocoder)
+
+
+def _show(trial: Trial, clips: ClipDataset, side: str) -> None:
+    """Give this process's share of recordings to the protocol."""
+    for batch in recordings(clips, trial.rank, trial.ranks, trial.unconditional.device):
+        trial.protocol.update(**{side: batch})
+
+
+def _reconstructed(trial: Trial, base: Backbone, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
+    """Score the held-out recordings as the model's own decoder makes them."""
+    with Stage("scores of reconstructed recordings"):
+        for clips in held_out:
+            for batch in recordings(clips, trial.rank, trial.ranks, base.device):
+                trial.protocol.update(preds=reconstructed(batch, base, trial.sampler.vocoder), target=batch)
+        evaluation = trial.protocol.evaluation(trial.seed)
+    trial.protocol.reset()
+    return {"reconstructed": replace(evaluation, not_computed={})}  # from itself, and from training clips, nobody asks its distance
+
+
+def _real(trial: Trial, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
+    """Score as many recordings of the training split as clips were generated; nothing where it has fewer."""
+    count = sum(map(len, held_out))
+    chosen = sorted(trial.data.present("train"), key=lambda clip: seeding.number(trial.seed, "real", clip.id))[:count]
+    if len(chosen) < count:
+        return {}
+    like = held_out[0]
+    with Stage("scores of real recordings"):
+        _show(trial, ClipDataset(chosen, like.sample_rate, like.num_samples, like.padding), "preds")
+        for clips in held_out:
+            _show(trial, clips, "target")
+        evaluation = trial.protocol.evaluation(trial.seed)
+    trial.protocol.reset()
+    # Recordings are nobody's pair and no copies of the training clips that they are: nothing that anybody would miss.
+    return {"real": replace(evaluation, not_computed={})}
