@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_pretrained
+from audioldm_lit.networks.weight_files import loading
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
@@ -130,6 +132,6 @@ def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
     """Load one network and insist that its file holds every weight the configuration asks for."""
     _check_part(folder)
     try:
-        return load_pretrained(network, folder, use_safetensors=True)
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        return load_pretrained(network, folder, **loading(folder))
+    except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
         raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", "fetch the folder again") from error
