@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import soundfile
 
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.folder import Folder
+from audioldm_lit.errors import InputError
 
 import layouts
 from layouts import bursts
@@ -173,7 +176,35 @@ def test_every_planted_fault_is_found_and_ends_with_status_2(cli, workdir, sick)
         (line,) = [line for line in out.splitlines() if re.match(rf"│ {re.escape(kind)} +│", line)]
         assert first["mend"] in line
         assert f" {len({name for one in report['findings'] if one['kind'] == kind for name in one['clips']}) or ''} │" in line
-    assert sorted(os.listdir(workdir / "runs" / "prepare")) == ["health.html", "manifest.jsonl"]
+    assert sorted(os.listdir(workdir / "runs" / "prepare")) == ["captions.csv", "health.html", "manifest.jsonl"]
+    for finding in report["findings"]:
+        assert finding["files"] == [str(sick / name) for name in dict.fromkeys(finding["clips"])]
+    (line,) = [line for line in out.splitlines() if line.startswith("--fix leaves out")]
+    assert line.startswith(f"--fix leaves out {len(set().union(*PLANTED.values()))} of {sum(report['clips'].values())} clips: ")
+    assert all(any(f"{name} ({kind})" in line for kind in PLANTED) for _, name in dropped)
+    assert f"next: python -m audioldm_lit prepare {sick} --data.init_args.duration 1.0 --fix true\n" in out
+    assert "clipped.wav: " in next(line for line in out.splitlines() if line.startswith("│ clipped"))  # though a table lists it
+
+
+def test_captions_are_corrected_in_a_table_that_is_taken_back(cli, workdir, sick):
+    cli("prepare", *options(sick))
+    table = Path("runs/prepare/captions.csv")
+    rows = {row[0]: row for row in table_rows(table)}
+    assert rows["\ufefffile"][:4] == ["\ufefffile", "caption", "problem", "suggestion"]
+    assert rows["test/german.wav"][1:3] == ["Ein Mann spricht, während im Hintergrund ein Hund bellt", "language"]
+    with pytest.raises(InputError, match=r"the caption of 'train/dashes\.wav' is empty"):
+        Folder(sick, table=table).present("train")
+    by_id = {clip.id: replace(clip, where="") for split in SPLITS for clip in Folder(sick).clips(split)}
+    for split in SPLITS:
+        assert {clip.id: replace(clip, where="") for clip in Folder(sick, table=table).clips(split)} == {
+            clip.id: by_id[clip.id] for clip in Folder(sick).clips(split)
+        }
+    corrected = table.read_text(encoding="utf-8").replace("...,empty", "a dash,empty")
+    table.write_text(corrected, encoding="utf-8")
+    _, out, _ = cli("prepare", *options(sick), "--data.table", table)
+    assert "runs/prepare/captions.csv is left as it is" in out
+    assert table.read_text(encoding="utf-8") == corrected
+    assert "train/dashes.wav (caption: empty)" not in out
 
 
 def test_the_findings_stand_at_the_line_of_the_table(cli, workdir, sick):
@@ -318,12 +349,16 @@ def test_after_cache_a_run_encodes_nothing(cli, workdir, tiny_folder, fix):
         builder.add("train", "zeros.wav", np.zeros(RATE), "nothing")
     root = builder.done()
     args = options(root, backbone=tiny_folder, cache_dir=workdir / "cache" / "audioldm_lit")
-    status, _, err = cli("prepare", *args, "--data.duration", 0.64, "--cache", *(["--fix"] if fix else []))
+    status, out, err = cli("prepare", *args, "--data.duration", 0.64, "--cache", *(["--fix"] if fix else []))
     assert status == 0, err
     before = files(workdir / "cache" / "audioldm_lit")
     assert {name.split("-")[0] for name in before} == {"latents", "text"}
-    table = workdir / ("runs/prepare/clean.jsonl" if fix else "data/metadata.csv")
-    status, _, err = cli(*folder_fit(tiny_folder, root, table))
+    assert "encoded at 0.64 s" in out
+    (said,) = [line.partition("python -m audioldm_lit ")[2] for line in out.splitlines() if " audioldm_lit fit " in line]
+    words = shlex.split(said)
+    cheap = arguments(tiny_folder, {}, steps=2)[2:]  # without its configuration
+    cheap = [word for pair in zip(cheap[::2], cheap[1::2], strict=True) if not pair[0].startswith("--data") for word in pair]
+    status, _, err = cli(*words, *cheap)
     assert status == 0, err
     added = files(workdir / "cache" / "audioldm_lit") - before
     assert {name.split("/")[0] for name in added} == {"base-loss"}

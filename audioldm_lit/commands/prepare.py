@@ -11,6 +11,7 @@ from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
+from audioldm_lit.health.advice import CAPTION, command, left_out, write_captions
 from audioldm_lit.health.checkup import SPLITS, Checkup, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
@@ -18,10 +19,12 @@ from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
 
+OUT = Path("runs/prepare")
+
 
 def prepare(
     data: AudioDataModule,
-    out: Path = Path("runs/prepare"),
+    out: Path = OUT,
     fix: bool = False,
     cache: bool = False,
     backbone: str = NANO,
@@ -38,7 +41,8 @@ def prepare(
 
     Args:
         data: The data set, as in `fit`: `--data CLASS --data.init_args.root DIR`, or `--config configs/data/NAME.yaml`.
-        out: Folder for `manifest.jsonl`, one line a clip, and `health.html`.
+        out: Folder for `manifest.jsonl`, one line a clip, `health.html`, and where captions are wrong `captions.csv` to correct
+            them in, which `--data.init_args.table` takes back.
         fix: Also write `clean.jsonl` without clips that stop training, copies, and the training side of leaks; train on it with
             `fit --folder DIR --data.init_args.table FILE`.
         cache: Encode the clips, so that `fit` and `test` start at once.
@@ -57,10 +61,21 @@ def prepare(
         (out / "clean.jsonl").unlink()  # an earlier run's may be of other clips
     checkup = examine(data, out, num_workers or os.cpu_count() or 1)
     _report(checkup, data, out, json, fix)
+    dirty = not fix and bool(left_out(checkup))
+    if dirty:
+        _say(f"next: {command('prepare', data, others={'out': None if out == OUT else out, 'fix': True})}")
     _refuse(checkup, data.root, fix)
+    others: dict[str, object] = {}
     if cache:
         items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
         _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())
+        others = {"model.backbone": None if backbone == NANO else backbone, "model.cache_dir": cache_dir}
+        _say(f"encoded at {data.duration:g} s by {backbone}; a run at another length or with another model encodes anew")
+    _say(f"{'or, with all clips' if dirty else 'next'}: {command('fit', data, out / 'clean.jsonl' if fix else None, others)}")
+
+
+def _say(text: str) -> None:
+    Console().print(escape(text), soft_wrap=True, highlight=False)
 
 
 def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | None, fix: bool) -> None:
@@ -69,14 +84,25 @@ def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | Non
     write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}")
     if json is not None:
         write_json(json, as_dict(checkup))
-    console = Console()
-    show(checkup, console)
+    show(checkup, Console())
     counts = ", ".join(f"{count:,} {split}" for split, count in checkup.counts.items())
-    console.print(escape(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}"), soft_wrap=True, highlight=False)
+    _say(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}")
+    if any(finding.kind.startswith(CAPTION) for finding in checkup.findings):
+        _offer_captions(out / "captions.csv", checkup, data.root)
+    if lost := left_out(checkup):
+        _say(lost)
     if fix:
         write_manifest(out / "clean.jsonl", checkup.kept, data.root)
-        text = f"{out / 'clean.jsonl'} keeps {len(checkup.kept):,} of {len(checkup.items):,} clips"
-        console.print(escape(text), soft_wrap=True, highlight=False)
+        _say(f"{out / 'clean.jsonl'} keeps {len(checkup.kept):,} of {len(checkup.items):,} clips")
+
+
+def _offer_captions(path: Path, checkup: Checkup, root: Path) -> None:
+    """Write the table to correct captions in; one that is there may have been filled in already and is left alone."""
+    if path.is_file():
+        _say(f"{path} is left as it is; remove it to have it written anew")
+        return
+    write_captions(path, checkup, root, {})
+    _say(f"{path}: correct the captions there, and give it with --data.init_args.table")
 
 
 def _refuse(checkup: Checkup, root: Path, fix: bool) -> None:

@@ -80,6 +80,8 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
         found = collection_findings(items, replace(copies, pairs=tuple(pairs)), data.coverage, data.duration, dropped)
         findings += [finding for finding in found if data.captioned or not finding.kind.startswith("caption: ")]
         findings += empty_splits(items, {name for finding in findings for name in finding.drop})
+    paths = {item.clip.id: str(item.clip.path) for item in items}
+    findings = [replace(one, files=tuple(dict.fromkeys(paths[name] for name in one.clips))) for one in findings]
     findings.sort(key=lambda finding: (ORDER.index(finding.severity), finding.kind))
     return Checkup(items, findings, dict(data.coverage), copies.threshold)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from audioldm_lit.data.clips import Clip, Split
@@ -29,6 +30,7 @@ class Finding:
         mend: What to do about it.
         clips: Ids it is about.
         drop: Those that a cleaned manifest leaves out.
+        files: Audio files of the clips.
     """
 
     kind: str
@@ -38,6 +40,15 @@ class Finding:
     mend: str
     clips: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The problem, behind the name of the first audio file where the place is a line of a table and neither names it."""
+        if not self.files or Path(self.files[0]).name in f"{self.where} {self.problem}" or ", line " not in self.where:
+            return self.problem
+        more = f" and {len(self.files) - 1} more" if len(self.files) > 1 else ""
+        return f"{self.files[0]}{more}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from audioldm_lit.assets import packaged
 from audioldm_lit.errors import InputError
+from audioldm_lit.health.advice import reasons
 from audioldm_lit.health.checkup import SPLITS, Checkup
 from audioldm_lit.health.findings import Examined, Finding
 from audioldm_lit.storage.atomic_write import atomic_write
@@ -71,7 +72,7 @@ def show(checkup: Checkup, console: Console) -> None:
     for kind, findings in by_kind(checkup).items():
         first = findings[0]
         clips = len({name for finding in findings for name in finding.clips}) or ""
-        example = f"{Path(first.where).name if first.clips else first.where}: {first.problem}"
+        example = f"{Path(first.where).name if first.clips else first.where}: {first.said}"
         table.add_row(f"[{COLOURS[first.severity]}]{escape(kind)}[/]", str(clips), escape(example), escape(first.mend))
     if not checkup.findings:
         table.add_row("[green]nothing[/]", "", "no clip and no split has anything wrong with it", "train")
@@ -102,9 +103,8 @@ def write_page(path: Path, checkup: Checkup, name: str) -> None:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         packaged("health/page.html").read_text(encoding="utf-8")
     )
-    page = template.render(
-        name=name, report=as_dict(checkup), kinds=by_kind(checkup), shown=SHOWN, pictures=pictures, splits=SPLITS
-    )
+    told = {"report": as_dict(checkup), "kinds": by_kind(checkup), "reasons": reasons(checkup), "shown": SHOWN}
+    page = template.render(name=name, pictures=pictures, splits=SPLITS, **told)
     with atomic_write(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
 
