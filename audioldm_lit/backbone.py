@@ -29,6 +29,7 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
+from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
@@ -140,6 +141,11 @@ class Backbone(nn.Module):
         return self.log_mel.sample_rate
 
     @property
+    def text_window(self) -> TextWindow:
+        """How much of a text is read."""
+        return TextWindow(self.tokenizer, self.text_encoder.config)
+
+    @property
     def mel_frames_per_latent(self) -> int:
         """Mel frames (and mel bins) per latent step: 4 in every published model."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -170,7 +176,7 @@ class Backbone(nn.Module):
     def embed_text(self, prompts: Sequence[str]) -> Tensor:
         """The same with gradients, for adapters that train a part of the text tower."""
         tokens = self.tokenizer(
-            list(prompts), padding=True, truncation=True, max_length=self.tokenizer.model_max_length, return_tensors="pt"
+            list(prompts), padding=True, truncation=True, max_length=self.text_window.max_tokens, return_tensors="pt"
         ).to(self.device)
         embeds = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds
         return F.normalize(embeds.float(), dim=-1)  # the tower itself returns them un-normalised

@@ -123,7 +123,7 @@ class LitAudioLDM(LightningModule):
         """Refuse what does not go together, encode the data (or find it encoded), and store the weights as they are used."""
         scored = stage == "test" and self.protocol is not None
         check_geometry(self.backbone, self.data)
-        check_captions(self.data, self.conditioning, generates=stage == "predict" or scored)
+        check_captions(self.backbone, self.data, self.conditioning, generates=stage == "predict" or scored)
         if stage == "fit":
             self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
         self.backbone.to(self.trainer.strategy.root_device)

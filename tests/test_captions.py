@@ -1,10 +1,22 @@
 """Captions: what is found wrong with them, and what is left alone."""
 
+import json
+import re
+
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_lit.health.captions import FEW, LONGEST, WORDS, caption_problems
+from audioldm_lit.assets import NANO, find_model
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.conditioning import Conditioning
+from audioldm_lit.data.folder import Folder
+from audioldm_lit.health.captions import FEW, WORDS, caption_problems
+from audioldm_lit.networks.text_window import TextWindow
+from audioldm_lit.training.checks import check_captions
+
+import layouts
 
 ENGLISH = """
 dog bark; a cow mooing; rain; snare drum; a snare drum hit; a pig grunting; cicadas chirping; a hi-hat hit
@@ -141,9 +153,39 @@ def test_a_name_is_no_file_name(caption):
     assert kinds([caption]) == []
 
 
-def test_what_is_longer_than_clap_reads_is_found():
-    assert kinds([" ".join(["rain"] * LONGEST)]) == []
-    assert kinds([" ".join(["rain"] * (LONGEST + 1))]) == ["long"]
+def test_what_is_not_heard_is_told():
+    captions = ["rain", "rain and then thunder"]
+    (problem,) = caption_problems(captions, captions, lambda text: text[10:])
+    assert (problem.indices, problem.kind) == ((1,), "long")
+    assert problem.detail == "'rain and then thunder' is longer than the model reads, 'hen thunder' is not heard"
+
+
+@pytest.mark.parametrize("name", [NANO, "tiny"])
+def test_the_part_of_a_text_that_is_not_heard_changes_nothing_and_the_rest_does(name, tiny_folder):
+    backbone = Backbone.load(tiny_folder if name == "tiny" else NANO)
+    text = " ".join(f"a dog barks {number} times at 犬," for number in range(60))
+    rest = backbone.text_window.unheard(text)
+    assert rest
+    assert text.endswith(rest)
+    heard = text.removesuffix(rest)
+    whole, other = backbone.encode_text([text, heard + rest[: len(rest) // 2]])
+    assert torch.equal(whole, other)
+    assert not torch.allclose(whole, backbone.encode_text([heard[: len(heard) // 2]]))
+    assert backbone.text_window.unheard(heard[: len(heard) // 2]) == ""
+    *told, more = backbone.text_window.warnings([text, text, *(f"{text} {number}" for number in range(7))])
+    assert len(told) == 5
+    assert more.startswith("3 more texts")
+    assert TextWindow.load(find_model(name if name == NANO else tiny_folder)).unheard(text) == rest
+
+
+def test_generate_says_what_it_cannot_hear(cli, tiny_folder):
+    prompts = json.dumps(["rain " * 25 + "and thunder", "犬が吠える", "a dog barks"])
+    short = ("--backbone", tiny_folder, "--duration", 0.16, "--sampler.num_inference_steps", 1, "--device", "cpu")
+    status, _, err = cli("generate", "--prompt", prompts, *short)
+    assert status == 0, err
+    told = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert re.search(r"is longer than the model reads, '.*thunder' is not heard; say what sounds first", told[0])
+    assert told[1:] == ["warning: '犬が吠える' is not English, its letters are Cjk; translate to English"]
 
 
 def test_a_free_caption_on_clips_of_different_sources_is_repeated():
@@ -195,3 +237,14 @@ def test_the_order_of_clips_does_not_change_what_is_found(captions, random):
     after = caption_problems([captions[i] for i in order], names)
     found = {(p.kind, tuple(sorted(order[i] for i in p.indices))) for p in after}
     assert found == {(p.kind, p.indices) for p in before}
+
+
+def test_fit_says_once_which_caption_it_does_not_hear(tmp_path, backbone, caplog):
+    root = layouts.folder(tmp_path, takes=3)["root"]
+    for path in sorted(root.rglob("*.wav")):
+        path.with_suffix(".txt").write_text("rain " * 25 + "and thunder")
+    data = Folder(root)
+    data.setup("fit")
+    with caplog.at_level("INFO"):
+        check_captions(backbone, data, Conditioning(), generates=False)
+    assert "".join(caplog.messages).count("thunder' is not heard") == 1

@@ -13,9 +13,10 @@ from rich.console import Console
 from audioldm_lit.assets import NANO
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.console.stages import Stage
+from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
+from audioldm_lit.health.captions import caption_problems
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
@@ -24,6 +25,7 @@ from audioldm_lit.inference.prompt_file import read_prompts
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.storage.atomic_write import atomic_write
 
+TOLD = 5  # warnings; of more their number
 HEARD = 4  # prompts on which the effect of an adapter is measured
 
 
@@ -67,12 +69,22 @@ def generate(
     _check_numbers(duration, num_candidates, batch_size)
     target, adapters = device_named(device), _adapters(adapter)
     base = Backbone.load(backbone).to(target)
+    _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
     fingerprint = base.fingerprint("unet")  # before adapters are blended into it
     generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, duration)
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
     _write_clips(out, generation, texts, entries, batch_size, precision == "bfloat16")
     used = {"backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters]}
     _conclude(out, {**used, **_how(generation, negative_prompt), "precision": precision}, entries, json)
+
+
+def _warn(texts: Sequence[str], base: Backbone) -> None:
+    """Say which texts the model hears in part only, or cannot understand, with the checks that `prepare` has for captions."""
+    found = caption_problems(texts, texts, base.text_window.unheard)
+    for problem in found[:TOLD]:
+        say(f"warning: {problem.detail}; {problem.mend}")
+    if len(found) > TOLD:
+        say(f"warning: {len(found) - TOLD:,} more prompts like these")
 
 
 def _check_numbers(duration: float | None, num_candidates: int, batch_size: int) -> None:

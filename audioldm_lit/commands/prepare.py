@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from audioldm_lit.assets import NANO
+from audioldm_lit.assets import NANO, find_model
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
@@ -15,6 +15,7 @@ from audioldm_lit.health.advice import CAPTION, command, left_out, write_caption
 from audioldm_lit.health.checkup import SPLITS, Checkup, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
+from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
@@ -46,7 +47,7 @@ def prepare(
         fix: Also write `clean.jsonl` without clips that stop training, copies, and the training side of leaks; train on it with
             `fit --folder DIR --data.init_args.table FILE`.
         cache: Encode the clips, so that `fit` and `test` start at once.
-        backbone: Model whose encoders fill the cache.
+        backbone: Model that captions are for, and whose encoders fill the cache.
         audio_embeds: Also encode CLAP audio embeddings, for runs conditioned on sound.
         cache_dir: Folder of encoded clips; by default under `~/.cache`.
         num_workers: Threads that read; one a core where not given.
@@ -59,7 +60,8 @@ def prepare(
     data.prepare_data()
     if (out / "clean.jsonl").is_file():
         (out / "clean.jsonl").unlink()  # an earlier run's may be of other clips
-    checkup = examine(data, out, num_workers or os.cpu_count() or 1)
+    unheard = TextWindow.load(find_model(backbone)).unheard
+    checkup = examine(data, out, num_workers or os.cpu_count() or 1, unheard)
     _report(checkup, data, out, json, fix)
     dirty = not fix and bool(left_out(checkup))
     if dirty:

@@ -8,13 +8,12 @@ import math
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-LONGEST = 75  # CLAP reads 77 tokens, two of them marks of start and end, and a word is at least one token
 READ = 500  # letters that decide on the language; bounds the time of a caption
 FOREIGN = 3.75  # log-odds against English over the root of the bytes; none of AudioCaps' 57,188 captions lies above
 WORDS = 3  # that a single caption needs: "piano solo" and "bossa nova" are English too
@@ -56,12 +55,15 @@ class CaptionProblem:
     mend: str
 
 
-def caption_problems(captions: Sequence[str], sources: Sequence[str]) -> list[CaptionProblem]:
+def caption_problems(
+    captions: Sequence[str], sources: Sequence[str], unheard: Callable[[str], str] = lambda text: ""
+) -> list[CaptionProblem]:
     """Find captions that teach a text encoder nothing, or the wrong thing.
 
     Args:
         captions: One per clip.
         sources: Recording session or upload of every clip; a caption that comes twice from one source is not repeated.
+        unheard: The end of a text that the model does not read, see `TextWindow`.
 
     Returns:
         One problem per kind and distinct caption, sorted by first clip, and at most one more for the language of all together.
@@ -76,8 +78,8 @@ def caption_problems(captions: Sequence[str], sources: Sequence[str]) -> list[Ca
         if found:
             kind, detail, mend = found
             problems.append(CaptionProblem(tuple(indices), kind, f"'{_short(caption)}' {detail}", mend))
-        if (words := len(caption.split())) > LONGEST:
-            detail = f"'{_short(caption)}' has {words} words, CLAP reads at most {LONGEST}"
+        if rest := unheard(caption):
+            detail = f"'{_short(caption)}' is longer than the model reads, '{_short(rest)}' is not heard"
             problems.append(CaptionProblem(tuple(indices), "long", detail, "say what sounds first and drop the rest"))
     return sorted(problems + together.problems() + _repeated(captions, sources), key=lambda problem: problem.indices)
 

@@ -1,7 +1,7 @@
 """Reading a whole data set once, in parallel, and finding what is wrong with it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -53,13 +53,14 @@ class Checkup:
         return {split: sum(item.split == split for item in self.items) for split in SPLITS}
 
 
-def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
+def examine(data: AudioDataModule, scratch: Path, threads: int, unheard: Callable[[str], str] = lambda text: "") -> Checkup:
     """Read every clip once and look for everything that can be wrong.
 
     Args:
         data: The data set; its choice of shots does not matter.
         scratch: Folder for a temporary file of fingerprints.
         threads: Number of clips read at a time.
+        unheard: The end of a text that the model does not read, see `TextWindow`.
 
     Raises:
         InputError: If the lists of the data set are wrong, or most of its audio is missing.
@@ -77,7 +78,7 @@ def examine(data: AudioDataModule, scratch: Path, threads: int) -> Checkup:
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
         findings += [finding for item in items for finding in clip_findings(item, data.sample_rate)]
         dropped = {name for finding in findings for name in finding.drop}
-        found = collection_findings(items, replace(copies, pairs=tuple(pairs)), data.coverage, data.duration, dropped)
+        found = collection_findings(items, replace(copies, pairs=tuple(pairs)), data.coverage, data.duration, dropped, unheard)
         findings += [finding for finding in found if data.captioned or not finding.kind.startswith("caption: ")]
         findings += empty_splits(items, {name for finding in findings for name in finding.drop})
     paths = {item.clip.id: str(item.clip.path) for item in items}

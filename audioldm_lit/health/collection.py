@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from networkx import Graph, connected_components
@@ -15,7 +15,7 @@ from audioldm_lit.health.findings import Examined, Finding, Severity
 HELD_OUT: dict[Split, int] = {"train": 0, "val": 1, "test": 2}  # of two copies the one that is held out most stays
 FAR_DB = 20.0  # from the median level
 TIMES = 10.0  # the median duration; the clips of the smallest class
-CAPTIONS: dict[str, Severity] = {"empty": "error", "long": "note", "repeated": "note"}  # all others are warnings
+CAPTIONS: dict[str, Severity] = {"empty": "error", "repeated": "note"}  # all others are warnings
 
 
 def collection_findings(
@@ -24,6 +24,7 @@ def collection_findings(
     coverage: Mapping[Split, FoundClips],
     duration: float,
     dropped: Iterable[str] = (),
+    unheard: Callable[[str], str] = lambda text: "",
 ) -> list[Finding]:
     """Find what is wrong with all clips together.
 
@@ -33,6 +34,7 @@ def collection_findings(
         coverage: How much of each split is there.
         duration: Seconds of a training clip.
         dropped: Ids that a cleaned manifest leaves out already.
+        unheard: The end of a text that the model does not read.
     """
     read = [item for item in items if item.measurement is not None]
     findings = [
@@ -43,7 +45,7 @@ def collection_findings(
         *_outliers(read),
         *_fitted(read, duration),
         *_formats(read),
-        *_captions(items),
+        *_captions(items, unheard),
     ]
     dropped = {*dropped, *(name for finding in findings for name in finding.drop)}
     return findings + list(_same_sound(read, dropped))  # last, so that of copies one is kept which may stay
@@ -194,8 +196,9 @@ def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
             )
 
 
-def _captions(items: Sequence[Examined]) -> Iterator[Finding]:
-    for found in caption_problems([item.clip.caption for item in items], [item.clip.source for item in items]):
+def _captions(items: Sequence[Examined], unheard: Callable[[str], str]) -> Iterator[Finding]:
+    captions, sources = [item.clip.caption for item in items], [item.clip.source for item in items]
+    for found in caption_problems(captions, sources, unheard):
         first = items[found.indices[0]].clip
         ids = tuple(items[index].clip.id for index in found.indices)
         severity = CAPTIONS.get(found.kind, "warning")

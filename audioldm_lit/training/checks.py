@@ -38,10 +38,13 @@ def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:
         raise InputError("data.init_args.duration", f"is {data.duration} s, no whole number of latents", f"take {whole / rate:g} s")
 
 
-def check_captions(data: AudioDataModule, conditioning: Conditioning, generates: bool) -> None:
+def check_captions(backbone: Backbone, data: AudioDataModule, conditioning: Conditioning, generates: bool) -> None:
     """Refuse what needs captions where the data set has none; where training does without them, say what they are still used for.
 
+    Warns of captions that the model does not read to their end.
+
     Args:
+        backbone: The model.
         data: The data set.
         conditioning: What training conditions on.
         generates: Whether clips are generated from the data set's captions.
@@ -63,3 +66,7 @@ def check_captions(data: AudioDataModule, conditioning: Conditioning, generates:
             "trained on sound alone, validated on captions; where these say nothing, as names of files may, "
             "set data.init_args.caption to null"
         )
+    if data.captioned:
+        texts = (text for clips in data.datasets.values() for item in range(len(clips)) for text in clips.texts(item))
+        for warning in backbone.text_window.warnings(texts):
+            rank_zero_info(f"warning: {warning}")
