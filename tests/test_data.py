@@ -258,13 +258,6 @@ def test_the_class_is_the_top_folder_and_the_caption_its_words(tmp_path):
     }
 
 
-def test_a_text_file_beside_the_clip_is_its_caption(tmp_path):
-    layouts.tone(tmp_path / "a.wav", 440).with_suffix(".txt").write_bytes(codecs.BOM_UTF8 + b"ein Hund\r\nbellt  laut\n")
-    layouts.tone(tmp_path / "b.wav", 440)
-    layouts.tone(tmp_path / "c.wav", 440)
-    assert all_clips(tmp_path)["a.wav"].caption == "ein Hund bellt laut"
-
-
 def test_one_recording_in_two_formats_is_one_source(tmp_path):
     for take in range(4):
         for suffix in ("wav", "flac"):

@@ -97,7 +97,7 @@ def _validates(video: str) -> bool:
 
 def _segments(table: Path, names: dict[str, str]) -> Iterator[tuple[str, dict[str, str], list[str]]]:
     """Where each segment stands, its row, and the ids of its classes."""
-    for where, row in read_rows(table, SEGMENT, names=SEGMENT):
+    for where, row in read_rows(table, SEGMENT, header=SEGMENT):
         labels = [label for label in row["positive_labels"].split(",") if label]
         if not VIDEO.fullmatch(row["YTID"]) or not labels:
             raise InputError(where, "names no video or no class", "copy the published list again")

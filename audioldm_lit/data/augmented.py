@@ -43,6 +43,11 @@ class AugmentedDataset(ClipDataset):
             return clip
         return self.augmentation.caption(clip, super().caption(self._partner(index)), self._key(index))
 
+    def captions(self, index: int) -> list[str]:
+        """All captions of an item; a mixture has one."""
+        caption, captions = self.caption(index), super().captions(index % len(self.clips))
+        return captions if caption == captions[0] else [caption]
+
     def waveform(self, index: int) -> Tensor:
         """Waveform (T,) of an item."""
         clip = index % len(self.clips)

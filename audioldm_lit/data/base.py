@@ -22,6 +22,7 @@ from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, Split
 from audioldm_lit.data.loader import batches
 from audioldm_lit.data.phrasing import Phrasing
+from audioldm_lit.data.remark import Remark
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
@@ -92,6 +93,9 @@ class AudioDataModule(LightningDataModule, ABC):
         """Whether clips have captions; those of a data set without can be conditioned on their sound alone."""
         self.datasets: dict[str, Dataset] = {}
         self.coverage: dict[Split, FoundClips] = {}
+        self.remarks: list[Remark] = []
+        """What there is to say about how the data set was read, once its clips were listed."""
+        self._said = 0
 
     @abstractmethod
     def clips(self, split: Split) -> list[Clip]:
@@ -118,6 +122,9 @@ class AudioDataModule(LightningDataModule, ABC):
             self.datasets[split] = self.training_set(clips) if split == "train" else clips
             if self.coverage[split].share < 1:
                 rank_zero_info(f"{split}: the audio of {self.coverage[split]}")
+        for remark in self.remarks[self._said :]:
+            rank_zero_info(remark)
+        self._said = len(self.remarks)
 
     def waveforms(self, split: Split) -> ClipDataset:
         """The clips of a split, the few shots of `train`, as waveforms, sorted by id."""
@@ -128,7 +135,8 @@ class AudioDataModule(LightningDataModule, ABC):
         if self.phrasing:
             if not self.captioned:
                 raise InputError("data.init_args.phrasing", "needs captions, but data.init_args.caption is null", "leave one out")
-            clips = [replace(clip, caption=self.phrasing.caption(clip.caption)) for clip in clips]
+            word = self.phrasing.caption
+            clips = [replace(clip, caption=word(clip.caption), others=tuple(map(word, clip.others))) for clip in clips]
         # Batches must not depend on the order in which a file system lists files, nor a mixture's partner.
         clips = sorted(clips, key=lambda clip: clip.id)
         if split == "train":
@@ -138,7 +146,7 @@ class AudioDataModule(LightningDataModule, ABC):
     def training_set(self, clips: ClipDataset) -> ClipDataset:
         """Training clips with the variants that `augmentation` makes of them and the texts that `phrasing` gives."""
         self._check_paraphrases()
-        clips = ClipDataset(clips.clips, clips.sample_rate, clips.num_samples, clips.padding, self.phrasing)
+        clips = ClipDataset(clips.clips, clips.sample_rate, clips.num_samples, clips.padding, self.phrasing or Phrasing())
         return AugmentedDataset(clips, self.augmentation, self.seed) if self.augmentation else clips
 
     def _check_paraphrases(self) -> None:
@@ -146,7 +154,7 @@ class AudioDataModule(LightningDataModule, ABC):
         unknown = set(self.phrasing.paraphrases) if self.phrasing else set()
         for split in ("train", "val", "test"):
             if unknown:  # a list is not read again without need
-                unknown -= {clip.caption for clip in self.clips(split)}
+                unknown -= {caption for clip in self.clips(split) for caption in (clip.caption, *clip.others)}
         if unknown:
             raise InputError(
                 "data.init_args.phrasing.init_args.paraphrases",
@@ -254,5 +262,6 @@ def _check(clips: Sequence[Clip], split: Split, captioned: bool) -> None:
         if clip.id in seen:
             raise InputError(clip.where, f"clip id '{clip.id}' comes twice in the {split} split", "give every clip one entry")
         seen.add(clip.id)
-        if captioned and not any(map(str.isalnum, clip.caption)):  # neither spaces nor marks that cannot be seen are words
+        words = [any(map(str.isalnum, caption)) for caption in (clip.caption, *clip.others)]
+        if captioned and not all(words):  # neither spaces nor marks that cannot be seen are words
             raise InputError(clip.where, f"the caption of '{clip.id}' is empty", "write one")

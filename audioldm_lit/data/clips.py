@@ -31,6 +31,7 @@ class Clip:
         label: Class, for few-shot selection; one empty label where there are no classes.
         source: Recording session or upload; clips of one source never straddle two splits. Its own id where unknown.
         where: Where it is listed, for messages: "metadata.csv, line 3"; its path where no table lists it.
+        others: Other captions of it, of which training draws one each time as it draws wordings.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Clip:
     label: str = ""
     source: str = ""
     where: str = field(default="", compare=False)
+    others: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """A clip of unknown source is its own source."""
@@ -91,7 +93,7 @@ class ClipDataset(Dataset):
         sample_rate: Hz.
         num_samples: Length of every waveform.
         padding: What fills clips that are too short.
-        phrasing: The texts that training draws from; the caption itself where not given.
+        phrasing: The texts of each caption that training draws from; where not given, a clip comes with its first caption alone.
     """
 
     def __init__(
@@ -124,9 +126,16 @@ class ClipDataset(Dataset):
         """Caption of an item, without reading its file."""
         return self.clips[index].caption
 
+    def captions(self, index: int) -> list[str]:
+        """All captions of an item's clip, that of the item first."""
+        clip = self.clips[index]
+        return [clip.caption, *clip.others]
+
     def texts(self, item: int) -> list[str]:
         """All texts that an item may come with."""
-        return self.phrasing.texts(self.caption(item)) if self.phrasing else [self.caption(item)]
+        if not self.phrasing:
+            return [self.caption(item)]
+        return [text for caption in self.captions(item) for text in self.phrasing.texts(caption)]
 
     @cached_property
     def choices(self) -> int:

@@ -77,3 +77,16 @@ def by_stem(folder: Path) -> dict[str, Path]:
         if other != path:
             raise InputError(path, f"has the name of {other}", "keep one of the two")
     return found
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Visible files anywhere below a folder, in the order of their names; what cannot be listed or loops has none."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        folders[:] = [] if real in seen else sorted(name for name in folders if visible(Path(name)))
+        if real not in seen:
+            found += [path for name in names if visible(path := Path(here, name))]
+        seen.add(real)
+    return sorted(found)

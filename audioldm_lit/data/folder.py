@@ -1,8 +1,9 @@
-"""Any folder of recordings: a table, a text file beside each clip, titles in the files, class sub-folders, or just files."""
+"""Any folder of recordings: tables, files beside the clips, titles in the files, folders of splits and classes, or just files."""
 
 import os
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,31 +12,36 @@ import soundfile
 
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import AUDIO, entries, recordings
+from audioldm_lit.data.files import AUDIO, check_root, entries, files_below, recordings
+from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several_captions, unlisted, unread
+from audioldm_lit.data.listed import Listed
+from audioldm_lit.data.lookup import Lookup
+from audioldm_lit.data.remark import Remark, below, listed
 from audioldm_lit.data.selection import split_by_source
-from audioldm_lit.data.table import read_table
+from audioldm_lit.data.sidecars import candidates, read_captions
+from audioldm_lit.data.splits import places
+from audioldm_lit.data.tables import OURS, Table, find_tables
 from audioldm_lit.errors import InputError
-
-TABLES = ("metadata.csv", "metadata.jsonl")
-LONGEST = 2**20  # bytes of a caption
 
 
 class Folder(AudioDataModule):
     """A folder of recordings, described by whatever is there.
 
     A table (columns `file` and `caption`; optional `id`, `label`, `source`, `split`) decides where there is one. Without one every
-    audio file below the folder is a clip. Its caption is the text file of the same name beside it, else the title in its own tags
-    (ID3, Vorbis, RIFF), else the name of its class, else the words of its file name; its class is the top sub-folder it lies in.
-    Hidden files are passed over.
+    audio file below the folder is a clip. Its captions are those of the file of the same name beside it (.txt, .caption, .lab,
+    .json), else the title in its own tags (ID3, Vorbis, RIFF), else the name of its class, else the words of its file name; its
+    class is the top sub-folder it lies in. Hidden files are passed over. Of several captions, the lines of a .txt or the rows of a
+    table, training draws one each time. docs/data.md lists what is read; `fit` and `prepare` say what was not.
 
-    Where no `split` column says otherwise, a fifth of the sources of every class (at least one) is for validation and a fifth for
-    testing. A class of two sources trains on one and validates on the other, a class of one only trains. The choice depends on
-    the sources' names alone, not on the machine, the order of files or the seed.
+    Folders that are named after splits (`train`, `Validation`, `dev`, `test_set`, `学習`) are the splits, and classes the level
+    above or below. Where neither they nor a `split` column say otherwise, a fifth of the sources of every class (at least one) is
+    for validation and a fifth for testing. A class of two sources trains on one and validates on the other, a class of one only
+    trains. The choice depends on the sources' names alone, not on the machine, the order of files or the seed.
 
     Args:
         root: Folder of recordings.
-        table: List of the clips, CSV or JSON lines, such as `prepare` writes; its files lie below `root`. By default
-            `metadata.csv` or `metadata.jsonl` of the folder, where there is one.
+        table: List of the clips, CSV, JSON lines, JSON or Excel, such as `prepare` writes; its files lie below `root`. By default
+            the folder's own, such as `metadata.csv`, where there is one.
         caption: Template of captions made from a class name or file name; `{label}` is the name in words. null for no captions,
             whatever the folder holds: training is then conditioned on sound alone, see `configs/conditioning/audio.yaml`.
         **kwargs: See `AudioDataModule`.
@@ -66,62 +72,93 @@ class Folder(AudioDataModule):
 
     @cached_property
     def _listing(self) -> tuple[list[Clip], dict[str, Split], bool]:
-        """Every clip, its split, and whether a table says so; the folder is read once for all splits."""
-        if not os.path.isdir(self.root):
-            raise InputError(self.root, "no such folder", "correct data.init_args.root")
-        tables = [self.table] if self.table else [self.root / name for name in TABLES if os.path.lexists(self.root / name)]
-        if len(tables) > 1:
-            raise InputError(tables[1], f"stands beside {TABLES[0]}", "keep one of the two tables")
-        clips, given = self._from_table(tables[0]) if tables else (self._from_files(), None)
-        return clips, given or split_by_source(clips), given is not None
+        """Every clip, its split, and whether the folder says so; it is read once for all splits."""
+        check_root(self.root)
+        files = files_below(self.root)
+        beside = candidates([path for path in files if path.suffix.lower() in AUDIO], files)
+        tables, reasons = self._tables(files, beside)
+        if tables:
+            clips, splits = self._from_tables(tables, files)
+            used = {table.path for table in tables}
+        else:
+            (clips, used), splits = self._from_files(beside), {}
+        self.remarks += several_captions(self.root, clips)
+        if self.captioned:
+            self.remarks += unread(self.root, files, used, reasons)
+        splits = splits or self._from_folders(clips)
+        return clips, splits or split_by_source(clips), bool(splits)
 
-    def _from_table(self, table: Path) -> tuple[list[Clip], dict[str, Split] | None]:
-        """Clips of a table, and the split of each where it has that column."""
-        clips: list[Clip] = []
-        splits: dict[str, Split] = {}
-        split_of_source: dict[str, str] = {}
-        for where, row in read_table(table, self.root, "file", ("caption",) if self.captioned else ()):
-            name = row.get("id") or row["file"]
-            source = row.get("source") or row["file"]
-            caption = " ".join(row["caption"].split()) if self.captioned else ""  # a table's field may have several lines
-            clip = Clip(name, self.root / row["file"], caption, row.get("label", ""), source, where)
-            clips.append(clip)
-            if len(clips) > 1 and ("split" in row) != bool(splits):  # JSON lines may differ in what they say
-                says = "a" if "split" in row else "no"
-                raise InputError(where, f"says {says} split, unlike the lines before", "say it in all lines or in none")
-            if "split" not in row:
-                continue
-            if row["split"] not in ("train", "val", "test"):
-                raise InputError(where, f"split is '{row['split']}'", "write train, val or test")
-            splits[name] = row["split"]
-            home = split_of_source.setdefault(source, row["split"])
-            if home != row["split"]:
-                raise InputError(where, f"source '{source}' is in both {home} and {row['split']}", "keep it in one split")
-        return clips, splits or None
+    def _tables(self, files: Sequence[Path], beside: Mapping[Path, Sequence[Path]]) -> tuple[list[Table], dict[Path, str]]:
+        """The tables to read, and why others are not; a file beside a recording is none."""
+        if self.table:
+            return [Table(self.table)], {}
+        sidecars = {file for found in beside.values() for file in found}
+        folders = [path for name in OURS if os.path.isdir(path := self.root / name)]  # refused when it is read
+        columns = ("file", "caption") if self.captioned else ("file",)
+        return find_tables(self.root, [*folders, *(file for file in files if file not in sidecars)], columns)
 
-    def _from_files(self) -> list[Clip]:
-        """Clips of a folder without a table."""
-        clips: list[Clip] = []
+    def _from_tables(self, tables: Sequence[Table], files: Sequence[Path]) -> tuple[list[Clip], dict[str, Split]]:
+        """Clips that tables list, and the split of each where they say it."""
+        sounds = [path for path in files if path.suffix.lower() in AUDIO]
+        found = Listed(self.root, Lookup(self.root, sounds), self.caption)
+        for table in tables:
+            before = len(found.clips)
+            found.read(table, self.root if self.table else table.path.parent)
+            captions = [clip.caption for clip in list(found.clips.values())[before:]]
+            self.remarks += encoded(str(table.path), table.encoding, captions)
+        clips = list(found.clips.values())
+        self.remarks += unlisted(self.root, sounds, clips, [table.path for table in tables])
+        if any(table.split for table in tables):
+            return clips, self._with_validation(clips, found.splits)
+        return clips, found.splits
+
+    def _from_files(self, beside: Mapping[Path, Sequence[Path]]) -> tuple[list[Clip], set[Path]]:
+        """Clips of a folder without a table, and the files that say their captions."""
+        paths: list[Path] = []
         for entry in entries(self.root):
-            found = [self._from_file(path) for path in recordings(entry, (self.root.resolve(),))]
+            found = list(recordings(entry, (self.root.resolve(),)))
             if os.path.isdir(entry) and not found:
                 raise InputError(entry, "this class has no audio file", "add clips or remove the folder")
-            clips += found
-        if not clips:
+            paths += found
+        if not paths:
             raise InputError(self.root, f"holds no audio file ({', '.join(sorted(AUDIO))})", "correct data.init_args.root")
-        return clips
+        captions: dict[Path, list[str]] = {}
+        if self.captioned:
+            captions, encodings = read_captions(sorted({file for found in beside.values() for file in found}))
+            for encoding, files in encodings.items():
+                where = listed([below(self.root, path) for path in files])
+                self.remarks += encoded(where, encoding, [text for path in files for text in captions[path]])
+        placed = places(self.root, [below(self.root, path) for path in paths])
+        self.remarks += named_like_splits(self.root, [place.label for place in placed.values() if not place.split])
+        chosen = {path: next((file for file in beside.get(path, ()) if captions.get(file)), None) for path in paths}
+        clips = [self._clip(path, placed[below(self.root, path)].label, captions.get(chosen[path], [])) for path in paths]
+        return clips, {file for file in chosen.values() if file}
 
-    def _from_file(self, path: Path) -> Clip:
+    def _clip(self, path: Path, label: str, captions: Sequence[str]) -> Clip:
         name = path.relative_to(self.root)
-        label = name.parts[0] if len(name.parts) > 1 else ""
-        caption = self._caption(path, label) if self.captioned else ""
+        if self.captioned and not captions:
+            captions = [_title(path) or caption_from(self.caption, words(label or path.stem))]
         # door.wav and door.flac are one recording, so the source leaves the suffix out.
-        return Clip(name.as_posix(), path, caption, label, source=name.with_suffix("").as_posix())
+        source = name.with_suffix("").as_posix()
+        return Clip(name.as_posix(), path, captions[0] if captions else "", label, source, others=tuple(captions[1:]))
 
-    def _caption(self, path: Path, label: str) -> str:
-        text = path.with_suffix(".txt")
-        caption = _read_caption(text) if os.path.isfile(text) else _title(path)
-        return caption or caption_from(self.caption, words(label or path.stem))
+    def _from_folders(self, clips: Sequence[Clip]) -> dict[str, Split]:
+        """Split of each clip where folders are splits."""
+        placed = places(self.root, [below(self.root, clip.path) for clip in clips])
+        splits = {clip.id: placed[below(self.root, clip.path)].split for clip in clips}
+        if set(splits.values()) <= {None, "train"}:
+            return {}
+        return self._with_validation(clips, splits)
+
+    def _with_validation(self, clips: Sequence[Clip], splits: dict[str, Split]) -> dict[str, Split]:
+        """The splits that a folder says, with a part of those that train for validation where it has none."""
+        if "val" in splits.values():
+            return splits
+        parts = split_by_source([clip for clip in clips if splits[clip.id] == "train"])
+        held_out = [name for name, split in parts.items() if split == "val"]
+        problem = f"has no folder or table for validation, so {len(held_out)} of the {len(parts)} clips that train are taken"
+        self.remarks.append(Remark("validation", str(self.root), problem, "nothing, or name a folder val"))
+        return splits | dict.fromkeys(held_out, "val")
 
 
 def _title(path: Path) -> str:
@@ -133,20 +170,6 @@ def _title(path: Path) -> str:
             return " ".join(file.title.split())
     except (RuntimeError, TypeError, UnicodeDecodeError):  # libsndfile's own errors; TypeError for headerless files
         return ""
-
-
-def _read_caption(text: Path) -> str:
-    try:
-        if text.stat().st_size > LONGEST:
-            raise InputError(text, f"is longer than a caption of {LONGEST:,} bytes", "shorten it or remove it")
-        caption = " ".join(text.read_text(encoding="utf-8-sig").split())
-    except UnicodeDecodeError as error:
-        raise InputError(text, f"is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(text, f"cannot be opened ({error.strerror})", "see to its permissions") from error
-    if not caption:
-        raise InputError(text, "this caption is empty", "write one or remove the file")
-    return caption
 
 
 def words(name: str) -> str:

@@ -1,13 +1,17 @@
-"""Tables that describe recordings: CSV and JSON lines as people really write them; an error names the line."""
+"""Tables that describe recordings: CSV, JSON and Excel as people really write them; an error names the line."""
 
 import csv
-import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
+from audioldm_lit.data.columns import Names, canonical, lacking
+from audioldm_lit.data.encoding import UTF_8
+from audioldm_lit.data.json_table import json_lines, json_rows
+from audioldm_lit.data.spreadsheet import spreadsheet_rows
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name, is_mark, why_no_file
 
@@ -15,6 +19,12 @@ Row = tuple[str, dict[str, str]]  # where it stands ("metadata.csv, line 3"), va
 MAX_LINES = 3_000_000  # AudioSet's longest list has 2,041,792; beyond, a table would fill the memory before anything is trained
 MAX_LETTERS = 2**20  # of a line; a caption of 10,000 words has a tenth of them
 MAX_PATH = 4095  # bytes that Linux takes
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+OURS: Names = {}  # columns are called as we call them
+
+
+class ColumnsError(InputError):
+    """A table that does not say what is needed, such as one about other things."""
 
 
 def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -34,7 +44,7 @@ def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> 
     """
     listed: set[str] = set()
     for where, row in read_rows(table, (file, *columns), raw=file):
-        row[file] = _inside(folder, row[file], where)
+        row[file] = inside(folder, row[file], where)
         name = row.get("id") or row[file]
         if name in listed:
             raise InputError(where, f"'{name}' is listed twice", "keep one line for every clip")
@@ -44,34 +54,58 @@ def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> 
         raise InputError(table, "lists no clip", "add a line for every clip")
 
 
-def read_rows(table: Path, columns: Sequence[str], names: Sequence[str] | None = None, raw: str = "") -> Iterator[Row]:
-    """Read a table in UTF-8, with or without a byte order mark; blank lines are left out.
+def read_rows(
+    table: Path,
+    columns: Sequence[str],
+    header: Sequence[str] | None = None,
+    raw: str = "",
+    names: Names = OURS,
+    encoding: str = UTF_8,
+) -> Iterator[Row]:
+    """Read a table; blank lines are left out.
 
     Args:
-        table: JSON lines (`.jsonl`, one object a line), else comma-separated values.
+        table: JSON lines (`.jsonl`, one object a line), JSON, Excel (`.xlsx`), else values separated by commas, semicolons or tabs.
         columns: Columns it must have.
-        names: Names of all columns where the table's first line does not say them; lines that start with # are then comments.
+        header: Names of all columns where the table's first line does not say them; lines that start with # are then comments.
         raw: Column whose values keep their line breaks; in all others these become spaces.
+        names: What columns may also be called.
+        encoding: Of a table of text.
 
     Yields:
         Where the row stands and its values, stripped of surrounding spaces.
 
     Raises:
-        InputError: If the table is missing, unreadable or too long, lacks a column, or a line is wrong.
+        ColumnsError: If it lacks a column.
+        InputError: If the table is missing, unreadable or too long, or a line is wrong.
     """
     if not os.path.isfile(table):
         raise InputError(table, why_no_file(table, "file"), "set data.init_args.root to the folder of the data set")
-    rows = _json_lines(table, columns) if table.suffix.lower() == ".jsonl" else _comma_separated(table, columns, names)
     try:
         _check_size(table)
-        for where, row in rows:
+        for where, row in _rows(table, columns, header, names, encoding):
             if not "".join(row.values()).isprintable():
                 row = {name: _legible(where, name, value, name == raw) for name, value in row.items()}
             yield where, row
     except UnicodeDecodeError as error:
-        raise InputError(table, f"is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
+        kind = "UTF-8" if encoding == UTF_8 else encoding
+        raise InputError(table, f"is not {kind} ({error.reason} at byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
         raise InputError(table, f"cannot be opened ({error.strerror})", "see to its permissions") from error
+
+
+def _rows(table: Path, columns: Sequence[str], header: Sequence[str] | None, names: Names, encoding: str) -> Iterator[Row]:
+    if table.suffix.lower() == ".xlsx":
+        yield from _named(table, spreadsheet_rows(table), columns, header, names)
+        return
+    with table.open(newline="", encoding=encoding) as file:
+        lines = _lines(table, file)
+        if table.suffix.lower() in (".jsonl", ".ndjson"):
+            yield from _objects(json_lines(table, lines), columns, names)
+        elif table.suffix.lower() == ".json":
+            yield from _objects(json_rows(table, file), columns, names)
+        else:
+            yield from _named(table, _separated(table, lines, columns, header, names), columns, header, names)
 
 
 def _check_size(table: Path) -> None:
@@ -104,76 +138,75 @@ def _legible(where: str, column: str, value: str, raw: bool) -> str:
     return value if raw else re.sub(r"\s*[\t\r\n]\s*", " ", value)
 
 
-def _comma_separated(table: Path, columns: Sequence[str], names: Sequence[str] | None) -> Iterator[Row]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        lines = _lines(table, file)
-        if names is not None:  # a blank line in a comment's place keeps the count of lines
-            lines = ("\n" if line.startswith("#") else line for line in lines)
-        reader = csv.DictReader(lines, fieldnames=names, skipinitialspace=True, strict=True)
-        before = 0
-        try:
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            _check_header(table, reader.fieldnames, columns)
+def _separated(
+    table: Path, lines: Iterator[str], columns: Sequence[str], header: Sequence[str] | None, names: Names
+) -> Iterator[tuple[int, list[str]]]:
+    """Number and values of each line; what separates them is what makes the first line name the most columns."""
+    if header is not None:  # a blank line in a comment's place keeps the count of lines
+        lines = ("\n" if line.startswith("#") else line for line in lines)
+    first = next(lines, "")
+    separator = max(SEPARATORS, key=lambda mark: -len(lacking(_header(first, mark, names), columns, names))) if not header else ","
+    reader = csv.reader(chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True)
+    before = 0
+    try:
+        for values in reader:
             before = reader.line_num
-            for row in reader:
-                before = reader.line_num
-                where = f"{table}, line {before}"
-                if None in row:
-                    raise InputError(where, "has more values than columns", "put a value that holds a comma in double quotes")
-                row = {name: (value or "").strip() for name, value in row.items()}
-                if any(row.values()):
-                    yield where, row
-        except csv.Error as error:
-            mend = "close every double quote and save it again"
-            raise InputError(f"{table}, line {before + 1}", f"is no readable CSV ({error})", mend) from error
+            yield before, values
+    except csv.Error as error:
+        mend = "close every double quote and save it again"
+        raise InputError(f"{table}, line {before + 1}", f"is no readable CSV ({error})", mend) from error
 
 
-def _check_header(table: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    missing = [name for name in columns if name not in header]
+def _header(line: str, separator: str, names: Names) -> list[str]:
+    try:
+        return canonical([name.strip() for name in next(csv.reader([line], delimiter=separator, skipinitialspace=True), ())], names)
+    except csv.Error:
+        return []
+
+
+def _named(
+    table: Path, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str], header: Sequence[str] | None, names: Names
+) -> Iterator[Row]:
+    """Rows by the names of the columns, which the first of them says where no header is given."""
+    if header is None:
+        header = canonical([name.strip() for name in next(rows, (1, []))[1]], names)
+        _check_header(table, header, columns, names)
+    for number, values in rows:
+        where = f"{table}, line {number}"
+        if len(values) > len(header):
+            raise InputError(where, "has more values than columns", "put a value that holds a comma in double quotes")
+        if any(value.strip() for value in values):
+            values += [""] * (len(header) - len(values))
+            yield where, {name: value.strip() for name, value in zip(header, values, strict=True)}
+
+
+def _check_header(table: Path, header: Sequence[str], columns: Sequence[str], names: Names) -> None:
+    missing, where = lacking(header, columns, names), f"{table}, line 1"
     twice = [name for name in header if name and header.count(name) > 1]
     if not missing and twice:
-        raise InputError(f"{table}, line 1", f"names the column {twice[0]!a} twice", "rename or remove one of the two")
+        raise InputError(where, f"names the column {twice[0]!a} twice", "rename or remove one of the two")
     if not missing:
         return
-    delimiter = next((name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if len(header) == 1 and mark in header[0]), None)
-    if delimiter:
-        raise InputError(f"{table}, line 1", f"is separated by {delimiter}", "save the table with commas between its values")
+    separator = next((words for mark, words in SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
+    if separator:
+        raise ColumnsError(where, f"is separated by {separator}", "save the table with commas between its values")
     reason = f"names the column {twice[0]!a} twice and lacks" if twice else "lacks"
-    raise InputError(
-        f"{table}, line 1", f"{reason} the columns {', '.join(missing)}", "name them in its first line, separated by commas"
-    )
+    raise ColumnsError(where, f"{reason} the columns {', '.join(missing)}", "name them in its first line, separated by commas")
 
 
-def _json_lines(table: Path, columns: Sequence[str]) -> Iterator[Row]:
-    with table.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(_lines(table, lines), 1):
-            if not line.strip():
-                continue
-            where = f"{table}, line {number}"
-            try:
-                row: Any = json.loads(line, object_pairs_hook=_unique, parse_constant=_no_number)
-            except (ValueError, RecursionError) as error:
-                raise InputError(where, f"is no JSON ({error})", "write one object a line") from error
-            if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
-                raise InputError(where, "is no flat JSON object", 'write one a line, such as {"file": ..., "caption": ...}')
-            missing = [name for name in columns if name not in row]
-            if missing:
-                raise InputError(where, f"lacks {', '.join(missing)}", "say them in every line")
-            yield where, {name: "" if value is None else str(value).strip() for name, value in row.items()}
+def _objects(objects: Iterable[tuple[str, Any]], columns: Sequence[str], names: Names) -> Iterator[Row]:
+    """Objects of a JSON file as rows."""
+    for where, row in objects:
+        if not isinstance(row, dict) or any(isinstance(value, dict | list) for value in row.values()):
+            raise InputError(where, "is no flat JSON object", 'write one a line, such as {"file": ..., "caption": ...}')
+        row = dict(zip(canonical(list(row), names), row.values(), strict=True))
+        if missing := lacking(row, columns, names):
+            raise ColumnsError(where, f"lacks {', '.join(missing)}", "say them in every line")
+        yield where, {name: "" if value is None else str(value).strip() for name, value in row.items()}
 
 
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        raise ValueError("a name comes twice")
-    return row
-
-
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number")
-
-
-def _inside(folder: Path, name: str, where: str) -> str:
+def inside(folder: Path, name: str, where: str) -> str:
+    """A path that a table says, relative to `folder` with forward slashes; one that leads out of it is refused."""
     check_name(name, where)
     for top in (os.path.abspath(folder), os.path.realpath(folder)):  # an absolute path may avoid a link that the folder is
         path = Path(os.path.abspath(os.path.join(top, name)))

@@ -66,6 +66,7 @@ def examine(data: AudioDataModule, scratch: Path, threads: int, unheard: Callabl
         InputError: If the lists of the data set are wrong, or most of its audio is missing.
     """
     listed, findings = _distinct([(clip, split) for split in SPLITS for clip in _listed(data, split)])
+    findings += [Finding(remark.kind, "note", remark.where, remark.problem, remark.mend) for remark in data.remarks]
     if not listed and not data.coverage:
         raise InputError(data.root, "lists no clip", "correct data.init_args.root")
     files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions

@@ -26,7 +26,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
-    """Write clips as JSON lines, which `audioldm_lit.data.folder.Folder` reads as its table.
+    """Write clips as JSON lines, one for each caption, which `audioldm_lit.data.folder.Folder` reads as its table.
 
     Raises:
         InputError: If a clip lies outside the root, or the file cannot be written.
@@ -39,10 +39,11 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
             name = clip.path.relative_to(root).as_posix()
             if name != name.strip():
                 raise InputError(clip.path, "its name begins or ends with a space, which no table can say", "rename it")
-            row = {"id": clip.id, "file": name, "caption": " ".join(clip.caption.split())}
-            row |= {"label": clip.label, "source": clip.source, "split": item.split}
             measured = asdict(item.measurement) if item.measurement else {"error": str(item.error)}
-            lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
+            for caption in (clip.caption, *clip.others):
+                row = {"id": clip.id, "file": name, "caption": " ".join(caption.split())}
+                row |= {"label": clip.label, "source": clip.source, "split": item.split}
+                lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
 
 
 def as_dict(checkup: Checkup) -> dict[str, Any]:

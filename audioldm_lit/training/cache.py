@@ -55,10 +55,13 @@ class EncodedDataset(Dataset):
         """How many ways there are to choose an item's text, see `ClipDataset`."""
         return self.clips.choices
 
-    def contents(self) -> dict[str, dict[str, str]]:
-        """Caption and hash of the audio of each clip, by its id; variants are left out."""
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """Caption, other captions if any, and hash of the audio of each clip, by its id; variants are left out."""
         clips = zip(self.clips.clips, self.keys, strict=False)  # variants follow the clips
-        return {clip.id: {"caption": clip.caption, "audio_sha256": key} for clip, key in clips}
+        return {
+            clip.id: {"caption": clip.caption, "audio_sha256": key, **({"others": clip.others} if clip.others else {})}
+            for clip, key in clips
+        }
 
     def fingerprint(self) -> str:
         """SHA-256 of all contents: equal for data sets of the same clips."""

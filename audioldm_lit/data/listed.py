@@ -1,0 +1,99 @@
+"""The clips that tables name, with all they say about them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import get_args
+
+from audioldm_lit.data.base import caption_from
+from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.data.columns import COLUMNS
+from audioldm_lit.data.lookup import Lookup
+from audioldm_lit.data.remark import below
+from audioldm_lit.data.table import inside, read_rows
+from audioldm_lit.data.tables import Table
+from audioldm_lit.errors import InputError
+
+
+@dataclass
+class Listed:
+    """What tables say.
+
+    Attributes:
+        root: Folder of the recordings.
+        lookup: Its recordings by their names.
+        caption: Template of captions made from a class, where a table has no captions; None for no captions at all.
+        clips: The clips so far, by id.
+        splits: Split of each, where tables say it.
+    """
+
+    root: Path
+    lookup: Lookup
+    caption: str | None
+    clips: dict[str, Clip] = field(default_factory=dict)
+    splits: dict[str, Split] = field(default_factory=dict)
+    homes: dict[str, Split] = field(default_factory=dict)  # of sources
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """What a table must say."""
+        return ("file",) if self.caption is None else ("file", "caption")
+
+    def read(self, table: Table, folder: Path) -> None:
+        """Take in a table whose paths are relative to `folder`, the root or one below it.
+
+        Rows that differ in their captions alone are other captions of one clip.
+
+        Raises:
+            InputError: If the table is wrong, see `read_rows`, a clip comes again with anything else, or splits are contradictory.
+        """
+        before, prefix = len(self.clips), "" if folder == self.root else below(self.root, folder)
+        for where, row in read_rows(table.path, self.columns, raw="file", names=COLUMNS, encoding=table.encoding):
+            clip, split = self._clip(where, row, prefix), self._split(where, row, table)
+            earlier = self.clips.get(clip.id)
+            if earlier is None:
+                self.clips[clip.id] = clip
+                self._place(clip, split)
+            elif self._is_same(earlier, clip) and split == self.splits.get(clip.id):
+                self.clips[clip.id] = replace(earlier, others=(*earlier.others, clip.caption)) if clip.caption else earlier
+            else:
+                raise InputError(where, f"'{clip.id}' is listed twice", "keep one line for every clip, or for every caption of it")
+        if len(self.clips) == before:
+            raise InputError(table.path, "lists no clip", "add a line for every clip")
+
+    def _clip(self, where: str, row: Mapping[str, str], prefix: str) -> Clip:
+        file = self._file(row["file"], prefix, where)
+        label, caption = row.get("label", ""), ""
+        if self.caption is not None:
+            caption = row["caption"] if "caption" in row else caption_from(self.caption, label.replace("_", " "))
+        return Clip(row.get("id") or file, self.root / file, " ".join(caption.split()), label, row.get("source") or file, where)
+
+    def _file(self, name: str, prefix: str, where: str) -> str:
+        """Path relative to the root; what a table further down says may be relative to the root too."""
+        starts = dict.fromkeys((prefix, "")) if name else ("",)
+        found = [self.lookup.find(inside(self.root, os.path.join(start, name), where), where) for start in starts]
+        return next((file for file in found if os.path.lexists(self.root / file)), found[0])
+
+    def _is_same(self, earlier: Clip, clip: Clip) -> bool:
+        """Whether a row names an earlier clip with another caption, or again where captions do not matter."""
+        alike = (earlier.path, earlier.label, earlier.source) == (clip.path, clip.label, clip.source)
+        return alike and (self.caption is None or clip.caption not in (earlier.caption, *earlier.others))
+
+    def _split(self, where: str, row: Mapping[str, str], table: Table) -> Split | None:
+        said = row.get("split", table.split)
+        if self.clips and (said is not None) != bool(self.splits):  # JSON lines may differ in what they say
+            says = "no" if said is None else "a"
+            raise InputError(where, f"says {says} split, unlike the lines before", "say it in all lines or in none")
+        if said is not None and said not in get_args(Split):
+            raise InputError(where, f"split is '{said}'", "write train, val or test")
+        return said
+
+    def _place(self, clip: Clip, split: Split | None) -> None:
+        """Note a clip's split, in which all of its source must be."""
+        if split is None:
+            return
+        self.splits[clip.id] = split
+        home = self.homes.setdefault(clip.source, split)
+        if home != split:
+            raise InputError(clip.where, f"source '{clip.source}' is in both {home} and {split}", "keep it in one split")
