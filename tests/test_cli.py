@@ -9,7 +9,7 @@ import yaml
 from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS
 from audioldm_lit.console.first_look import first_look
 from audioldm_lit.console.pages import page
-from scripts.help_pages import render
+from scripts.help_pages import render, render_classes
 
 import layouts
 from runs import REPOSITORY, arguments
@@ -17,6 +17,8 @@ from runs import REPOSITORY, arguments
 VERBS = [*LIGHTNING_VERBS, *COMMANDS]
 DEMO = REPOSITORY / "configs" / "demo.yaml"
 FOLDER = ("--data", "audioldm_lit.data.folder.Folder")
+KENNEY = "audioldm_lit.data.kenney.KenneyEffects"
+INNER = "model.objective.init_args.objective.init_args."
 NEAREST = "is no setting of fit; the nearest is model.warmup_steps"
 HEAVY = ("torch", "lightning", "diffusers", "transformers", "numpy", "pandas", "scipy", "matplotlib", "jsonargparse")
 APART = """
@@ -53,6 +55,10 @@ def test_a_help_page_is_what_the_parser_says(verb):
     assert page(verb) == render(verb), "run python scripts/help_pages.py"
 
 
+def test_the_settings_of_classes_are_what_the_parser_takes():
+    assert page("classes") == render_classes(), "run python scripts/help_pages.py"
+
+
 def test_help_names_each_setting_that_a_verb_takes(cli):
     status, out, _ = cli("fit", "--config", "anything.yaml", "--help")
     assert status == 0
@@ -74,6 +80,19 @@ def test_help_names_each_setting_that_a_verb_takes(cli):
         (("fit", "--config", "nope.yaml"), "nope.yaml: no such file; give --config a YAML file with settings."),
         (("fit", "-c", "nope.yaml"), "nope.yaml: no such file; give --config a YAML file with settings."),
         (("fit", "--config", "broken.yaml"), "broken.yaml: cannot be read as YAML (.*); correct it."),
+        (
+            ("fit", "--config", DEMO, "--data.init_args.shot", 3),
+            rf"--data.init_args.shot: is no setting of {KENNEY}; the nearest is data.init_args.shots\.",
+        ),
+        (
+            ("prepare", *FOLDER, "--data.labels", "x"),
+            "--data.labels: is no setting of audioldm_lit.data.folder.Folder; --data.help .*Folder lists what is.",
+        ),
+        (("fit", "--config", "inner.yaml"), f"inner.yaml, {INNER}huberr: is no setting of .*Epsilon; the nearest is {INNER}huber."),
+        (
+            ("fit", "--config", "list.yaml"),
+            "list.yaml, trainer.callbacks.1.fil: .*Stopwatch; the nearest is trainer.callbacks.1.file.",
+        ),
         (("ablate", "--config", "nope.yaml"), "nope.yaml: no such file or folder; give --config a grid .*"),
         (("fit", "--config", DEMO, "--data.init_args.root", "nope"), "nope: no such folder; correct data.init_args.root."),
         (("prepare", *FOLDER, "--data.root", "nope"), "nope: no such folder; correct data.root."),
@@ -88,6 +107,11 @@ def test_help_names_each_setting_that_a_verb_takes(cli):
 def test_a_mistyped_key_or_a_wrong_path_is_one_sentence_before_anything_heavy_is_loaded(workdir, words, sentence):
     (workdir / "wrong.yaml").write_text("model: {warm_up_steps: 3}\n")
     (workdir / "broken.yaml").write_text("model: [\n")
+    epsilon = {"class_path": "audioldm_lit.objectives.denoising.Epsilon", "init_args": {"huberr": 1}}
+    prior = {"class_path": "audioldm_lit.objectives.prior.PriorPreservation", "init_args": {"objective": epsilon}}
+    (workdir / "inner.yaml").write_text(yaml.safe_dump({"model": {"objective": prior}}))
+    callbacks = ["mine.Callback", {"class_path": "audioldm_lit.callbacks.stopwatch.Stopwatch", "fil": "x"}]
+    (workdir / "list.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
     status, out, err, loaded = apart(*words)
     assert (status, out, loaded) == (2, "", [])
     assert re.fullmatch(f"error: {sentence}\n", err)
@@ -105,6 +129,7 @@ def test_help_loads_nothing_heavy(workdir):
         ("--config", DEMO, "--data", "mine.Sounds", "--data.root", "made when asked for"),
         ("--config", DEMO, "--data.root", "nope", "--config", REPOSITORY / "configs" / "data" / "kenney.yaml"),
         ("--config", "{model: {seed: 1}}"),
+        ("--data", KENNEY, "--data.help", KENNEY, "--data", "mine.Sounds", "--data.shot", "3"),
         ("--trainer.callbacks+=mine.Callback", "--trainer.callbacks.patience=3", "--model.adapter.help", "mine.Adapter"),
         ("--ckpt_path", "last", "--model.adapter", "mine.Adapter", "--model.adapter.init_args.any.thing", "3"),
         ("--print_config=skip_unset", "--model", "model.yaml"),
@@ -119,8 +144,8 @@ def test_what_a_first_look_cannot_judge_is_left_to_the_parser(words):
     [
         (("--model.warmup_steps", "abc"), "--model.warmup_steps: Expected a <class 'int'>. Got value: abc; correct it."),
         (
-            ("--data.init_args.shot", "3"),
-            "--data: .*'shot' is not accepted; --data.help audioldm_lit.*KenneyEffects lists what is.",
+            ("--trainer.logger.init_args.folder", "x"),
+            "--trainer.logger: .*'folder' is not accepted.*; --trainer.logger.help lightning.*CSVLogger lists what is.",
         ),
         (("--model.adapter", "audioldm_lit.adapters.peft.Nope"), "--model.adapter: .*has no attribute 'Nope'.*; correct it."),
         (("--model.warmup_steps",), "the command line: argument --model.warmup_steps: expected one argument; correct it."),

@@ -1,6 +1,6 @@
 """A first look at a command line: mistyped keys and wrong paths are refused before anything heavy is loaded.
 
-The parser has the last word: what this look cannot judge, such as the settings of a class that is named by its path, it lets pass.
+The parser has the last word: what this look cannot judge, such as the settings of a class of somebody else's, it lets pass.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from audioldm_lit.assets import find_model
-from audioldm_lit.console.pages import settings
+from audioldm_lit.console.pages import class_settings, settings
 from audioldm_lit.errors import InputError
 
 CLIPS = "what holds or lists the clips"
@@ -33,6 +33,7 @@ READ = {  # settings that name a file or folder to read, and what to give there
 MODELS = ("backbone", "model.backbone")
 ROOTS = ("data.root", "data.init_args.root")
 DATA = ("data", "data.class_path", *ROOTS)
+PARTS = {"class_path", "init_args", "dict_kwargs", "help"}  # what a class's setting consists of beside the class's own
 NO_PATHS = ("best", "hpc", "last", "null", "registry")  # what `ckpt_path` takes beside a path, and nothing at all
 
 
@@ -47,13 +48,16 @@ def first_look(verb: str, words: Sequence[str]) -> None:
         InputError: Names a key and the nearest right one, or what is not there.
     """
     given: dict[str, Any] = {}
+    classes: dict[str, Any] = {}  # by the setting that names them
     for key, value in options(words):
         _check_key(verb, key, "--")
-        found = {key: value}
+        found, where = {key: value}, "--"
         if key == "config" and verb != "ablate":
-            found = dict(_flat(_content(value or "")))
-            for inner in found:
-                _check_key(verb, inner, f"{value}, ")
+            found, where = dict(_flat(_content(value or ""))), f"{value}, "
+        classes |= {name.removesuffix(".class_path"): value for name, value in found.items()}
+        for name in found:
+            _check_key(verb, name, where)
+            _check_class_key(classes, name, where)
         if "data" in found or "data.class_path" in found:  # another data set, with a root of its own
             given = {name: value for name, value in given.items() if name not in DATA}
         if not found.keys().isdisjoint(ROOTS):  # two spellings of one setting, of which the last counts
@@ -90,11 +94,13 @@ def _content(value: str) -> Mapping[str, Any]:
 
 
 def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by dotted key."""
+    """Settings by dotted key; those of the items of a list by their number."""
     for key, value in content.items():
         name = f"{above}{key}".removesuffix("+")
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            yield from _flat(dict(enumerate(value)), f"{name}.")
         else:
             yield name, value
 
@@ -107,6 +113,19 @@ def _check_key(verb: str, key: str, where: str) -> None:
         return
     near = get_close_matches(key.removesuffix(".help"), known, n=1)
     raise InputError(f"{where}{key}", f"is no setting of {verb}", f"the nearest is {near[0]}" if near else f"see {verb} --help")
+
+
+def _check_class_key(classes: Mapping[str, Any], key: str, where: str) -> None:
+    """Refuse a key that the class named by the setting above it has not, where that is a class of this package."""
+    for place in (place for place, letter in enumerate(key) if letter == "."):
+        owner = str(classes.get(key[:place]))
+        before = f"{key[: place + 1]}init_args." if key.startswith("init_args.", place + 1) else key[: place + 1]
+        name = key.removeprefix(before).partition(".")[0]
+        known = class_settings().get(owner)
+        if known is not None and name not in known | PARTS:
+            near = get_close_matches(name, known, n=1)
+            mend = f"the nearest is {before}{near[0]}" if near else f"--{key[:place]}.help {owner} lists what is"
+            raise InputError(f"{where}{key}", f"is no setting of {owner}", mend)
 
 
 def _check_place(key: str, value: str, data: str) -> None:

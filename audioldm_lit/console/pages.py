@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -19,3 +20,10 @@ def page(verb: str) -> str:
 def settings(verb: str) -> frozenset[str]:
     """Keys of a verb's settings, as its page lists them."""
     return frozenset(re.findall(r"^  --([\w.]+)", page(verb), re.MULTILINE))
+
+
+@cache
+def class_settings() -> Mapping[str, frozenset[str]]:
+    """Keys of the settings of every class of this package that a setting may name, by its path."""
+    lines = [line.split() for line in page("classes").splitlines()]
+    return {path: frozenset(keys) for path, *keys in lines}
