@@ -61,8 +61,9 @@ def prepare(
     if (out / "clean.jsonl").is_file():
         (out / "clean.jsonl").unlink()  # an earlier run's may be of other clips
     unheard = TextWindow.load(find_model(backbone)).unheard
-    checkup = examine(data, out, num_workers or os.cpu_count() or 1, unheard)
-    _report(checkup, data, out, json, fix)
+    threads = num_workers or os.cpu_count() or 1
+    checkup = examine(data, out, threads, unheard)
+    _report(checkup, data, out, json, fix, threads)
     dirty = not fix and bool(left_out(checkup))
     if dirty:
         _say(f"next: {command('prepare', data, others={'out': None if out == OUT else out, 'fix': True})}")
@@ -80,10 +81,10 @@ def _say(text: str) -> None:
     Console().print(escape(text), soft_wrap=True, highlight=False)
 
 
-def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | None, fix: bool) -> None:
+def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | None, fix: bool, threads: int) -> None:
     """Write and print what was found; with `fix`, also the list of what is left."""
     write_manifest(out / "manifest.jsonl", checkup.items, data.root)
-    write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}")
+    write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}", threads)
     if json is not None:
         write_json(json, as_dict(checkup))
     show(checkup, Console())

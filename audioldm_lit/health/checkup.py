@@ -1,10 +1,10 @@
 """Reading a whole data set once, in parallel, and finding what is wrong with it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from audioldm_lit.health.collection import collection_findings, empty_splits
 from audioldm_lit.health.duplicates import DuplicatePairs, DuplicateSearch
 from audioldm_lit.health.findings import Examined, Finding, clip_findings
 from audioldm_lit.health.measure import Measurement, measure
+from audioldm_lit.health.projection import project
 from audioldm_lit.storage.prefetch import prefetch
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -34,12 +35,16 @@ class Checkup:
         findings: What is wrong, the worst first.
         coverage: How much of each split is there.
         threshold: Similarity above which two recordings count as nearly the same.
+        places: Where each recording lies on a map of all, in [-1, 1].
+        shown: Share of the differences between recordings that the map shows, in [0, 1].
     """
 
     items: Sequence[Examined]
     findings: Sequence[Finding]
     coverage: dict[Split, FoundClips]
     threshold: float
+    places: Mapping[Path, tuple[float, float]] = field(default_factory=dict)
+    shown: float = 0.0
 
     @cached_property
     def kept(self) -> list[Examined]:
@@ -85,7 +90,7 @@ def examine(data: AudioDataModule, scratch: Path, threads: int, unheard: Callabl
     paths = {item.clip.id: str(item.clip.path) for item in items}
     findings = [replace(one, files=tuple(dict.fromkeys(paths[name] for name in one.clips))) for one in findings]
     findings.sort(key=lambda finding: (ORDER.index(finding.severity), finding.kind))
-    return Checkup(items, findings, dict(data.coverage), copies.threshold)
+    return Checkup(items, findings, dict(data.coverage), copies.threshold, *_map(files, results, search))
 
 
 def _listed(data: AudioDataModule, split: Split) -> list[Clip]:
@@ -119,6 +124,17 @@ def _compare(files: Sequence[Path], items: Sequence[Examined], search: Duplicate
         sources[item.clip.path] = first_source.setdefault(sound, item.clip.source)
     with ThreadPoolExecutor(threads) as pool, Stage("comparing recordings") as stage:
         return search.pairs([sources[path] for path in files], pool.map, stage.count)
+
+
+def _map(
+    files: Sequence[Path], results: Mapping[Path, Result], search: DuplicateSearch
+) -> tuple[dict[Path, tuple[float, float]], float]:
+    """Places of the recordings on a map of all, by what the search for copies hears of them, and the share that it shows."""
+    known = search.frames.nonzero()[:, 0]
+    places, shown = project(search.descriptions[known])
+    by_sound = {results[files[row]][0].digest: tuple(place) for row, place in zip(known.tolist(), places.tolist(), strict=True)}
+    read = {path: measurement.digest for path, (measurement, _) in results.items() if measurement is not None}
+    return {path: by_sound[digest] for path, digest in read.items() if digest in by_sound}, shown
 
 
 def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Split]], list[Finding]]:

@@ -1,5 +1,7 @@
 """A check-up for people and for programs: a table in the terminal, a page with pictures, a manifest."""
 
+import base64
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -10,18 +12,23 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment
+from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.assets import packaged
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.advice import reasons
 from audioldm_lit.health.checkup import SPLITS, Checkup
+from audioldm_lit.health.excerpts import excerpts, worth_hearing
 from audioldm_lit.health.findings import Examined, Finding
 from audioldm_lit.storage.atomic_write import atomic_write
 
 SHOWN = 200  # findings of one kind on the page; the rest stand in the JSON
+WIDTH, HEIGHT, INSIDE = 720, 420, 0.94  # of the map in pixels, and the share of it that points keep to
+CLASSES = ("#3f7fc1", "#d9731b", "#3a9d5d", "#c62f3b", "#8457b5", "#8a6246", "#d26bb0", "#6e7781")
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
@@ -88,8 +95,14 @@ def by_kind(checkup: Checkup) -> dict[str, list[Finding]]:
     return kinds
 
 
-def write_page(path: Path, checkup: Checkup, name: str) -> None:
-    """Write the check-up as one self-contained page.
+def write_page(path: Path, checkup: Checkup, name: str, threads: int = 1) -> None:
+    """Write the check-up as one self-contained page, which loads nothing and runs no script but its own.
+
+    Args:
+        path: The file.
+        checkup: What was found.
+        name: Of the data set.
+        threads: Number of recordings read at a time for what can be heard.
 
     Raises:
         InputError: If it cannot be written.
@@ -104,10 +117,44 @@ def write_page(path: Path, checkup: Checkup, name: str) -> None:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         packaged("health/page.html").read_text(encoding="utf-8")
     )
+    script = packaged("health/page.js").read_text(encoding="utf-8")
     told = {"report": as_dict(checkup), "kinds": by_kind(checkup), "reasons": reasons(checkup), "shown": SHOWN}
-    page = template.render(name=name, pictures=pictures, splits=SPLITS, **told)
+    page = template.render(
+        name=name,
+        pictures=pictures,
+        splits=SPLITS,
+        script=Markup(script),
+        script_hash=_hash(script),
+        **told,
+        **_heard(checkup, threads),
+    )
     with atomic_write(path) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """How a browser is told the one script that may run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+def _heard(checkup: Checkup, threads: int) -> dict[str, Any]:
+    """Excerpts, their numbers by file, and the map with its points."""
+    paths = worth_hearing(checkup.items, checkup.findings, checkup.places)
+    with Stage(f"excerpts of {len(paths)} recordings"):
+        sounds = {str(path): sound for path, sound in excerpts(paths, threads).items()}
+    labels = {item.clip.path: item.clip.label for item in checkup.items}
+    colours = {label: CLASSES[place % len(CLASSES)] for place, label in enumerate(sorted(set(labels.values())))}
+    named = {file for finding in checkup.findings if finding.severity != "note" for file in finding.files}
+    numbers = {file: number for number, file in enumerate(sounds)}
+    points = [
+        {
+            "x": WIDTH / 2 * (1 + INSIDE * x), "y": HEIGHT / 2 * (1 - INSIDE * y), "file": str(path),
+            "number": numbers.get(str(path)), "colour": colours[labels[path]], "ringed": str(path) in named,
+        }
+        for path, (x, y) in checkup.places.items()
+    ]  # fmt: skip
+    size = {"width": WIDTH, "height": HEIGHT, "share": checkup.shown}
+    return {"sounds": sounds, "numbers": numbers, "points": points, "colours": colours, "map": size}
 
 
 def histogram(values: Sequence[float], bins: int = 30) -> dict[str, Any]:
