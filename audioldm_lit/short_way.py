@@ -106,8 +106,8 @@ def _lengths(root: Path, table: Path | None) -> list[float]:
     data, seconds = Folder(root, table=table, caption=None), []
     for path in dict.fromkeys(clip.path for split in ("train", "val", "test") for clip in data.clips(split)):
         try:
-            with open_audio(path) as file:
-                seconds.append(file.frames / file.samplerate)
+            with open_audio(path) as recording:
+                seconds.append(recording.seconds or 0.0)
         except InputError:
             continue
     return seconds

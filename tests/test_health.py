@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from audioldm_lit.audio import loudness
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.audioset import AudioSet
 from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.errors import InputError
-from audioldm_lit.health import measure as measuring
 from audioldm_lit.health.checkup import Checkup, examine
 from audioldm_lit.health.collection import collection_findings
 from audioldm_lit.health.duplicates import DuplicatePairs
@@ -112,7 +112,7 @@ def test_a_measurement_does_not_depend_on_the_pieces(tmp_path, monkeypatch, name
     path = write(tmp_path / name, samples, rate, subtype)
     whole, heard = measure(path)
     assert whole.bandwidth < 0.6 * rate / 2 or subtype in ("PCM_U8", "ULAW")
-    monkeypatch.setattr(measuring, "BLOCK", block)
+    monkeypatch.setattr(loudness, "BLOCK", block)
     pieces, heard_in_pieces = measure(path)
     for what in ("duration", "sample_rate", "channels", "peak", "silent_share", "clipped", "bandwidth", "digest"):
         assert getattr(pieces, what) == getattr(whole, what), what
@@ -123,7 +123,7 @@ def test_a_measurement_does_not_depend_on_the_pieces(tmp_path, monkeypatch, name
 
 @pytest.mark.parametrize("start", range(318, 323))
 def test_a_run_at_full_scale_across_two_pieces_is_clipped(tmp_path, monkeypatch, start):
-    monkeypatch.setattr(measuring, "BLOCK", 320)  # one frame
+    monkeypatch.setattr(loudness, "BLOCK", 320)  # one frame
     samples = noise(0, 960, 2)
     samples[start : start + 2, 1] = 1
     assert not measured(tmp_path / "two.wav", samples).clipped
@@ -155,10 +155,9 @@ def test_the_digest_tells_rates_and_channels_apart(tmp_path):
 
 @pytest.mark.parametrize(
     "make",
-    [np.zeros, lambda shape: np.full(shape, 0.5), lambda shape: noise(0, *shape, level=3e-4) - 0.5,
-     lambda shape: noise(0, shape[0]) * ([1, -1] if shape[1] == 2 else 0)],
-    ids=["zeros", "an offset alone", "next to nothing on an offset", "channels that cancel out"],
-)  # fmt: skip
+    [np.zeros, lambda shape: np.full(shape, 0.5), lambda shape: noise(0, *shape, level=3e-4) - 0.5],
+    ids=["zeros", "an offset alone", "next to nothing on an offset"],
+)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_what_training_hears_as_silence_is_silent(tmp_path, make, channels):
     found = measured(tmp_path / "a.wav", make((RATE, channels)))
@@ -253,7 +252,7 @@ def test_a_file_that_was_cut_off_is_refused_with_how_much_is_there(tmp_path, nam
 
 
 def test_a_cut_off_file_is_refused_whatever_the_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "BLOCK", 1000)
+    monkeypatch.setattr(loudness, "BLOCK", 1000)
     for name in ("a.wav", "a.flac"):
         path = write(tmp_path / name, noise(0, RATE))
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

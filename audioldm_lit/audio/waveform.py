@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor
 
+from audioldm_lit.audio.channels import mono
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
@@ -24,19 +25,25 @@ PEAK = 0.5  # every training clip is scaled to this peak, as AudioLDM's own load
 
 
 def read(path: Path, sample_rate: int) -> Tensor:
-    """Read an audio file as mono, the mean of its channels, at the asked rate in Hz; (T,) float32, see `read_channels`."""
+    """Read an audio file as mono at the asked rate in Hz; (T,) float32, see `read_channels` and `Channels`."""
     channels, file_rate = read_channels(path)
-    return resample(channels.mean(dim=0), file_rate, sample_rate)
+    return resample(torch.from_numpy(mono(channels.T.numpy())[0]), file_rate, sample_rate)
 
 
 def resample(waveform: Tensor, sample_rate: int, new_sample_rate: int) -> Tensor:
     """Change the rate of a waveform (..., T) with torchaudio's windowed sinc (Hann, six zero crossings)."""
-    # The filter bank has one filter per term of the ratio: 44,101 Hz would take gigabytes. A ratio of terms up to 1,000 is exact
-    # for every usual rate and off by less than a hundredth of a cent for the odd ones.
-    ratio = Fraction(new_sample_rate, sample_rate).limit_denominator(1000)
+    ratio = resampling_ratio(sample_rate, new_sample_rate)
     # The filter is a convolution, which autocast would run in half precision.
     with torch.autocast(waveform.device.type, enabled=False):
         return torchaudio.functional.resample(waveform, ratio.denominator, ratio.numerator)
+
+
+def resampling_ratio(sample_rate: int, new_sample_rate: int) -> Fraction:
+    """New samples for one old one, in terms up to 1,000: exact for usual rates, less than a hundredth of a cent off for odd ones.
+
+    The filter bank has one filter a term: 44,101 Hz would take gigabytes.
+    """
+    return Fraction(new_sample_rate, sample_rate).limit_denominator(1000)
 
 
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:

@@ -5,19 +5,22 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from audioldm_lit.audio.decoding import MAX_SAMPLES, check_length, check_openable, open_audio
-from audioldm_lit.audio.waveform import Padding, fit, read
+from audioldm_lit.audio.decoding import MAX_SAMPLES, check_openable, open_audio
+from audioldm_lit.audio.loudest import read_loudest
+from audioldm_lit.audio.recording import Span
+from audioldm_lit.audio.waveform import Padding, fit
 from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.errors import InputError
 
 Split = Literal["train", "val", "test"]
+READING = "mono/2"  # how channels become one: a change of it makes new waveforms of the same bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Clip:
         source: Recording session or upload; clips of one source never straddle two splits. Its own id where unknown.
         where: Where it is listed, for messages: "metadata.csv, line 3"; its path where no table lists it.
         others: Other captions of it, of which training draws one each time as it draws wordings.
+        span: Seconds of its start and end in the file; None for all of it.
     """
 
     id: str
@@ -41,6 +45,7 @@ class Clip:
     source: str = ""
     where: str = field(default="", compare=False)
     others: tuple[str, ...] = ()
+    span: Span | None = None
 
     def __post_init__(self) -> None:
         """A clip of unknown source is its own source."""
@@ -57,7 +62,7 @@ class Clip:
         try:
             yield
         except InputError as error:
-            raise self.error(error.problem, error.mend) from error
+            raise type(error)(*self.error(error.problem, error.mend).args) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ class ClipDataset(Dataset):
         self.num_samples = num_samples
         self.padding = padding
         self.phrasing = phrasing
+        self.one_channel: dict[str, int] = {}
+        """The channel that was taken of clips read so far whose channels are of opposite polarity, by their ids."""
 
     def __len__(self) -> int:
         """Number of items."""
@@ -152,17 +159,27 @@ class ClipDataset(Dataset):
         """Waveform (T,) of an item; an `InputError` says where a broken file is listed."""
         clip = self.clips[index]
         with clip.errors():
-            return fit(read(clip.path, self.sample_rate), self.num_samples, self.padding)
+            waveform, channel = read_loudest(clip.path, self.sample_rate, self.num_samples, clip.span)
+        if channel is not None:
+            self.one_channel[clip.id] = channel
+        return fit(waveform, self.num_samples, self.padding)
 
     def content_key(self, index: int) -> str:
-        """SHA-256 of everything the waveform depends on: the file's bytes and how they are fitted."""
+        """SHA-256 of everything the waveform depends on: the file's bytes and how they are read and fitted."""
         clip = self.clips[index]
-        digest = hashlib.sha256(f"{self.sample_rate} {self.num_samples} {self.padding}".encode())
+        digest = hashlib.sha256(f"{READING} {self.sample_rate} {self.num_samples} {self.padding}".encode())
         with clip.errors():
             check_openable(clip.path)
-            if clip.path.stat().st_size > 8 * MAX_SAMPLES:  # too long even as 64-bit samples, so not worth hashing
-                with open_audio(clip.path) as audio:
-                    check_length(audio)
-            with clip.path.open("rb") as file:
-                hashlib.file_digest(file, lambda: digest)
+            if clip.path.stat().st_size > 8 * MAX_SAMPLES:  # perhaps too long to be read, so not worth hashing
+                open_audio(clip.path).close()
+            digest.update(_file_digest(clip.path, clip.path.stat().st_mtime_ns))
+        if clip.span:
+            digest.update("{} {}".format(*clip.span).encode())
         return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)  # the clips of one recording come one after the other
+def _file_digest(path: Path, changed: int) -> bytes:
+    """SHA-256 of a file as it was when it was last changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

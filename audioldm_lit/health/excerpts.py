@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from audioldm_lit.audio.decoding import decode, open_audio
+from audioldm_lit.audio.channels import mono
+from audioldm_lit.audio.decoding import open_audio
 from audioldm_lit.audio.spectrogram import COLOURS
 from audioldm_lit.audio.waveform import crop_loudest, resample
 from audioldm_lit.errors import InputError
@@ -67,12 +68,12 @@ def excerpts(paths: Sequence[Path], threads: int) -> dict[Path, Excerpt]:
 
 def _excerpt(path: Path) -> Excerpt | None:
     try:
-        with open_audio(path) as file:
-            rate = file.samplerate
-            samples = decode(file, HEARD * rate)  # (T, C)
+        with open_audio(path) as recording:
+            rate = recording.sample_rate
+            samples = recording.read(HEARD * rate)  # (T, C)
     except InputError:
         return None  # it could be read a moment ago; the check-up has said all there is to say
-    waveform = resample(torch.from_numpy(samples.mean(axis=1)), rate, RATE)
+    waveform = resample(torch.from_numpy(mono(samples)[0]), rate, RATE)
     if len(waveform) > SECONDS * RATE:
         waveform = crop_loudest(waveform, round(SECONDS * RATE))
     return Excerpt(len(waveform) / RATE, _sound(waveform), _picture(waveform)) if len(waveform) else None

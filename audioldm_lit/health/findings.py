@@ -81,6 +81,9 @@ def clip_findings(item: Examined, sample_rate: int) -> Iterator[Finding]:
     if abs(measured.offset) > OFFSET:
         problem = f"sits {measured.offset:+.3f} off zero"
         yield Finding("constant offset", "note", clip.where, problem, "nothing: it is taken away when the clip is read", ids)
+    if measured.channel is not None:
+        problem = f"its channels are of opposite polarity and cancel each other, so channel {measured.channel + 1} alone is taken"
+        yield Finding("opposite polarity", "note", clip.where, problem, "nothing; or turn one channel over", ids)
     if measured.duration < SHORT:
         yield Finding("very short", "warning", clip.where, f"{1000 * measured.duration:.0f} ms", "leave it out", ids)
     yield from _narrow(clip, measured, sample_rate)

@@ -7,15 +7,16 @@ the front end and the storage format. Change any of them and a new row is made; 
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from audioldm_lit.audio.loudness import SilentError
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.console.stages import track
+from audioldm_lit.console.stages import say, track
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.prefetch import prefetch
@@ -104,19 +105,17 @@ class Cache:
             num_ranks: Number of processes that encode.
 
         Raises:
-            InputError: If a clip cannot be read or encodes to values that are not finite.
+            InputError: If a clip cannot be read or encodes to values that are not finite, or clips are silent.
         """
         # The share goes by the item, not by what is missing: another process is filling the cache at this moment.
         share = range(rank, len(clips), num_ranks)
         keys = self.keys(clips)
         missing = {keys[index]: index for index in share if keys[index] not in self.latents}
-        waveforms = prefetch(clips.waveform, missing.values())
-        rows = (
-            (key, self._encode_clip(clips.where(missing[key]), waveform))
-            for key, waveform in zip(missing, waveforms, strict=True)
-            if key not in self.latents  # another run may have encoded it meanwhile
-        )
-        _write(self.latents, rows, len(missing), "clips")
+        silent: list[SilentError] = []
+        _write(self.latents, self._rows(clips, missing, silent), len(missing), "clips")
+        _refuse(silent)
+        if clips.one_channel:
+            say(f"opposite polarity: the channels cancel each other, and one is taken, of {listed(sorted(clips.one_channel))}")
         unknown = [text for text in _texts(clips)[rank::num_ranks] if _hash(text) not in self.texts]
         _write(self.texts, ((_hash(text), self._encode_text(text)) for text in unknown), len(unknown), "captions")
 
@@ -134,6 +133,23 @@ class Cache:
             self._keys[clips] = list(track(keys, f"reading {len(clips)} clips", len(clips)))
         return self._keys[clips]
 
+    def _rows(
+        self, clips: ClipDataset, missing: Mapping[str, int], silent: list[SilentError]
+    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Encoded clips by their keys; once a silent one is found, the rest are read alone, so that all silent ones are named."""
+
+        def read(index: int) -> Tensor | SilentError:
+            try:
+                return clips.waveform(index)
+            except SilentError as error:
+                return error
+
+        for key, waveform in zip(missing, prefetch(read, missing.values()), strict=True):
+            if isinstance(waveform, SilentError):
+                silent.append(waveform)
+            elif not silent and key not in self.latents:  # another run may have encoded it meanwhile
+                yield key, self._encode_clip(clips.where(missing[key]), waveform)
+
     def _encode_clip(self, where: str, waveform: Tensor) -> dict[str, Tensor]:
         waveform = waveform[None].to(self.backbone.device)  # (1, T): clip by clip, batches would move the last bits
         mean, std = self.backbone.encode_posterior(waveform)
@@ -144,6 +160,22 @@ class Cache:
 
     def _encode_text(self, caption: str) -> dict[str, Tensor]:
         return _finite({"prompt_embeds": self.backbone.encode_text([caption])[0]}, f"caption '{caption}'")
+
+
+def _refuse(silent: Sequence[SilentError]) -> None:
+    """Refuse silent clips, all in one sentence."""
+    if len(silent) == 1:
+        raise silent[0]
+    if silent:
+        problem = "are silent: as mono and without their offset, nothing reaches -60 dB of full scale"
+        raise SilentError(
+            listed([error.where for error in silent]), problem, "record them again, or leave them out, as prepare --fix does"
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, the first five of many."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _texts(clips: ClipDataset) -> list[str]:
