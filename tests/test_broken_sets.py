@@ -390,7 +390,12 @@ def cut(suffix: str, share: float, **options: str) -> bytes:
 
 
 def wav(
-    rate: int = 16_000, channels: int = 1, bits: int = 16, kind: int = 1, data: bytes = b"\0\1" * 8000, size: int | None = None
+    rate: int = 16_000,
+    channels: int = 1,
+    bits: int = 16,
+    kind: int = 1,
+    data: bytes = b"\0\1\0\xff" * 4000,
+    size: int | None = None,
 ) -> bytes:
     """A WAV whose header says what it is told to."""
     frame = channels * bits // 8
@@ -442,12 +447,18 @@ JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0" + np.random.default_rng
 RECORDINGS = {
     "audio: no bytes": refused("x.wav", b"", r"is empty \(0 bytes\); copy it again"),
     "audio: text": refused("x.wav", b"hello", "cannot be read as audio .*; remove it or convert"),
-    "audio: a web page": refused("x.mp3", b"<!DOCTYPE html><html>not found</html>\n" * 50, "cannot be read as audio"),
-    "audio: a JPEG": refused("x.mp3", JPEG, r"cannot be read as audio \(Format not recognised\); remove"),
-    "audio: a JPEG for a WAV": refused("x.wav", JPEG, "cannot be read as audio"),
+    "audio: a web page": refused("x.mp3", b"<!DOCTYPE html><html>not found</html>\n" * 50, "is a web page; download it again"),
+    "audio: a JPEG": refused("x.mp3", JPEG, "is a picture; remove it"),
+    "audio: a JPEG for a WAV": refused("x.wav", JPEG, "is a picture"),
     "audio: zeros": refused("x.wav", b"\0" * 10_000, "cannot be read as audio"),
     "audio: zeros for an MP3": refused("x.mp3", b"\0" * 100_000, "cannot be read as audio"),
-    "audio: a pointer of Git LFS": refused("x.flac", b"version https://git-lfs.github.com/spec/v1\n", "cannot be read as audio"),
+    "audio: a pointer of Git LFS": refused(
+        "x.flac", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS, .*; fetch it with `git lfs pull`"
+    ),
+    "audio: a server's JSON": refused("x.wav", b'{"error": "no such file"}', "is JSON, as servers .*; download it again"),
+    "audio: silence": refused("x.wav", wav(data=bytes(3200)), "is silent: .*; record it again, or leave it out, as prepare"),
+    "audio: an offset alone": refused("x.wav", wav(data=b"\0\1" * 8000), "is silent: "),
+    "audio: one sample": refused("x.wav", wav(data=b"\0\1"), "is silent: "),
     "audio: raw samples": refused("x.raw", b"\0\1" * 8000, "cannot be read as audio"),
     "audio: half a header": refused("x.wav", wav()[:20], "cannot be read as audio"),
     "audio: a header alone": refused("x.wav", wav()[:44], "holds no samples|is cut off"),
@@ -530,6 +541,10 @@ def all_dogs(content: bytes) -> Write:
     return files({f"dog/dog{take}.wav": content for take in range(3)})
 
 
+def all_dogs_as(suffix: str, content: bytes) -> Write:
+    return files({f"cat/dog{take}.{suffix}": content for take in range(3)})
+
+
 def nan_dogs(root: Path) -> None:
     layouts.folder(root, takes=3)
     for path in root.glob("dog/*.wav"):
@@ -585,7 +600,7 @@ FOLDERS = {
         lambda root: layouts.tone(root / "a.wav", 440), "no clip is left for the val split, no class has 2 .*; add"
     ),
     "folder: one clip a class": Kind(lambda root: layouts.folder(root, takes=1), "no clip is left for the val split"),
-    "folder: a format that cannot be read": Kind(files({"dog/x.m4a": b"x"}), r"x\.m4a: \.m4a files cannot be read; convert"),
+    "folder: a broken M4A": Kind(all_dogs_as("m4a", b"x"), r"dog\d\.m4a: cannot be read as audio .*; remove it or convert"),
     "folder: a name that is not UTF-8": Kind(in_bytes(b"\xff"), r"the name .* is not UTF-8; rename"),
     "folder: a folder's name that is not UTF-8": Kind(in_bytes(b"\xff", folder=True), r"the name .* is not UTF-8; rename"),
     "folder: a line break in a name": Kind(files({"dog/a\nb.wav": b"x"}), r"the name 'a\\nb\.wav' holds a line break .*; rename"),
@@ -632,11 +647,8 @@ FOLDERS = {
     "odd: a folder in a recording's name, with clips": Kind(
         with_folder(lambda root: [layouts.tone(root / "x.wav" / f"{take}.wav", 440) for take in range(3)])
     ),
-    "odd: one sample": Kind(
-        with_folder(lambda root: [soundfile.write(root / f"one{take}.wav", [0.5], 16_000) for take in range(3)])
-    ),
-    "odd: silence": Kind(
-        with_folder(lambda root: [soundfile.write(root / f"no{take}.wav", np.zeros(99), 16_000) for take in range(3)])
+    "odd: two samples": Kind(
+        with_folder(lambda root: [soundfile.write(root / f"two{take}.wav", [0.5, -0.5], 16_000) for take in range(3)])
     ),
     "odd: a class in NFD": Kind(
         lambda root: [layouts.tone(root / unicodedata.normalize("NFD", f"caf\u00e9/{take}.wav"), 440) for take in range(2)],
@@ -1001,7 +1013,7 @@ REFUSED = (
     "folder: a line break in a class",
 )
 TRAINED = (
-    "odd: a name of 250 bytes", "odd: one sample",
+    "odd: a name of 250 bytes", "odd: two samples",
     *(pytest.param(name, marks=pytest.mark.slow) for name in (
         "odd: line breaks in a caption", "odd: a caption of 10,000 words", "odd: an emoji for a name", "odd: 64 channels",
     )),

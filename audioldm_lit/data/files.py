@@ -1,20 +1,47 @@
 """Audio files below a folder."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
 
-AUDIO = {".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus", ".au", ".caf", ".w64"}
+AUDIO = {  # what libsndfile or FFmpeg decodes, the sound of videos too
+    ".3g2", ".3gp", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".awb", ".caf",
+    ".dff", ".dsf", ".dts", ".eac3", ".f4v", ".flac", ".flv", ".gsm", ".m2ts", ".m4a", ".m4b", ".m4r", ".m4v", ".mka", ".mkv",
+    ".mov", ".mp2", ".mp3", ".mp4", ".mpc", ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rf64", ".rm", ".snd",
+    ".spx", ".tak", ".tta", ".voc", ".vob", ".w64", ".wav", ".wave", ".webm", ".wma", ".wmv", ".wv",
+}  # fmt: skip
+OTHER = {  # never sound, so never looked into
+    ".caption", ".csv", ".doc", ".docx", ".gif", ".htm", ".html", ".ini", ".jpeg", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md",
+    ".ods", ".parquet", ".pdf", ".png", ".py", ".srt", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".zip",
+}  # fmt: skip
+SOUND = re.compile(  # how files begin that hold sound, or a video
+    rb"(RIF[FX]|RF64)....(WAVE|AVI )|riff\x2e\x91|FORM....AIF[FC]|fLaC|OggS|ID3|\xff[\xf2\xf3\xfa\xfb\xf0\xf1\xf8\xf9]|\.snd|caff"
+    rb"|....ftyp(?!hei|avif|mif1|msf1|crx)|\x1a\x45\xdf\xa3|\x30\x26\xb2\x75\x8e\x66\xcf\x11|#!AMR|wvpk|TTA[12]|MAC |MPCK|MP\+"
+    rb"|\x0b\x77|FLV\x01|\.RMF|tBaK|DSD |\0\0\x01\xba|G.{187}G.{187}G",
+    re.DOTALL,
+)
 DEEPEST = 100  # folders in each other
-UNREADABLE = {".m4a", ".aac", ".mp4", ".wma", ".webm", ".amr", ".ac3"}  # recordings all the same: refused, not passed over
 
 
 def visible(path: Path) -> bool:
     """Whether an entry of a folder is visible, neither hidden nor a system's own file."""
     return not path.name.startswith(".") and path.name != "__MACOSX"
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a file is taken for a recording: by the end of its name, or where that says nothing by how it begins."""
+    suffix = path.suffix.lower()
+    if suffix in AUDIO or suffix in OTHER or not os.path.isfile(path):
+        return suffix in AUDIO
+    try:
+        with path.open("rb") as file:
+            return SOUND.match(file.read(512)) is not None
+    except OSError:
+        return False
 
 
 def recordings(entry: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
@@ -25,8 +52,8 @@ def recordings(entry: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         above: Real paths of the folders it was reached through.
 
     Raises:
-        InputError: If a recording is of a kind that cannot be read, a name cannot be written, a folder cannot be listed, or a link
-            leads to nothing or back to a folder that it lies in.
+        InputError: If a name cannot be written, a folder cannot be listed, or a link leads to nothing or back to a folder that it
+            lies in.
     """
     if os.path.isdir(entry):
         check_name(entry.name, str(entry))
@@ -37,9 +64,7 @@ def recordings(entry: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             raise InputError(entry, f"lies {DEEPEST} folders deep", "move its recordings up")
         for inner in entries(entry):
             yield from recordings(inner, (*above, real))
-    elif entry.suffix.lower() in UNREADABLE:
-        raise InputError(entry, f"{entry.suffix} files cannot be read", "convert it to WAV or FLAC, or remove it")
-    elif entry.suffix.lower() in AUDIO:
+    elif is_recording(entry):
         check_name(entry.name, str(entry))
         yield entry
     elif os.path.islink(entry) and not os.path.exists(entry):  # a class or a caption that would be missing without a word

@@ -12,7 +12,7 @@ import soundfile
 
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import AUDIO, check_root, entries, files_below, recordings
+from audioldm_lit.data.files import AUDIO, check_root, entries, files_below, is_recording, recordings
 from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several_captions, unlisted, unread
 from audioldm_lit.data.listed import Listed
 from audioldm_lit.data.lookup import Lookup
@@ -75,7 +75,7 @@ class Folder(AudioDataModule):
         """Every clip, its split, and whether the folder says so; it is read once for all splits."""
         check_root(self.root)
         files = files_below(self.root)
-        beside = candidates([path for path in files if path.suffix.lower() in AUDIO], files)
+        beside = candidates([path for path in files if is_recording(path)], files)
         tables, reasons = self._tables(files, beside)
         if tables:
             clips, splits = self._from_tables(tables, files)
@@ -99,7 +99,7 @@ class Folder(AudioDataModule):
 
     def _from_tables(self, tables: Sequence[Table], files: Sequence[Path]) -> tuple[list[Clip], dict[str, Split]]:
         """Clips that tables list, and the split of each where they say it."""
-        sounds = [path for path in files if path.suffix.lower() in AUDIO]
+        sounds = [path for path in files if is_recording(path)]
         found = Listed(self.root, Lookup(self.root, sounds), self.caption)
         for table in tables:
             before = len(found.clips)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from audioldm_lit.data.clips import Clip
-from audioldm_lit.data.files import AUDIO, recordings, visible
+from audioldm_lit.data.files import AUDIO, is_recording, recordings, visible
 from audioldm_lit.data.table import read_table
 from audioldm_lit.errors import InputError
 
@@ -45,7 +45,7 @@ def left_out(source: Path, clips: Sequence[Clip]) -> list[tuple[str, str]]:
     listed = {clip.path for clip in clips}
     others = sorted(path for path in _visible_files(source) if path not in listed)
     return [
-        ("unlisted" if path.suffix.lower() in AUDIO else "not audio", str(path))
+        ("unlisted" if is_recording(path) else "not audio", str(path))
         for path in others
         if path.suffix.lower() not in (".csv", ".json", ".txt")
     ]
