@@ -513,12 +513,12 @@ BROKEN = {
     "NaN": (unfinite(np.nan), r"generated/2\.wav: holds NaN"),
     "infinite": (unfinite(-np.inf), r"generated/2\.wav: holds NaN or infinite"),
     "text": (put(b"hello"), r"generated/2\.wav: cannot be read as audio"),
-    "a web page": (put(b"<!DOCTYPE html><html>Not found</html>"), r"generated/2\.wav: cannot be read as audio"),
+    "a web page": (put(b"<!DOCTYPE html><html>Not found</html>"), r"generated/2\.wav: is a web page"),
     "no bytes": (put(b""), r"generated/2\.wav: is empty \(0 bytes\)"),
     "no samples": (lambda: soundfile.write("generated/2.wav", np.zeros(0), RATE), r"generated/2\.wav: holds no samples"),
     "half a FLAC": (half_a_flac, r"generated/7\.flac: "),
     "a broken recording": (put(b"hello", "reference/5.wav"), r"reference/5\.wav: cannot be read as audio"),
-    "a format that cannot be read": (put(b"x", "generated/x.m4a"), r"x\.m4a: \.m4a files cannot be read; convert"),
+    "a format that cannot be read": (put(b"x", "generated/x.m4a"), r"x\.m4a: cannot be read as audio"),
     "two files of one id": (lambda: layouts.tone(Path("generated/0.flac"), 440), "generated: 2 clips have the id '0'"),
     "an empty folder": (leave("generated", 0), "generated: holds no audio file"),
     "no recording": (leave("reference", 0), "reference: holds no audio file"),
@@ -546,6 +546,16 @@ BROKEN = {
         clips_json(*[{"id": "a", "file": f"{i}.wav", "seed": i} for i in range(2)]), "generated: 2 clips have the id 'a #0'"
     ),
 }  # fmt: skip
+
+
+def test_all_that_cannot_be_read_is_told_at_once(cli, sets):
+    for name in ("generated/2.wav", "generated/5.wav", "reference/7.wav"):
+        Path(name).write_bytes(b"hello" if "5" in name else b"")
+    status, _, err = cli("evaluate", "--generated", "generated", "--reference", "reference", "--protocol", "light.yaml")
+    assert status == 2
+    for name in ("generated/2.wav: is empty", "generated/5.wav: cannot be read as audio", "reference/7.wav: is empty"):
+        assert len(re.findall(f"^{name}", err, re.MULTILINE)) == 1
+    assert re.search(r"error: generated/2\.wav: is empty \(0 bytes\), and 2 of the other \d+ files cannot be read either", err)
 
 
 @pytest.mark.parametrize("kind", BROKEN)

@@ -11,7 +11,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.listing import left_out, list_clips
 from audioldm_lit.evaluation.protocol import Protocol
-from audioldm_lit.evaluation.reading import Reader
+from audioldm_lit.evaluation.reading import Reader, all_told
 from audioldm_lit.metrics.extractors.base import AudioBatch
 
 NOT_GIVEN = {  # why a metric has no score, by the side that it lacks
@@ -59,7 +59,10 @@ def score_files(
         return {"target": batch, **({"reconstructed": reconstruct(batch)} if reconstruct else {})}
 
     unpaired = {clip.id: clip for clip in recordings}
-    with Stage(f"reading {generated.name} and recordings", len(clips) + len(recordings) + len(trained)) as stage:
+    with (
+        all_told([*clips, *recordings, *trained]),
+        Stage(f"reading {generated.name} and recordings", len(clips) + len(recordings) + len(trained)) as stage,
+    ):
         for clip in clips:
             pair = unpaired.pop(clip.id, None)  # metrics of pairs are given both at once
             protocol.update(preds=reader.batch(clip), **(recorded(pair) if pair else {}))
