@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import signature
+from io import TextIOWrapper
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -46,6 +47,8 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
 
     Exit status is 0 when done, 2 when the input or the request is wrong (one sentence on stderr), 1 for a bug of ours.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names in letters that a console has not are no reason to stop
     words = list(sys.argv[1:] if args is None else args)
     verb = words[0] if words else "--help"
     if verb in ("-h", "--help"):
