@@ -15,6 +15,7 @@ from audioldm_lit.health.advice import CAPTION, command, left_out, write_caption
 from audioldm_lit.health.checkup import SPLITS, Checkup, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
+from audioldm_lit.health.suggestions import Namer, read_words
 from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
@@ -30,6 +31,7 @@ def prepare(
     cache: bool = False,
     backbone: str = NANO,
     audio_embeds: bool = False,
+    suggest: Path | None = None,
     cache_dir: Path | None = None,
     num_workers: int | None = None,
     json: Path | None = None,
@@ -49,6 +51,8 @@ def prepare(
         cache: Encode the clips, so that `fit` and `test` start at once.
         backbone: Model that captions are for, and whose encoders fill the cache.
         audio_embeds: Also encode CLAP audio embeddings, for runs conditioned on sound.
+        suggest: Words to look for in every clip with the model's own CLAP: AudioSet's `class_labels_indices.csv`, or a text file
+            with one a line. The best three stand in `captions.csv` beside the caption and are never used by themselves.
         cache_dir: Folder of encoded clips; by default under `~/.cache`.
         num_workers: Threads that read; one a core where not given.
         json: File for the findings.
@@ -60,10 +64,12 @@ def prepare(
     data.prepare_data()
     if (out / "clean.jsonl").is_file():
         (out / "clean.jsonl").unlink()  # an earlier run's may be of other clips
+    namer = None if suggest is None else _namer(suggest, backbone, out / "captions.csv")
     unheard = TextWindow.load(find_model(backbone)).unheard
     threads = num_workers or os.cpu_count() or 1
     checkup = examine(data, out, threads, unheard)
     _report(checkup, data, out, json, fix, threads)
+    _offer_captions(out / "captions.csv", checkup, data, namer)
     dirty = not fix and bool(left_out(checkup))
     if dirty:
         _say(f"next: {command('prepare', data, others={'out': None if out == OUT else out, 'fix': True})}")
@@ -90,8 +96,6 @@ def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | Non
     show(checkup, Console())
     counts = ", ".join(f"{count:,} {split}" for split, count in checkup.counts.items())
     _say(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}")
-    if any(finding.kind.startswith(CAPTION) for finding in checkup.findings):
-        _offer_captions(out / "captions.csv", checkup, data.root)
     if lost := left_out(checkup):
         _say(lost)
     if fix:
@@ -99,12 +103,21 @@ def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | Non
         _say(f"{out / 'clean.jsonl'} keeps {len(checkup.kept):,} of {len(checkup.items):,} clips")
 
 
-def _offer_captions(path: Path, checkup: Checkup, root: Path) -> None:
-    """Write the table to correct captions in; one that is there may have been filled in already and is left alone."""
+def _namer(words: Path, backbone: str, table: Path) -> Namer:
+    """What suggests captions, if there is room for them."""
+    if table.is_file():
+        raise InputError(table, "is there already, perhaps with captions filled in", "move it away, or choose another --out")
+    return Namer(Backbone.load(backbone), read_words(words))
+
+
+def _offer_captions(path: Path, checkup: Checkup, data: AudioDataModule, namer: Namer | None) -> None:
+    """Write the table to correct captions in, where it is needed; one that is there may have been filled in and is left alone."""
+    if namer is None and not any(finding.kind.startswith(CAPTION) for finding in checkup.findings):
+        return
     if path.is_file():
         _say(f"{path} is left as it is; remove it to have it written anew")
         return
-    write_captions(path, checkup, root, {})
+    write_captions(path, checkup, data.root, namer.suggest(data, checkup.items) if namer else {})
     _say(f"{path}: correct the captions there, and give it with --data.init_args.table")
 
 
