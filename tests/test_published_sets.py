@@ -1,6 +1,7 @@
 """AudioCaps, AudioSet, UrbanSound8K and DCASE task 7: what their lists say, how their files are named, and what is missing."""
 
 import csv
+import shutil
 import string
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,8 @@ from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.audioset import AudioSet
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.dcase_foley import DCASEFoley
+from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.data.folder import Folder
 from audioldm_lit.data.urbansound8k import UrbanSound8K
 from audioldm_lit.errors import InputError
 
@@ -166,6 +169,76 @@ def test_broken_audioset_lists_are_one_sentence(tmp_path):
     refused(AudioSet(tmp_path, train="unbalanced"), "train", r"unbalanced_train_segments\.csv: no such file")
     with pytest.raises(InputError, match=r"data\.init_args\.num_test_clips: is 0"):
         AudioSet(tmp_path, num_test_clips=0)
+
+
+# ---------------------------------------------------------------- other layouts of ESC-50 and UrbanSound8K
+
+
+def moved(root: Path, home: str, table: str, audio: str) -> None:
+    """Move ESC-50 as published to another layout below the root."""
+    layouts.esc50(root / "published", takes=1)
+    for old, new in (("meta/esc50.csv", table), ("audio", audio)):
+        (root / home / new).parent.mkdir(parents=True, exist_ok=True)
+        (root / "published" / old).rename(root / home / new)
+    shutil.rmtree(root / "published")
+
+
+@pytest.mark.parametrize(
+    ("home", "table", "audio"),
+    [("ESC-50-master", "meta/esc50.csv", "audio"), (".", "esc50.csv", "audio"), (".", "ESC50.csv", "wavs"),
+     (".", "meta/esc50.csv", "audio/audio"), ("a/b", "esc50.csv", "audio/audio/16000"), (".", "meta/esc50.csv", "ESC-50")],
+)  # fmt: skip
+def test_esc50_is_found_in_every_layout(tmp_path, home, table, audio):
+    moved(tmp_path, home, table, audio)
+    clips = [clip for split in SPLITS for clip in ESC50(tmp_path).present(split)]
+    assert len(clips) == 15
+    assert {clip.path for clip in clips} == {tmp_path / home / audio / clip.id for clip in clips}
+
+
+def test_esc50_in_another_format_is_found_by_its_names(tmp_path):
+    layouts.esc50(tmp_path, takes=1)
+    for path in (tmp_path / "audio").iterdir():
+        path.rename(path.with_suffix(".flac"))
+    assert {clip.path.suffix for clip in ESC50(tmp_path).present("train")} == {".flac"}
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_urbansound8k_is_found_with_its_folds_beside_the_table_or_without_folds(tmp_path, flat):
+    layouts.urbansound8k(tmp_path, takes=1)
+    (tmp_path / "metadata" / "UrbanSound8K.csv").rename(tmp_path / "UrbanSound8K.csv")
+    for path in sorted((tmp_path / "audio").rglob("*.wav")):
+        target = tmp_path / "sounds" / ("" if flat else path.parent.name) / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    data = UrbanSound8K(tmp_path)
+    assert len(data.present("test")) == 3
+    assert flat or {clip.path.parent.name for clip in data.present("test")} == {"fold1"}
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda root: None, r"esc/meta/esc50\.csv, or below .*esc any other esc50\.csv: no such file; set data\.init_args\.root to"),
+        (lambda root: layouts.esc50(root.parent), r"esc: is a part of .*, which has meta/esc50\.csv; set data\.init_args\.root to"),
+        (lambda root: (root / "data").mkdir() or (root / "data" / "train-00000-of-00001.parquet").touch(),
+         r"train-00000-of-00001\.parquet: is a table that holds the sounds themselves, which is not read; write its sounds"),
+        (lambda root: (root / "data-00000-of-00001.arrow").touch(), r"\.arrow: is a table that holds the sounds"),
+        (lambda root: (root / "ESC-50-master.zip").touch(), r"ESC-50-master\.zip: is an archive, which is not read; unpack it"),
+        (lambda root: [layouts.esc50(root / name, takes=1) for name in "ab"], r"esc: holds .*a/meta/esc50\.csv and .*b/meta/.*; set"),
+    ],
+)  # fmt: skip
+def test_where_esc50_was_looked_for_is_said(tmp_path, write, message):
+    root = tmp_path / "esc"
+    root.mkdir()
+    write(root)
+    refused(ESC50(root), "train", message)
+
+
+@pytest.mark.parametrize("name", ["data/train-00000-of-00001.parquet", "sounds.zip"])
+def test_a_folder_of_packed_recordings_is_named_as_that(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    refused(Folder(tmp_path), "train", rf"{name}: is (a table that holds the sounds|an archive)")
 
 
 # ---------------------------------------------------------------- UrbanSound8K

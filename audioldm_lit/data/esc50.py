@@ -6,6 +6,7 @@ from typing import Any, Literal
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.folds import fold_of, folds_of
+from audioldm_lit.data.published import Published
 from audioldm_lit.data.table import Row, read_table
 from audioldm_lit.errors import InputError
 
@@ -13,13 +14,13 @@ FOLDS = 5
 
 
 class ESC50(AudioDataModule):
-    """ESC-50 in its official layout: `audio/*.wav` and `meta/esc50.csv`.
+    """ESC-50: `meta/esc50.csv` and `audio/*.wav`, as published or anywhere below the root.
 
     Clips cut from one Freesound upload stay in one fold, so folds are never mixed: one fold tests, the next validates, three
     train.
 
     Args:
-        root: Folder that holds `audio/` and `meta/`.
+        root: Folder that holds `audio/` and `meta/`, or one above it.
         fold: Test fold, 1 to 5; validation is the next one, 5 being followed by 1.
         classes: `all` fifty, the ten of `esc10`, or a list of category names.
         caption: Template of the caption; `{label}` is the category in words, e.g. "crying baby".
@@ -38,6 +39,7 @@ class ESC50(AudioDataModule):
         if not 1 <= fold <= FOLDS:
             raise InputError("data.init_args.fold", f"is {fold}", f"give one of ESC-50's folds, 1 to {FOLDS}")
         caption_from(caption, "")
+        self.published = Published(self.root, "meta/esc50.csv")
         self.fold = fold
         self.classes = classes
         self.caption = caption
@@ -48,7 +50,7 @@ class ESC50(AudioDataModule):
         return [
             Clip(
                 id=row["filename"],
-                path=self.root / "audio" / row["filename"],
+                path=self.published.recording(row["filename"]),
                 caption=caption_from(self.caption, row["category"].replace("_", " ")),
                 label=row["category"],
                 source=row["src_file"],
@@ -60,8 +62,8 @@ class ESC50(AudioDataModule):
 
     def _rows(self) -> list[Row]:
         """Rows of the official table that are of the chosen classes."""
-        table = self.root / "meta" / "esc50.csv"
-        rows = list(read_table(table, self.root / "audio", "filename", ("fold", "category", "esc10", "src_file")))
+        table = self.published.table
+        rows = list(read_table(table, self.published.audio, "filename", ("fold", "category", "esc10", "src_file")))
         if self.classes == "all":
             return rows
         if self.classes == "esc10":

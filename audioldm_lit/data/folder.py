@@ -16,6 +16,7 @@ from audioldm_lit.data.files import AUDIO, check_root, entries, files_below, is_
 from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several_captions, unlisted, unread
 from audioldm_lit.data.listed import Listed
 from audioldm_lit.data.lookup import Lookup
+from audioldm_lit.data.published import check_unpacked
 from audioldm_lit.data.remark import Remark, below, listed
 from audioldm_lit.data.selection import split_by_source
 from audioldm_lit.data.sidecars import candidates, read_captions
@@ -81,6 +82,8 @@ class Folder(AudioDataModule):
             clips, splits = self._from_tables(tables, files)
             used = {table.path for table in tables}
         else:
+            if not any(path.suffix.lower() in AUDIO for path in files):
+                check_unpacked(files)
             (clips, used), splits = self._from_files(beside), {}
         self.remarks += several_captions(self.root, clips)
         if self.captioned:

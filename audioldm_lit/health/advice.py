@@ -64,13 +64,15 @@ def write_captions(path: Path, checkup: Checkup, root: Path, suggestions: Mappin
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for item in sorted(checkup.items, key=lambda item: item.clip.id not in problems):
-            table.writerow(_row(item, root, problems.get(item.clip.id, ()), suggestions.get(item.clip.id, ())))
+            table.writerows(_rows(item, root, problems.get(item.clip.id, ()), suggestions.get(item.clip.id, ())))
 
 
-def _row(item: Examined, root: Path, problems: Sequence[str], suggestions: Sequence[str]) -> list[str]:
+def _rows(item: Examined, root: Path, problems: Sequence[str], suggestions: Sequence[str]) -> list[list[str]]:
+    """A row for each caption of a clip."""
     clip = item.clip
-    told = [clip.path.relative_to(root).as_posix(), " ".join(clip.caption.split()), ", ".join(problems), ", ".join(suggestions)]
-    return [*told, clip.id, clip.label, clip.source, item.split]
+    told = [", ".join(problems), ", ".join(suggestions), clip.id, clip.label, clip.source, item.split]
+    file = clip.path.relative_to(root).as_posix()
+    return [[file, " ".join(caption.split()), *told] for caption in (clip.caption, *clip.others)]
 
 
 def command(verb: Verb, data: AudioDataModule, table: Path | None = None, others: Mapping[str, object] | None = None) -> str:
