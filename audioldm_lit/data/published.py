@@ -98,7 +98,7 @@ def check_unpacked(files: list[Path]) -> None:
     """Refuse what holds recordings within other files."""
     for path in files:
         if path.suffix.lower() in MIRRORS:
-            mend = "write its sounds to files and its columns to a CSV with the package datasets, as docs/data.md shows"
+            mend = "write its sounds to files and its columns to a CSV, as docs/data.md shows"
             raise InputError(path, "is a table that holds the sounds themselves, which is not read", mend)
         if path.suffix.lower() in ARCHIVES:
             raise InputError(path, "is an archive, which is not read", "unpack it")
