@@ -144,6 +144,25 @@ def test_workbooks_are_read(tmp_path, name):
             captions(tmp_path)
 
 
+def test_a_table_may_name_files_without_their_folder(tmp_path):
+    clips = ("wavs/a.wav", "wavs/b.wav", "more/b.wav")
+    assert captions(write(tmp_path, {"metadata.csv": "id,file,caption\n1,a.wav,x\n2,more/b.wav,y\n"}, clips)) == {
+        "1": "x",
+        "2": "y",
+    }
+    with pytest.raises(InputError, match=r"line 2: 'b\.wav' may be more/b\.wav or wavs/b\.wav; write"):
+        read(write(tmp_path, {"metadata.csv": "file,caption\nb.wav,x\n"}))
+    names = {f"{split}.csv": f"file,caption\na.wav,{split}\n" for split in SPLITS}  # each beside a folder of its own name
+    (tmp_path / "metadata.csv").unlink()
+    write(tmp_path, names, tuple(f"{split}/a.wav" for split in SPLITS))
+    assert captions(tmp_path) == {f"{split}/a.wav": split for split in SPLITS}
+
+
+def test_numbered_columns_are_captions_of_one_clip(tmp_path):
+    content = "file_name,caption_1,caption_2,caption_3,sound_id\na.wav,x,y,x,7\nb.wav,z,,,8\n"
+    assert read(write(tmp_path, {"captions.csv": content}))[0] == {"a.wav": ["x", "y"], "b.wav": ["z"]}
+
+
 def test_a_class_stands_in_for_a_caption(tmp_path):
     data = Folder(write(tmp_path, {"labels.csv": "file,label\na.wav,dog_bark\nb.wav,dog_bark\n"}), caption="the sound of {label}")
     assert {(clip.label, clip.caption) for clip in data.clips("train")} == {("dog_bark", "the sound of dog bark")}

@@ -87,6 +87,16 @@ def test_a_mix_is_refused(names, message):
         placed(*names)
 
 
+def test_beside_splits_there_may_be_folders_of_other_things_but_no_empty_split(tmp_path):
+    files(tmp_path, *(f"{split}/{take}.wav" for split in SPLITS for take in range(2)), "scripts/make.py", "docs/notes.txt")
+    data = Folder(tmp_path)
+    assert len(data.clips("test")) == 2
+    assert "of docs/notes.txt" in str(data.remarks[0])
+    (tmp_path / "validation").mkdir()
+    with pytest.raises(InputError, match="validation: this split has no audio file; add clips or remove"):
+        Folder(tmp_path).clips("train")
+
+
 def test_without_a_validation_folder_training_gives_a_fifth_and_that_is_said(tmp_path):
     files(tmp_path, *(f"train/dog/{take}.wav" for take in range(10)), *(f"test/dog/{take}.wav" for take in range(4)))
     data = Folder(tmp_path)

@@ -1,14 +1,16 @@
 """What people call the columns of a table of recordings, and the fields of a side-car."""
 
+import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
 Names = Mapping[str, Sequence[str]]  # what we call a column, and what others do
 
-CAPTION = ("caption", "text", "prompt", "description", "キャプション", "説明", "説明文")
+CAPTION = ("caption", "text", "prompt", "description", "キャプション", "説明", "説明文", "captions", "caption_1", "caption1")
+FURTHER = re.compile(r"caption_?\d+")  # other captions of a clip
 COLUMNS: Names = {
-    "file": ("file", "file_name", "filename", "path", "file_path", "filepath", "audio", "audio_file", "audio_path", "wav", "fname",
-             "ファイル名", "ファイル", "音声ファイル", "パス"),
+    "file": ("file", "file_name", "filename", "path", "file_path", "filepath", "audio", "audio_file", "audio_filename",
+             "audio_path", "wav", "wav_path", "fname", "ファイル名", "ファイル", "音声ファイル", "パス"),
     "caption": CAPTION,
     "label": ("label", "class", "category", "ラベル", "クラス", "分類", "カテゴリ"),
     "source": ("source",),

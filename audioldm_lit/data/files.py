@@ -104,14 +104,13 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Visible files anywhere below a folder, in the order of their names; what cannot be listed or loops has none."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        folders[:] = [] if real in seen else sorted(name for name in folders if visible(Path(name)))
-        if real not in seen:
-            found += [path for name in names if visible(path := Path(here, name))]
-        seen.add(real)
-    return sorted(found)
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> list[Path]:
+    """Visible files anywhere below a folder, in the order of their names; what cannot be listed or links back has none."""
+    real = os.path.realpath(folder)
+    if real in above or len(above) > DEEPEST:
+        return []
+    try:
+        inner = sorted(filter(visible, folder.iterdir()))
+    except OSError:
+        return []
+    return [file for entry in inner for file in (files_below(entry, (*above, real)) if os.path.isdir(entry) else [entry])]

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from audioldm_lit.data.published import check_unpacked
 from audioldm_lit.data.remark import Remark, below, listed
 from audioldm_lit.data.selection import split_by_source
 from audioldm_lit.data.sidecars import candidates, read_captions
-from audioldm_lit.data.splits import places
+from audioldm_lit.data.splits import places, role_of
 from audioldm_lit.data.tables import OURS, Table, find_tables
 from audioldm_lit.errors import InputError
 
@@ -47,6 +47,8 @@ class Folder(AudioDataModule):
             whatever the folder holds: training is then conditioned on sound alone, see `configs/conditioning/audio.yaml`.
         **kwargs: See `AudioDataModule`.
     """
+
+    documents: Collection[str] = ()  # of texts that say nothing of single clips, and need not be told of
 
     def __init__(self, root: Path, table: Path | None = None, caption: str | None = "{label}", **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
@@ -76,18 +78,20 @@ class Folder(AudioDataModule):
         """Every clip, its split, and whether the folder says so; it is read once for all splits."""
         check_root(self.root)
         files = files_below(self.root)
-        beside = candidates([path for path in files if is_recording(path)], files)
+        sounds = [path for path in files if is_recording(path)]
+        beside = candidates(sounds, files)
         tables, reasons = self._tables(files, beside)
         if tables:
-            clips, splits = self._from_tables(tables, files)
+            clips, splits = self._from_tables(tables, sounds)
             used = {table.path for table in tables}
         else:
-            if not any(path.suffix.lower() in AUDIO for path in files):
+            if not sounds:
                 check_unpacked(files)
             (clips, used), splits = self._from_files(beside), {}
         self.remarks += several_captions(self.root, clips)
         if self.captioned:
-            self.remarks += unread(self.root, files, used, reasons)
+            texts = [path for path in files if path.name not in self.documents]
+            self.remarks += unread(self.root, texts, used, reasons)
         splits = splits or self._from_folders(clips)
         return clips, splits or split_by_source(clips), bool(splits)
 
@@ -100,9 +104,8 @@ class Folder(AudioDataModule):
         columns = ("file", "caption") if self.captioned else ("file",)
         return find_tables(self.root, [*folders, *(file for file in files if file not in sidecars)], columns)
 
-    def _from_tables(self, tables: Sequence[Table], files: Sequence[Path]) -> tuple[list[Clip], dict[str, Split]]:
+    def _from_tables(self, tables: Sequence[Table], sounds: Sequence[Path]) -> tuple[list[Clip], dict[str, Split]]:
         """Clips that tables list, and the split of each where they say it."""
-        sounds = [path for path in files if is_recording(path)]
         found = Listed(self.root, Lookup(self.root, sounds), self.caption)
         for table in tables:
             before = len(found.clips)
@@ -117,25 +120,29 @@ class Folder(AudioDataModule):
 
     def _from_files(self, beside: Mapping[Path, Sequence[Path]]) -> tuple[list[Clip], set[Path]]:
         """Clips of a folder without a table, and the files that say their captions."""
-        paths: list[Path] = []
-        for entry in entries(self.root):
-            found = list(recordings(entry, (self.root.resolve(),)))
-            if os.path.isdir(entry) and not found:
-                raise InputError(entry, "this class has no audio file", "add clips or remove the folder")
-            paths += found
-        if not paths:
+        below_entry = {entry: list(recordings(entry, (self.root.resolve(),))) for entry in entries(self.root)}
+        empty = [entry for entry, found in below_entry.items() if os.path.isdir(entry) and not found]
+        paths = [path for found in below_entry.values() for path in found]
+        if not paths and not empty:
             raise InputError(self.root, f"holds no audio file ({', '.join(sorted(AUDIO))})", "correct data.init_args.root")
-        captions: dict[Path, list[str]] = {}
-        if self.captioned:
-            captions, encodings = read_captions(sorted({file for found in beside.values() for file in found}))
-            for encoding, files in encodings.items():
-                where = listed([below(self.root, path) for path in files])
-                self.remarks += encoded(where, encoding, [text for path in files for text in captions[path]])
+        captions = self._captions(beside) if self.captioned else {}
         placed = places(self.root, [below(self.root, path) for path in paths])
         self.remarks += named_like_splits(self.root, [place.label for place in placed.values() if not place.split])
+        split = any(place.split for place in placed.values())  # beside splits there may be folders of other things
+        for entry in empty:
+            if not split or role_of(entry.name):
+                raise InputError(entry, f"this {'split' if split else 'class'} has no audio file", "add clips or remove the folder")
         chosen = {path: next((file for file in beside.get(path, ()) if captions.get(file)), None) for path in paths}
         clips = [self._clip(path, placed[below(self.root, path)].label, captions.get(chosen[path], [])) for path in paths]
         return clips, {file for file in chosen.values() if file}
+
+    def _captions(self, beside: Mapping[Path, Sequence[Path]]) -> dict[Path, list[str]]:
+        """Captions of all files beside recordings."""
+        captions, encodings = read_captions(sorted({file for found in beside.values() for file in found}))
+        for encoding, files in encodings.items():
+            where = listed([below(self.root, path) for path in files])
+            self.remarks += encoded(where, encoding, [text for path in files for text in captions[path]])
+        return captions
 
     def _clip(self, path: Path, label: str, captions: Sequence[str]) -> Clip:
         name = path.relative_to(self.root)

@@ -45,6 +45,8 @@ class KenneyEffects(Folder):
         **kwargs: See `Folder`.
     """
 
+    documents = ("License.txt",)
+
     def __init__(self, root: Path | None = None, **kwargs: Any) -> None:
         super().__init__(root or cache_folder() / "kenney", **kwargs)
         self.own = root is not None

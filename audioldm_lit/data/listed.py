@@ -8,7 +8,7 @@ from typing import get_args
 
 from audioldm_lit.data.base import caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.columns import COLUMNS
+from audioldm_lit.data.columns import COLUMNS, FURTHER
 from audioldm_lit.data.lookup import Lookup
 from audioldm_lit.data.remark import below
 from audioldm_lit.data.table import inside, read_rows
@@ -49,8 +49,9 @@ class Listed:
             InputError: If the table is wrong, see `read_rows`, a clip comes again with anything else, or splits are contradictory.
         """
         before, prefix = len(self.clips), "" if folder == self.root else below(self.root, folder)
+        prefixes = (prefix, os.path.join(prefix, table.path.stem))
         for where, row in read_rows(table.path, self.columns, raw="file", names=COLUMNS, encoding=table.encoding):
-            clip, split = self._clip(where, row, prefix), self._split(where, row, table)
+            clip, split = self._clip(where, row, prefixes), self._split(where, row, table)
             earlier = self.clips.get(clip.id)
             if earlier is None:
                 self.clips[clip.id] = clip
@@ -62,16 +63,18 @@ class Listed:
         if len(self.clips) == before:
             raise InputError(table.path, "lists no clip", "add a line for every clip")
 
-    def _clip(self, where: str, row: Mapping[str, str], prefix: str) -> Clip:
-        file = self._file(row["file"], prefix, where)
-        label, caption = row.get("label", ""), ""
+    def _clip(self, where: str, row: Mapping[str, str], prefixes: Sequence[str]) -> Clip:
+        file = self._file(row["file"], prefixes, where)
+        captions, label = [""], row.get("label", "")
         if self.caption is not None:
-            caption = row["caption"] if "caption" in row else caption_from(self.caption, label.replace("_", " "))
-        return Clip(row.get("id") or file, self.root / file, " ".join(caption.split()), label, row.get("source") or file, where)
+            first = row["caption"] if "caption" in row else caption_from(self.caption, label.replace("_", " "))
+            captions = [first, *(text for name, text in row.items() if FURTHER.fullmatch(name) and text)]
+        first, *others = dict.fromkeys(" ".join(caption.split()) for caption in captions)
+        return Clip(row.get("id") or file, self.root / file, first, label, row.get("source") or file, where, tuple(others))
 
-    def _file(self, name: str, prefix: str, where: str) -> str:
-        """Path relative to the root; what a table further down says may be relative to the root too."""
-        starts = dict.fromkeys((prefix, "")) if name else ("",)
+    def _file(self, name: str, prefixes: Sequence[str], where: str) -> str:
+        """Path relative to the root of what a table says, which may start in its folder, in one of its own name, or in the root."""
+        starts = dict.fromkeys((*prefixes, "")) if name else ("",)
         found = [self.lookup.find(inside(self.root, os.path.join(start, name), where), where) for start in starts]
         return next((file for file in found if os.path.lexists(self.root / file)), found[0])
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from audioldm_lit.data.files import AUDIO, files_below
+from audioldm_lit.data.files import files_below, is_recording
 from audioldm_lit.data.remark import listed
 from audioldm_lit.errors import InputError
 
@@ -80,7 +80,7 @@ class Published:
     def _by_stem(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = defaultdict(list)
         for path in self._files:
-            if path.suffix.lower() in AUDIO:
+            if is_recording(path):
                 found[path.stem].append(path)
         return found
 
