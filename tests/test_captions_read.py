@@ -146,12 +146,12 @@ def test_workbooks_are_read(tmp_path, name):
 
 def test_a_table_may_name_files_without_their_folder(tmp_path):
     clips = ("wavs/a.wav", "wavs/b.wav", "more/b.wav")
-    assert captions(write(tmp_path, {"metadata.csv": "id,file,caption\n1,a.wav,x\n2,more/b.wav,y\n"}, clips)) == {
+    assert captions(write(tmp_path, {"metadata.csv": "id,file,caption\n1,a,x\n2,more/b.wav,y\n"}, clips)) == {
         "1": "x",
         "2": "y",
     }
     with pytest.raises(InputError, match=r"line 2: 'b\.wav' may be more/b\.wav or wavs/b\.wav; write"):
-        read(write(tmp_path, {"metadata.csv": "file,caption\nb.wav,x\n"}))
+        read(write(tmp_path, {"metadata.csv": "file,caption\nb.wav,x\n"}, ()))
     names = {f"{split}.csv": f"file,caption\na.wav,{split}\n" for split in SPLITS}  # each beside a folder of its own name
     (tmp_path / "metadata.csv").unlink()
     write(tmp_path, names, tuple(f"{split}/a.wav" for split in SPLITS))

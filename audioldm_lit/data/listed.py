@@ -57,7 +57,8 @@ class Listed:
                 self.clips[clip.id] = clip
                 self._place(clip, split)
             elif self._is_same(earlier, clip) and split == self.splits.get(clip.id):
-                self.clips[clip.id] = replace(earlier, others=(*earlier.others, clip.caption)) if clip.caption else earlier
+                more = (clip.caption, *clip.others) if self.caption is not None else ()
+                self.clips[clip.id] = replace(earlier, others=(*earlier.others, *more))
             else:
                 raise InputError(where, f"'{clip.id}' is listed twice", "keep one line for every clip, or for every caption of it")
         if len(self.clips) == before:
@@ -74,9 +75,9 @@ class Listed:
 
     def _file(self, name: str, prefixes: Sequence[str], where: str) -> str:
         """Path relative to the root of what a table says, which may start in its folder, in one of its own name, or in the root."""
-        starts = dict.fromkeys((*prefixes, "")) if name else ("",)
-        found = [self.lookup.find(inside(self.root, os.path.join(start, name), where), where) for start in starts]
-        return next((file for file in found if os.path.lexists(self.root / file)), found[0])
+        names = [inside(self.root, os.path.join(start, name) if name else "", where) for start in (*prefixes, "")]
+        found = (self.lookup.find(name, where) for name in dict.fromkeys(names))
+        return next(filter(None, found), None) or self.lookup.anywhere(name, where) or names[0]
 
     def _is_same(self, earlier: Clip, clip: Clip) -> bool:
         """Whether a row names an earlier clip with another caption, or again where captions do not matter."""

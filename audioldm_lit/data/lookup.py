@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from audioldm_lit.errors import InputError
@@ -27,25 +27,34 @@ class Lookup:
         self.by_name: dict[str, list[str]] = defaultdict(list)
         self.by_end: dict[str, list[str]] = defaultdict(list)
         for path in recordings:
-            name = path.relative_to(folder).as_posix()
-            self.by_name[plain(name)].append(name)
-            self.by_name[plain(name[: -len(path.suffix)])].append(name)  # a table may leave the suffix out
-            self.by_end[plain(path.name)].append(name)
+            place = path.relative_to(folder)
+            name = place.as_posix()
+            for other in dict.fromkeys((place, place.with_suffix(""))):  # a table may leave the suffix out
+                self.by_name[plain(other.as_posix())].append(name)
+                self.by_end[plain(other.name)].append(name)
 
-    def find(self, name: str, where: str) -> str:
-        r"""Path relative to the folder of the file that a table calls `name`; `name` itself where there is none.
+    def find(self, name: str, where: str) -> str | None:
+        r"""Path relative to the folder of the file that a table calls `name`; None where there is none.
 
         A file of exactly that name is meant before one that differs in its normal form (NFC, NFD), its letter case, its separators
-        (`\`) or by a suffix, and this before one in a folder that a bare file name leaves out.
+        (`\`) or by a suffix.
 
         Raises:
             InputError: If several files may be meant.
         """
         if os.path.lexists(self.folder / name):
             return name
-        asked = unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
-        claims = self.by_name.get(plain(asked)) or ([] if "/" in asked else self.by_end.get(plain(asked), []))
-        claims = [claim for claim in claims if unicodedata.normalize("NFC", claim) == asked] or claims
-        if len(claims) > 1:
-            raise InputError(where, f"'{name}' may be {claims[0]} or {claims[1]}", "write the name as it is")
-        return claims[0] if claims else name
+        asked = name.replace("\\", "/").removeprefix("./")
+        return _one_of(self.by_name.get(plain(asked), ()), asked, where)
+
+    def anywhere(self, name: str, where: str) -> str | None:
+        """The same for a bare file name, whichever folder the file lies in."""
+        return _one_of(self.by_end.get(plain(name), ()), name, where)
+
+
+def _one_of(claims: Sequence[str], name: str, where: str) -> str | None:
+    same = [claim for claim in claims if unicodedata.normalize("NFC", claim) == unicodedata.normalize("NFC", name)]
+    claims = same or claims
+    if len(claims) > 1:
+        raise InputError(where, f"'{name}' may be {claims[0]} or {claims[1]}", "write the name as it is")
+    return claims[0] if claims else None
