@@ -104,13 +104,19 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def files_below(folder: Path, above: tuple[str, ...] = ()) -> list[Path]:
-    """Visible files anywhere below a folder, in the order of their names; what cannot be listed or links back has none."""
-    real = os.path.realpath(folder)
-    if real in above or len(above) > DEEPEST:
-        return []
-    try:
-        inner = sorted(filter(visible, folder.iterdir()))
-    except OSError:
-        return []
-    return [file for entry in inner for file in (files_below(entry, (*above, real)) if os.path.isdir(entry) else [entry])]
+def files_below(folder: Path) -> list[Path]:
+    """Visible files anywhere below a folder, in the order of their names.
+
+    A folder that links reach again, or that holds this one, is looked into once or not at all; one that cannot be listed has none.
+    """
+    found: list[Path] = []
+    seen = set(map(str, Path(os.path.realpath(folder)).parents))
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if visible(Path(name)))
+        found += [path for name in names if visible(path := Path(here, name))]
+    return sorted(found)
