@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audioldm_lit.audio.channels import Channels, to_mono
-from audioldm_lit.audio.decoding import open_audio
 from audioldm_lit.audio.loudness import Loudness, SilentError, whole_frames
+from audioldm_lit.audio.parts import open_part
 from audioldm_lit.audio.recording import Span
 from audioldm_lit.audio.waveform import crop_loudest, resample, resampling_ratio
 
@@ -35,7 +35,7 @@ def read_loudest(path: Path, sample_rate: int, num_samples: int, span: Span | No
         InputError: If it cannot be read, see `open_audio`, or is silent.
     """
     held, count = [], 0
-    with open_audio(path) as recording:
+    with open_part(path, span) as recording:
         rate, mixture = recording.sample_rate, Channels(recording.channels)
         for piece in recording.pieces(span):
             mixture.add(piece)
@@ -81,7 +81,7 @@ def resampled(pieces: Iterable[NDArray[np.float32]], sample_rate: int, new_sampl
 
 
 def _mono(path: Path, span: Span | None, channel: int | None) -> Iterator[NDArray[np.float32]]:
-    with open_audio(path) as recording:
+    with open_part(path, span) as recording:
         for piece in recording.pieces(span, whole_frames(recording.sample_rate, recording.channels)):
             yield to_mono(piece, channel)
 

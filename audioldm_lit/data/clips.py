@@ -20,6 +20,7 @@ from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.errors import InputError
 
 Split = Literal["train", "val", "test"]
+Part = tuple[Path, Span | None]
 READING = "mono/2"  # how channels become one: a change of it makes new waveforms of the same bytes
 
 
@@ -51,6 +52,11 @@ class Clip:
         """A clip of unknown source is its own source."""
         object.__setattr__(self, "source", self.source or self.id)
         object.__setattr__(self, "where", self.where or str(self.path))
+
+    @property
+    def part(self) -> Part:
+        """What it is in files, whatever else is said of it."""
+        return self.path, self.span
 
     def error(self, problem: str, mend: str) -> InputError:
         """An error about the clip's file; where a table lists the clip, its line is the place, and the problem names the file."""

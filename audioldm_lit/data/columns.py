@@ -16,6 +16,8 @@ COLUMNS: Names = {
     "source": ("source",),
     "split": ("split", "subset"),
     "id": ("id",),
+    "start": ("start",),
+    "end": ("end",),
 }  # fmt: skip
 STAND_INS = {"caption": "label"}
 

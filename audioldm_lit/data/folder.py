@@ -13,11 +13,12 @@ import soundfile
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.files import AUDIO, check_root, entries, files_below, is_recording, recordings
-from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several_captions, unlisted, unread
+from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several_captions, unlisted, unread, without_sound
 from audioldm_lit.data.listed import Listed
 from audioldm_lit.data.lookup import Lookup
 from audioldm_lit.data.published import check_unpacked
 from audioldm_lit.data.remark import Remark, below, listed
+from audioldm_lit.data.segments import Segment, segmented, share_used
 from audioldm_lit.data.selection import split_by_source
 from audioldm_lit.data.sidecars import candidates, read_captions
 from audioldm_lit.data.splits import places, role_of
@@ -28,11 +29,11 @@ from audioldm_lit.errors import InputError
 class Folder(AudioDataModule):
     """A folder of recordings, described by whatever is there.
 
-    A table (columns `file` and `caption`; optional `id`, `label`, `source`, `split`) decides where there is one. Without one every
-    audio file below the folder is a clip. Its captions are those of the file of the same name beside it (.txt, .caption, .lab,
-    .json), else the title in its own tags (ID3, Vorbis, RIFF), else the name of its class, else the words of its file name; its
-    class is the top sub-folder it lies in. Hidden files are passed over. Of several captions, the lines of a .txt or the rows of a
-    table, training draws one each time. docs/data.md lists what is read; `fit` and `prepare` say what was not.
+    A table (columns `file` and `caption`; optional `id`, `label`, `source`, `split`, `start` and `end`) decides where there is one.
+    Without one every audio file below the folder is a clip. Its captions are those of the file of the same name beside it (.txt,
+    .caption, .lab, .json), else the title in its own tags (ID3, Vorbis, RIFF), else the name of its class, else the words of its
+    file name; its class is the top sub-folder it lies in. Hidden files are passed over. Of several captions, the lines of a .txt
+    or the rows of a table, training draws one each time. docs/data.md lists what is read; `fit` and `prepare` say what was not.
 
     Folders that are named after splits (`train`, `Validation`, `dev`, `test_set`, `学習`) are the splits, and classes the level
     above or below. Where neither they nor a `split` column say otherwise, a fifth of the sources of every class (at least one) is
@@ -45,18 +46,25 @@ class Folder(AudioDataModule):
             the folder's own, such as `metadata.csv`, where there is one.
         caption: Template of captions made from a class name or file name; `{label}` is the name in words. null for no captions,
             whatever the folder holds: training is then conditioned on sound alone, see `configs/conditioning/audio.yaml`.
+        segment: `none`: a recording is a clip, however long. `events`: each stretch of it that sounds is one (12 dB above the
+            recording's floor or within 20 dB of its loudest; stretches less than 0.5 s apart are one, each with 0.1 s around it).
+            `windows`: each window of the duration, one after the other, the last over at most half of the one before. The source
+            of all of them is the recording. Parts that a table names by `start` and `end`, in seconds, stay as they are.
         **kwargs: See `AudioDataModule`.
     """
 
     documents: Collection[str] = ()  # of texts that say nothing of single clips, and need not be told of
 
-    def __init__(self, root: Path, table: Path | None = None, caption: str | None = "{label}", **kwargs: Any) -> None:
+    def __init__(
+        self, root: Path, table: Path | None = None, caption: str | None = "{label}", segment: Segment = "none", **kwargs: Any
+    ) -> None:
         super().__init__(root, **kwargs)
         self.captioned = caption is not None
         if self.captioned:
             caption_from(caption, "")
         self.table = table and Path(table).expanduser()
         self.caption = caption
+        self.segment = segment
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of a split."""
@@ -89,11 +97,17 @@ class Folder(AudioDataModule):
                 check_unpacked(files)
             (clips, used), splits = self._from_files(beside), {}
         self.remarks += several_captions(self.root, clips)
+        self.remarks += without_sound(self.root, files)
         if self.captioned:
             texts = [path for path in files if path.name not in self.documents]
             self.remarks += unread(self.root, texts, used, reasons)
         splits = splits or self._from_folders(clips)
-        return clips, splits or split_by_source(clips), bool(splits)
+        given, splits = bool(splits), splits or split_by_source(clips)
+        parts = segmented(clips, self.segment, self.duration)
+        splits = {part.id: splits[name] for name, several in parts.items() for part in several}
+        clips = [part for several in parts.values() for part in several]
+        self.remarks += share_used(self.root, clips, self.segment, self.duration)
+        return clips, splits, given
 
     def _tables(self, files: Sequence[Path], beside: Mapping[Path, Sequence[Path]]) -> tuple[list[Table], dict[Path, str]]:
         """The tables to read, and why others are not; a file beside a recording is none."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from audioldm_lit.data.clips import Clip
 from audioldm_lit.data.encoding import UTF_8
+from audioldm_lit.data.files import is_recording
 from audioldm_lit.data.remark import Remark, below, listed
 from audioldm_lit.data.splits import role_of
 
@@ -19,6 +20,13 @@ def unread(root: Path, files: Collection[Path], used: Collection[Path], reasons:
         names = [below(root, path) + (f" ({reasons[path]})" if path in reasons else "") for path in left]
         problem = f"of {listed(names)} nothing is read"
         yield Remark("not read", str(root), problem, "see docs/data.md for the captions that are, or do nothing")
+
+
+def without_sound(root: Path, files: Collection[Path]) -> Iterator[Remark]:
+    """What is neither sound nor text."""
+    left = [below(root, path) for path in files if path.suffix.lower() not in TEXT and not is_recording(path)]
+    if left:
+        yield Remark("no sound", str(root), f"leaves out {listed(left)}, which hold no sound", "nothing, or remove them")
 
 
 def unlisted(root: Path, recordings: Collection[Path], clips: Sequence[Clip], tables: Sequence[Path]) -> Iterator[Remark]:

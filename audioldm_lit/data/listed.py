@@ -1,11 +1,13 @@
 """The clips that tables name, with all they say about them."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
+from audioldm_lit.audio.recording import Span
 from audioldm_lit.data.base import caption_from
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.columns import COLUMNS, FURTHER
@@ -71,7 +73,9 @@ class Listed:
             first = row["caption"] if "caption" in row else caption_from(self.caption, label.replace("_", " "))
             captions = [first, *(text for name, text in row.items() if FURTHER.fullmatch(name) and text)]
         first, *others = dict.fromkeys(" ".join(caption.split()) for caption in captions)
-        return Clip(row.get("id") or file, self.root / file, first, label, row.get("source") or file, where, tuple(others))
+        span = _span(row, where)
+        name = row.get("id") or (f"{file}#{span[0]:09.3f}" if span else file)
+        return Clip(name, self.root / file, first, label, row.get("source") or file, where, tuple(others), span)
 
     def _file(self, name: str, prefixes: Sequence[str], where: str) -> str:
         """Path relative to the root of what a table says, which may start in its folder, in one of its own name, or in the root."""
@@ -81,7 +85,7 @@ class Listed:
 
     def _is_same(self, earlier: Clip, clip: Clip) -> bool:
         """Whether a row names an earlier clip with another caption, or again where captions do not matter."""
-        alike = (earlier.path, earlier.label, earlier.source) == (clip.path, clip.label, clip.source)
+        alike = (earlier.part, earlier.label, earlier.source) == (clip.part, clip.label, clip.source)
         return alike and (self.caption is None or clip.caption not in (earlier.caption, *earlier.others))
 
     def _split(self, where: str, row: Mapping[str, str], table: Table) -> Split | None:
@@ -101,3 +105,17 @@ class Listed:
         home = self.homes.setdefault(clip.source, split)
         if home != split:
             raise InputError(clip.where, f"source '{clip.source}' is in both {home} and {split}", "keep it in one split")
+
+
+def _span(row: Mapping[str, str], where: str) -> Span | None:
+    """The part of a file that a row names by `start` and `end`; None for all of it."""
+    said = row.get("start", ""), row.get("end", "")
+    if not all(said):
+        return None
+    try:
+        start, end = map(float, said)
+    except ValueError:
+        start = end = math.nan
+    if not 0 <= start < end < math.inf:
+        raise InputError(where, f"start and end are '{said[0]}' and '{said[1]}'", "write seconds, the start before the end")
+    return start, end

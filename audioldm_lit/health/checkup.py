@@ -12,7 +12,7 @@ import torch
 
 from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.data.base import AudioDataModule
-from audioldm_lit.data.clips import Clip, FoundClips, Split
+from audioldm_lit.data.clips import Clip, FoundClips, Part, Split
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.collection import collection_findings, empty_splits
 from audioldm_lit.health.duplicates import DuplicatePairs, DuplicateSearch
@@ -74,13 +74,13 @@ def examine(data: AudioDataModule, scratch: Path, threads: int, unheard: Callabl
     findings += [Finding(remark.kind, "note", remark.where, remark.problem, remark.mend) for remark in data.remarks]
     if not listed and not data.coverage:
         raise InputError(data.root, "lists no clip", "correct data.init_args.root")
-    files = list(dict.fromkeys(clip.path for clip, _ in listed))  # a file may have several captions
+    files = list(dict.fromkeys(clip.part for clip, _ in listed))  # a file may have several captions
     search = DuplicateSearch(len(files), scratch)
     with _one_thread_each():
         results = _read_all(files, search, threads)
-        items = [Examined(clip, split, *results[clip.path]) for clip, split in listed]
+        items = [Examined(clip, split, *results[clip.part]) for clip, split in listed]
         copies = _compare(files, items, search, threads)
-        place = {item.clip.path: number for number, item in enumerate(items)}
+        place = {item.clip.part: number for number, item in enumerate(items)}
         pairs = [(place[files[i]], place[files[j]], similarity) for i, j, similarity in copies.pairs]
         findings += [finding for item in items for finding in clip_findings(item, data.sample_rate)]
         dropped = {name for finding in findings for name in finding.drop}
@@ -100,14 +100,14 @@ def _listed(data: AudioDataModule, split: Split) -> list[Clip]:
     return listed if data.min_coverage == 1 else covered
 
 
-def _read_all(files: Sequence[Path], search: DuplicateSearch, threads: int) -> dict[Path, Result]:
+def _read_all(files: Sequence[Part], search: DuplicateSearch, threads: int) -> dict[Part, Result]:
     results = prefetch(lambda i: _read(files[i], i, search), range(len(files)), threads)
     return dict(zip(files, track(results, f"reading {len(files):,} recordings", len(files)), strict=True))
 
 
-def _read(path: Path, number: int, search: DuplicateSearch) -> Result:
+def _read(part: Part, number: int, search: DuplicateSearch) -> Result:
     try:
-        measurement, heard = measure(path)
+        measurement, heard = measure(*part)
     except InputError as error:
         return None, InputError(error.where, error.problem, error.mend)  # its traceback would hold what was read
     if search.first(measurement.digest):  # exact copies would take the places of a clip's nearest neighbours
@@ -115,25 +115,25 @@ def _read(path: Path, number: int, search: DuplicateSearch) -> Result:
     return measurement, None
 
 
-def _compare(files: Sequence[Path], items: Sequence[Examined], search: DuplicateSearch, threads: int) -> DuplicatePairs:
+def _compare(files: Sequence[Part], items: Sequence[Examined], search: DuplicateSearch, threads: int) -> DuplicatePairs:
     """Near duplicates by their places in `files`."""
     first_source: dict[str, str] = {}  # of exact copies any one may have been taken into the search
     sources = {}
     for item in items:
         sound = item.measurement.digest if item.measurement else item.clip.source
-        sources[item.clip.path] = first_source.setdefault(sound, item.clip.source)
+        sources[item.clip.part] = first_source.setdefault(sound, item.clip.source)
     with ThreadPoolExecutor(threads) as pool, Stage("comparing recordings") as stage:
-        return search.pairs([sources[path] for path in files], pool.map, stage.count)
+        return search.pairs([sources[part] for part in files], pool.map, stage.count)
 
 
 def _map(
-    files: Sequence[Path], results: Mapping[Path, Result], search: DuplicateSearch
+    files: Sequence[Part], results: Mapping[Part, Result], search: DuplicateSearch
 ) -> tuple[dict[Path, tuple[float, float]], float]:
     """Places of the recordings on a map of all, by what the search for copies hears of them, and the share that it shows."""
     known = search.frames.nonzero()[:, 0]
     places, shown = project(search.descriptions[known])
     by_sound = {results[files[row]][0].digest: tuple(place) for row, place in zip(known.tolist(), places.tolist(), strict=True)}
-    read = {path: measurement.digest for path, (measurement, _) in results.items() if measurement is not None}
+    read = {path: measurement.digest for (path, _), (measurement, _) in results.items() if measurement is not None}
     return {path: by_sound[digest] for path, digest in read.items() if digest in by_sound}, shown
 
 

@@ -86,7 +86,7 @@ def _same_sound(read: Sequence[Examined], dropped: set[str]) -> Iterator[Finding
     """Files that decode to the same samples."""
     by_digest: dict[str, dict[str, list[Examined]]] = defaultdict(lambda: defaultdict(list))
     for item in (item for item in read if item.measurement.silent_share < 1):
-        by_digest[item.measurement.digest][str(item.clip.path)].append(item)
+        by_digest[item.measurement.digest][str(item.clip.part)].append(item)
     for files in by_digest.values():
         members = [item for items in files.values() for item in items]
         if len(files) == 1 and len({(item.split, item.clip.label) for item in members}) == 1:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audioldm_lit.audio.channels import Channels, to_mono
-from audioldm_lit.audio.decoding import open_audio
 from audioldm_lit.audio.loudness import Loudness, whole_frames
+from audioldm_lit.audio.parts import open_part
 from audioldm_lit.audio.recording import Span
 from audioldm_lit.audio.waveform import resample
 from audioldm_lit.evaluation.reading import FULL_SCALE, RUN, is_clipped
@@ -68,7 +68,7 @@ def measure(path: Path, span: Span | None = None) -> tuple[Measurement, Tensor]:
 
 def _measure(path: Path, span: Span | None, channel: int | None) -> tuple[Measurement, Tensor, int | None]:
     """Measure the mean of all channels or a given one; also says which one should be taken."""
-    with open_audio(path) as recording:
+    with open_part(path, span) as recording:
         rate, channels = recording.sample_rate, recording.channels
         digest = hashlib.blake2b(f"{rate} {channels}".encode(), digest_size=16)
         spectrum, loudness, mixture = Spectrum(rate, recording.subtype), Loudness(rate), Channels(channels)

@@ -50,6 +50,7 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
             for caption in (clip.caption, *clip.others):
                 row = {"id": clip.id, "file": name, "caption": " ".join(caption.split())}
                 row |= {"label": clip.label, "source": clip.source, "split": item.split}
+                row |= {"start": clip.span[0], "end": clip.span[1]} if clip.span else {}
                 lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
 
 
