@@ -107,7 +107,7 @@ def _lengths(root: Path, table: Path | None) -> list[float]:
     for path in dict.fromkeys(clip.path for split in ("train", "val", "test") for clip in data.clips(split)):
         try:
             with open_audio(path) as recording:
-                seconds.append(recording.seconds or 0.0)
+                seconds += [recording.seconds] if recording.seconds else []
         except InputError:
             continue
     return seconds

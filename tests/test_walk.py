@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from encoded import encode
 from layouts import bursts
 from runs import REPOSITORY
 
-FORMATS = {  # file suffix: libsndfile's container and sample format
+FORMATS = {  # file suffix: container and sample format, the last two FFmpeg's
     "wav": ("WAV", "PCM_16"), "WAV": ("WAV", "FLOAT"), "flac": ("FLAC", "PCM_24"), "ogg": ("OGG", "VORBIS"),
-    "oga": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"), "aiff": ("AIFF", "PCM_16"),
-    "aif": ("AIFF", "PCM_24"), "au": ("AU", "PCM_16"), "caf": ("CAF", "PCM_16"), "w64": ("W64", "PCM_16"),
+    "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III"), "aiff": ("AIFF", "PCM_16"),
+    "au": ("AU", "PCM_16"), "caf": ("CAF", "PCM_16"), "w64": ("W64", "PCM_16"),
+    "m4a": ("ipod", "aac"), "wma": ("asf", "wmav2"),
 }  # fmt: skip
 CLASSES = {"雨音": 12, "足音": 12, "ドアの音": 12, "風 (強い)": 10}
 CHEAP = {
@@ -38,7 +40,11 @@ def recordings(root: Path) -> Path:
         for take in range(count):
             suffix = list(FORMATS)[number % len(FORMATS)]
             container, subtype = FORMATS[suffix]
-            soundfile.write(root / name / f"{name}　テイク{take}.{suffix}", bursts(number, 0.6), 16_000, subtype, format=container)
+            path = root / name / f"{name}　テイク{take}.{suffix}"
+            if suffix in ("m4a", "wma"):
+                encode(path, subtype, bursts(number, 0.6)[None], 16_000, container)
+            else:
+                soundfile.write(path, bursts(number, 0.6), 16_000, subtype, format=container)
             number += 1
     return root
 

@@ -4,7 +4,7 @@ import csv
 import inspect
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.spec import class_path
 
 NAMED = 20  # clips on the terminal; the page has all
-COLUMNS = ("file", "caption", "problem", "suggestion", "id", "label", "source", "split")
+COLUMNS = ("file", "caption", "problem", "suggestion", "id", "label", "source", "split", "start", "end")
 Verb = Literal["prepare", "fit"]
 CAPTION = "caption: "  # how the kinds of findings about captions begin
 
@@ -67,12 +67,12 @@ def write_captions(path: Path, checkup: Checkup, root: Path, suggestions: Mappin
             table.writerows(_rows(item, root, problems.get(item.clip.id, ()), suggestions.get(item.clip.id, ())))
 
 
-def _rows(item: Examined, root: Path, problems: Sequence[str], suggestions: Sequence[str]) -> list[list[str]]:
+def _rows(item: Examined, root: Path, problems: Sequence[str], suggestions: Sequence[str]) -> Iterator[list[object]]:
     """A row for each caption of a clip."""
     clip = item.clip
-    told = [", ".join(problems), ", ".join(suggestions), clip.id, clip.label, clip.source, item.split]
-    file = clip.path.relative_to(root).as_posix()
-    return [[file, " ".join(caption.split()), *told] for caption in (clip.caption, *clip.others)]
+    shared = [", ".join(problems), ", ".join(suggestions), clip.id, clip.label, clip.source, item.split, *(clip.span or ("", ""))]
+    for caption in (clip.caption, *clip.others):
+        yield [clip.path.relative_to(root).as_posix(), " ".join(caption.split()), *shared]
 
 
 def command(verb: Verb, data: AudioDataModule, table: Path | None = None, others: Mapping[str, object] | None = None) -> str:

@@ -197,10 +197,10 @@ def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def _captions(items: Sequence[Examined], unheard: Callable[[str], str]) -> Iterator[Finding]:
-    captions, sources = [item.clip.caption for item in items], [item.clip.source for item in items]
-    for found in caption_problems(captions, sources, unheard):
-        first = items[found.indices[0]].clip
-        ids = tuple(items[index].clip.id for index in found.indices)
+    told = [(item.clip, caption) for item in items for caption in (item.clip.caption, *item.clip.others)]
+    for found in caption_problems([caption for _, caption in told], [clip.source for clip, _ in told], unheard):
+        first = told[found.indices[0]][0]
+        ids = tuple(dict.fromkeys(told[index][0].id for index in found.indices))
         severity = CAPTIONS.get(found.kind, "warning")
         yield Finding(
             f"caption: {found.kind}", severity, first.where, found.detail, found.mend, ids,
