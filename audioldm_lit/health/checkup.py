@@ -35,7 +35,7 @@ class Checkup:
         findings: What is wrong, the worst first.
         coverage: How much of each split is there.
         threshold: Similarity above which two recordings count as nearly the same.
-        places: Where each recording lies on a map of all, in [-1, 1].
+        places: Where each clip lies on a map of all, in [-1, 1].
         shown: Share of the differences between recordings that the map shows, in [0, 1].
     """
 
@@ -43,7 +43,7 @@ class Checkup:
     findings: Sequence[Finding]
     coverage: dict[Split, FoundClips]
     threshold: float
-    places: Mapping[Path, tuple[float, float]] = field(default_factory=dict)
+    places: Mapping[Part, tuple[float, float]] = field(default_factory=dict)
     shown: float = 0.0
 
     @cached_property
@@ -128,13 +128,13 @@ def _compare(files: Sequence[Part], items: Sequence[Examined], search: Duplicate
 
 def _map(
     files: Sequence[Part], results: Mapping[Part, Result], search: DuplicateSearch
-) -> tuple[dict[Path, tuple[float, float]], float]:
-    """Places of the recordings on a map of all, by what the search for copies hears of them, and the share that it shows."""
+) -> tuple[dict[Part, tuple[float, float]], float]:
+    """Places of the clips on a map of all, by what the search for copies hears of them, and the share that it shows."""
     known = search.frames.nonzero()[:, 0]
     places, shown = project(search.descriptions[known])
     by_sound = {results[files[row]][0].digest: tuple(place) for row, place in zip(known.tolist(), places.tolist(), strict=True)}
-    read = {path: measurement.digest for (path, _), (measurement, _) in results.items() if measurement is not None}
-    return {path: by_sound[digest] for path, digest in read.items() if digest in by_sound}, shown
+    read = {part: measurement.digest for part, (measurement, _) in results.items() if measurement is not None}
+    return {part: by_sound[digest] for part, digest in read.items() if digest in by_sound}, shown
 
 
 def _distinct(listed: Sequence[tuple[Clip, Split]]) -> tuple[list[tuple[Clip, Split]], list[Finding]]:

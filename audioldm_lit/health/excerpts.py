@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -14,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from audioldm_lit.audio.channels import mono
-from audioldm_lit.audio.decoding import open_audio
+from audioldm_lit.audio.parts import open_part
 from audioldm_lit.audio.spectrogram import COLOURS
 from audioldm_lit.audio.waveform import crop_loudest, resample
+from audioldm_lit.data.clips import Part
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.findings import Examined, Finding
 
@@ -44,9 +44,9 @@ class Excerpt:
 
 
 def worth_hearing(
-    items: Sequence[Examined], findings: Iterable[Finding], places: Mapping[Path, tuple[float, float]], most: int = MOST
-) -> list[Path]:
-    """The recordings that a page lets hear: those with findings, the worst first, then those farthest out on the map.
+    items: Sequence[Examined], findings: Iterable[Finding], places: Mapping[Part, tuple[float, float]], most: int = MOST
+) -> list[Part]:
+    """What a page lets hear: clips with findings, the worst first, then those farthest out on the map.
 
     Args:
         items: Clips of the data set.
@@ -54,23 +54,28 @@ def worth_hearing(
         places: On the map.
         most: How many at most.
     """
-    named = [path for finding in findings for path in map(Path, finding.files)]
-    far = sorted(places, key=lambda path: -sum(place**2 for place in places[path]))
-    readable = {item.clip.path for item in items if item.measurement is not None}
-    return [path for path in dict.fromkeys([*named, *far]) if path in readable][:most]
+    readable = {item.clip.id: item.clip.part for item in items if item.measurement is not None}
+    named = [readable[name] for finding in findings for name in finding.clips if name in readable]
+    far = sorted(places, key=lambda part: -sum(place**2 for place in places[part]))
+    return list(dict.fromkeys([*named, *far]))[:most]
 
 
-def excerpts(paths: Sequence[Path], threads: int) -> dict[Path, Excerpt]:
-    """Excerpts of recordings, but of those that can no longer be read."""
+def excerpts(parts: Sequence[Part], threads: int) -> dict[Part, Excerpt]:
+    """Excerpts of recordings or parts of them, but of those that can no longer be read."""
+    onwards = sorted(parts, key=lambda part: (str(part[0]), part[1] or (0.0, 0.0)))  # a long recording is read once
     with ThreadPoolExecutor(threads) as pool:
-        return {path: made for path, made in zip(paths, pool.map(_excerpt, paths), strict=True) if made is not None}
+        made = dict(zip(onwards, pool.map(_excerpt, onwards), strict=True))
+    return {part: excerpt for part in parts if (excerpt := made[part]) is not None}
 
 
-def _excerpt(path: Path) -> Excerpt | None:
+def _excerpt(part: Part) -> Excerpt | None:
+    path, span = part
     try:
-        with open_audio(path) as recording:
+        with open_part(path, span) as recording:
             rate = recording.sample_rate
-            samples = recording.read(HEARD * rate)  # (T, C)
+            if span is not None:
+                recording.skip_to(round(span[0] * rate))
+            samples = recording.read(round(min(HEARD, span[1] - span[0] if span else HEARD) * rate))  # (T, C)
     except InputError:
         return None  # it could be read a moment ago; the check-up has said all there is to say
     waveform = resample(torch.from_numpy(mono(samples)[0]), rate, RATE)

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from audioldm_lit.assets import packaged
 from audioldm_lit.console.stages import Stage
+from audioldm_lit.data.clips import Part
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.advice import reasons
 from audioldm_lit.health.checkup import SPLITS, Checkup
@@ -139,23 +140,36 @@ def _hash(script: str) -> str:
 
 
 def _heard(checkup: Checkup, threads: int) -> dict[str, Any]:
-    """Excerpts, their numbers by file, and the map with its points."""
-    paths = worth_hearing(checkup.items, checkup.findings, checkup.places)
-    with Stage(f"excerpts of {len(paths)} recordings"):
-        sounds = {str(path): sound for path, sound in excerpts(paths, threads).items()}
-    labels = {item.clip.path: item.clip.label for item in checkup.items}
-    colours = {label: CLASSES[place % len(CLASSES)] for place, label in enumerate(sorted(set(labels.values())))}
-    named = {file for finding in checkup.findings if finding.severity != "note" for file in finding.files}
-    numbers = {file: number for number, file in enumerate(sounds)}
+    """Excerpts, their numbers by clip, and the map with its points."""
+    parts = worth_hearing(checkup.items, checkup.findings, checkup.places)
+    with Stage(f"excerpts of {len(parts)} recordings"):
+        sounds = excerpts(parts, threads)
+    numbers = {part: number for number, part in enumerate(sounds)}
+    clips = {item.clip.part: item.clip for item in checkup.items}
+    labels = sorted({clip.label for clip in clips.values()})
+    colours = {label: CLASSES[place % len(CLASSES)] for place, label in enumerate(labels)}
+    ringed = {name for finding in checkup.findings if finding.severity != "note" for name in finding.clips}
+    heard = {
+        clip.id: (clip.path.name, numbers[clip.part]) for clip in (item.clip for item in checkup.items) if clip.part in numbers
+    }
     points = [
         {
-            "x": WIDTH / 2 * (1 + INSIDE * x), "y": HEIGHT / 2 * (1 - INSIDE * y), "file": str(path),
-            "number": numbers.get(str(path)), "colour": colours[labels[path]], "ringed": str(path) in named,
+            "x": WIDTH / 2 * (1 + INSIDE * x), "y": HEIGHT / 2 * (1 - INSIDE * y), "name": _title(part),
+            "number": numbers.get(part), "colour": colours[clips[part].label], "ringed": clips[part].id in ringed,
         }
-        for path, (x, y) in checkup.places.items()
+        for part, (x, y) in checkup.places.items()
     ]  # fmt: skip
-    size = {"width": WIDTH, "height": HEIGHT, "share": checkup.shown}
-    return {"sounds": sounds, "numbers": numbers, "points": points, "colours": colours, "map": size}
+    return {
+        "sounds": {_title(part): sound for part, sound in sounds.items()},
+        "heard": heard,
+        "points": points, "colours": colours, "map": {"width": WIDTH, "height": HEIGHT, "share": checkup.shown},
+    }  # fmt: skip
+
+
+def _title(part: Part) -> str:
+    """A clip as its file, and the seconds of it."""
+    path, span = part
+    return f"{path}, {span[0]:.1f} to {span[1]:.1f} s" if span else str(path)
 
 
 def histogram(values: Sequence[float], bins: int = 30) -> dict[str, Any]:
