@@ -1120,6 +1120,9 @@ def test_prepare_refuses_a_broken_list_in_one_sentence(cli, workdir, name):
 LISTS = {
     "metadata.csv": "\n".join([TABLE, 'a.wav,"a dog\n",,,train', "b.wav,wind,x,s,val", ""]).encode(),
     "metadata.jsonl": "\n".join(json.dumps(one) for one in (row(id=1), row("b.wav", "wind", "val"))).encode(),
+    "captions.json": json.dumps({"data": [row(), row("b.wav", "wind", "val")]}).encode(),
+    "labels.tsv": "ファイル名\t説明\tsplit\na.wav\t犬が吠える\ttrain\nb.wav\t風の音\tval\n".encode("cp932"),
+    "a.txt": "a dog\nbarks".encode("utf-16"),
 }
 FORMATS = {
     "x.wav": wav(), "x.flac": encoded("flac", length=4000), "x.ogg": encoded("ogg", length=4000),

@@ -244,6 +244,24 @@ def test_short_side_cars_are_guessed_together(tmp_path):
     assert said == ["a.txt and b.txt: taken for cp932, which is a guess: '犬'; save it as UTF-8 if that is not what it says."]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        *(("cp932", text) for text in ("犬", "雷鳴", "犬が吠える\n犬の鳴き声", "ドアベル", "a.wav,雷鳴\nb.wav,拍手\n")),
+        *(("cp932", text) for text in ("ドアが閉まる音\n風", "dog 犬")),
+        *(("euc_jp", text) for text in ("犬が吠える\n犬の鳴き声", "ファイル名,説明\na.wav,雨の音\n")),
+        ("gb18030", "狗在叫\n雨落在屋顶上"), ("big5", "狗在叫\n雨落在屋頂上"), ("cp949", "개가 짖는다\n비가 내린다"),
+    ],
+)  # fmt: skip
+def test_east_asian_texts_are_guessed_right(encoding, text):
+    assert guessed(text.encode(encoding)) == encoding
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("cp1251", "гром"), ("cp1251", "лай собаки\nдождь"), ("gb18030", "雷声")])
+def test_what_may_be_several_things_is_not_guessed(encoding, text):
+    assert guessed(text.encode(encoding)) is None
+
+
 def test_european_words_are_never_guessed(tmp_path):
     words = """Käuzchen Türschlag Gebläse Frösche Glockengeläut Bärengebrüll Fußgänger fenêtre légère théâtre élan d'été niño cañón
         pájaro león pássaro trovão coração città perché gång åska häst människa fågel vår måke sjø bølge aÀa"""

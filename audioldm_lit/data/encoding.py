@@ -6,18 +6,23 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from charset_normalizer import from_bytes
+from charset_normalizer import CharsetMatch, from_bytes
 
 from audioldm_lit.errors import InputError
 
 UTF_8 = "utf-8-sig"  # with or without a byte order mark
 BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-GUESSED = ("cp932", "euc_jp", "gb18030", "big5", "cp949")  # of several that fit equally well the first is taken
-OTHERS = ("cp1250", "cp1251", "cp1252", "cp1253", "koi8_r")  # a word in one is a word in all of them, so these are never guessed
+JAPANESE = ("cp932", "euc_jp")
+CHINESE_KOREAN = {"gb2312": "gb18030", "big5": "big5", "euc_kr": "cp949"}  # the common letters, and how files with them are read
+LATIN = ("cp1250", "cp1252")  # a word in one is a word in all of these and the next, so they are never guessed
+ALPHABETS = ("cp1251", "cp1253", "koi8_r")
+CYRILLIC_GREEK = re.compile("[\0-\x7f\u0386-\u03ce\u0401\u0410-\u044f\u0451]+")
 SAMPLE = 2**18  # bytes that a guess is made from
 PIECE = 2**20  # bytes read at a time
+KANA = re.compile("[\u3041-\u30ff]")
+HALF_WIDTH = re.compile("[\uff61-\uff9f]")  # what Chinese and Korean become that are misread as Japanese
 ASIAN = "[\u3040-\u9fff\uac00-\ud7a3\uff61-\uff9f]"
-MIXED = re.compile(f"[A-Za-z](?={ASIAN})|{ASIAN}(?=[A-Za-z])")  # what a European word becomes that is misread
+MIXED = re.compile(f"[A-Za-z](?={ASIAN})|{ASIAN}(?=[A-Za-z])")  # what a European word becomes
 
 
 def encoding_of(path: Path) -> str:
@@ -52,14 +57,33 @@ def _other(path: Path, head: bytes, error: UnicodeDecodeError) -> str:
 
 
 def guessed(content: bytes) -> str | None:
-    """The encoding of an East Asian text by what is most like text; None where another kind of encoding explains it as well."""
-    matches = list(from_bytes(content, cp_isolation=[*GUESSED, *OTHERS], enable_fallback=False))
-    least = min((match.chaos for match in matches), default=1.0)
-    best = {match.encoding: str(match) for match in matches if match.chaos == least}
-    name = next((name for name in GUESSED if name in best), None)
-    if name is None or (not best.keys().isdisjoint(OTHERS) and MIXED.search(best[name])):
+    """The encoding of an East Asian text, by what charset-normalizer finds most like text; None where others explain it as well."""
+    tried = [*JAPANESE, *CHINESE_KOREAN, *LATIN, *ALPHABETS]
+    found = {match.encoding: match for match in from_bytes(content, cp_isolation=tried, enable_fallback=False)}
+    name = _japanese(found) or _chinese_or_korean(found)
+    if name is None:
         return None
-    return name
+    text, rivals = str(found[name]), {rival: str(match) for rival, match in found.items() if match.chaos <= found[name].chaos}
+    if MIXED.search(text) and not rivals.keys().isdisjoint(LATIN):
+        return None
+    if not KANA.search(text) and any(CYRILLIC_GREEK.fullmatch(rivals.get(rival, "")) for rival in ALPHABETS):
+        return None
+    return CHINESE_KOREAN.get(name, name)
+
+
+def _japanese(found: Mapping[str, CharsetMatch]) -> str | None:
+    """Kana tell Japanese from everything else; a text of other letters alone is in CP932 if none of them has half the width."""
+    for name in JAPANESE:
+        text = HALF_WIDTH.sub("", str(found.get(name, "")))
+        if 5 * len(KANA.findall(text)) >= sum(not letter.isascii() for letter in text) > 0:
+            return name
+    return "cp932" if "cp932" in found and not HALF_WIDTH.search(str(found["cp932"])) else None
+
+
+def _chinese_or_korean(found: Mapping[str, CharsetMatch]) -> str | None:
+    least = min((match.chaos for match in found.values()), default=0)
+    best = [name for name in (*CHINESE_KOREAN, "euc_jp") if name in found and found[name].chaos == least]
+    return best[0] if len(best) == 1 else None
 
 
 def decode_together(contents: Mapping[Path, bytes]) -> tuple[dict[Path, str], dict[str, list[Path]]]:

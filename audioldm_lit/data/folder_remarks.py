@@ -43,7 +43,7 @@ def encoded(where: str, encoding: str, captions: Sequence[str]) -> Iterator[Rema
     if encoding == UTF_8:
         return
     kind = "read as UTF-16" if encoding == "utf-16" else f"taken for {encoding}, which is a guess"
-    sample = next((f": '{caption}'" for caption in captions if not caption.isascii()), "")
+    sample = next((f": '{caption}'" for caption in captions if caption.isprintable() and not caption.isascii()), "")
     yield Remark("encoding", where, f"{kind}{sample}", "save it as UTF-8 if that is not what it says")
 
 
