@@ -206,6 +206,9 @@ def test_a_table_of_a_usual_name_comes_first_and_equals_are_refused(tmp_path):
 def test_a_table_of_a_usual_name_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"captions\.json: is no JSON"):
         read(write(tmp_path, {"captions.json": "{"}))
+    (tmp_path / "captions.json").unlink()
+    with pytest.raises(InputError, match=r"captions\.csv, line 1: lacks the columns file, caption; name them"):
+        read(write(tmp_path, {"captions.csv": "a.wav,a dog\nb.wav,rain\n"}))
 
 
 def test_rows_that_differ_in_the_caption_alone_are_captions_of_one_clip(tmp_path):

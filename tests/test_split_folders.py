@@ -61,6 +61,7 @@ def test_every_spelling_is_read(names, around, data):
         (("FSD.dev_audio/1.wav", "FSD.eval_audio/2.wav"), [("", "train"), ("", "test")]),
         (("train-clean-100/1.wav", "train-clean-360/2.wav", "test-clean/3.wav"), [("", "train"), ("", "train"), ("", "test")]),
         (("my sounds/train/dog/1.wav", "my sounds/test/rain/2.wav"), [("dog", "train"), ("rain", "test")]),
+        (("e\u0301t\u00e9/1.wav", "\u00e9te\u0301/2.wav", "dog/3.wav"), [("\u00e9t\u00e9", None)] * 2 + [("dog", None)]),
         (("audio/dog/1.wav", "audio/rain/2.wav"), [("dog", None), ("rain", None)]),
         (("test/1.wav", "dog/2.wav"), [("test", None), ("dog", None)]),
         (("train/1.wav", "plane/2.wav", "3.wav"), [("train", None), ("plane", None), ("", None)]),

@@ -111,7 +111,7 @@ def _labels(folders: Folders) -> dict[str, str]:
     first = {parts[:1] for parts in folders.values()}
     if len(first) == 1 and (shared := next(iter(first))) and set(words_of(shared[0])) <= GENERIC:
         return _labels({name: parts[1:] for name, parts in folders.items()})
-    return {name: parts[0] if parts else "" for name, parts in folders.items()}
+    return {name: unicodedata.normalize("NFC", parts[0]) if parts else "" for name, parts in folders.items()}
 
 
 def words_of(name: str) -> list[str]:

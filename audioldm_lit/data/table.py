@@ -24,7 +24,9 @@ OURS: Names = {}  # columns are called as we call them
 
 
 class ColumnsError(InputError):
-    """A table that does not say what is needed, such as one about other things."""
+    """A table that does not say what is needed, such as one about other things; `header` is its first line."""
+
+    header: Sequence[str] = ()
 
 
 def read_table(table: Path, folder: Path, file: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -188,10 +190,14 @@ def _check_header(table: Path, header: Sequence[str], columns: Sequence[str], na
     if not missing:
         return
     separator = next((words for mark, words in SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
-    if separator:
-        raise ColumnsError(where, f"is separated by {separator}", "save the table with commas between its values")
-    reason = f"names the column {twice[0]!a} twice and lacks" if twice else "lacks"
-    raise ColumnsError(where, f"{reason} the columns {', '.join(missing)}", "name them in its first line, separated by commas")
+    problem = f"names the column {twice[0]!a} twice and lacks" if twice else "lacks"
+    error = ColumnsError(
+        where,
+        f"is separated by {separator}" if separator else f"{problem} the columns {', '.join(missing)}",
+        "save the table with commas between its values" if separator else "name them in its first line, separated by commas",
+    )
+    error.header = header
+    raise error
 
 
 def _objects(objects: Iterable[tuple[str, Any]], columns: Sequence[str], names: Names) -> Iterator[Row]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from audioldm_lit.data.clips import Split
 from audioldm_lit.data.columns import COLUMNS
 from audioldm_lit.data.encoding import UTF_8, encoding_of
+from audioldm_lit.data.files import AUDIO
 from audioldm_lit.data.remark import below
 from audioldm_lit.data.splits import GENERIC, resolve, role_of, words_of
 from audioldm_lit.data.table import ColumnsError, read_rows
@@ -86,7 +87,8 @@ def _is_usable(path: Path, columns: Sequence[str], reasons: dict[Path, str]) -> 
             return True
         reasons[path] = "lists no clip"
     except InputError as error:
-        if rank == 1 and path.suffix.lower() != ".txt" and not isinstance(error, ColumnsError):
+        about_others = isinstance(error, ColumnsError) and not any(Path(name).suffix.lower() in AUDIO for name in error.header)
+        if rank == 1 and path.suffix.lower() != ".txt" and not about_others:
             raise
         reasons[path] = error.problem
     return False
