@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ class AudioLDMCLI(OpenCLI):
 
 
 def run(
-    args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None, cli_class: type[AudioLDMCLI] = AudioLDMCLI
+    args: Sequence[str] | None, model_class: type[LitAudioLDM] | None = None, cli_class: Callable[..., AudioLDMCLI] = AudioLDMCLI
 ) -> None:
     """Run one of Lightning's verbs; without `args`, the one on the command line."""
     for message in EXPECTED:

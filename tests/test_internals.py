@@ -80,7 +80,7 @@ def test_lightning_s_trainer_has(name):
 def test_lightning_s_classes_have():
     assert {"best_model_path", "last_model_path", "dirpath"} <= ModelCheckpoint().state_dict().keys()
     assert callable(ModelCheckpoint.check_monitor_top_k)
-    assert all(callable(step) for step in (LightningCLI._parse_ckpt_path, LightningCLI._run_subcommand, LightningCLI._set_seed))
+    assert all(callable(step) for step in (LightningCLI._parse_ckpt_path, LightningCLI._run_subcommand))
     assert SaveConfigCallback(None, None).already_saved is False
 
 

@@ -1,25 +1,34 @@
 """Tries a grid's settings on Lightning's own parser, before the first run instead of in the last one."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from audioldm_lit.ablation.grid import PROGRAM, Grid
+from audioldm_lit.ablation.grid import PROGRAM, Grid, Trial
 from audioldm_lit.console.stages import track
 from audioldm_lit.errors import InputError
 from audioldm_lit.lightning_cli import AudioLDMCLI, run
 
 
 class _UnderstoodError(Exception):
-    """The command line is right."""
+    """All command lines are right."""
 
 
 class _Reader(AudioLDMCLI):
-    """Reads a command line and stops before making any object of it."""
+    """Reads the command lines of trials with one parser, and makes no object of them."""
 
-    def set_seed(self) -> None:
-        """Leave the random state alone."""
+    def __init__(self, verb: str, trials: Sequence[Trial], **kwargs: Any) -> None:
+        self.trials = trials
+        super().__init__(verb, **kwargs)
 
-    def before_instantiate_classes(self) -> None:
-        """Stop."""
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Read all, and stop."""
+        for trial in track(self.trials, "checking settings", len(self.trials)):
+            try:
+                super().parse_arguments(parser, [self.verb, *trial.arguments(Path("runs"))])
+            except InputError as error:
+                raise InputError(trial.id, f"is refused ({' '.join(str(error).split())})", "correct the grid") from error
         raise _UnderstoodError
 
 
@@ -29,11 +38,10 @@ def check_settings(grid: Grid) -> None:
     Raises:
         InputError: Names a trial whose command line is refused, and why.
     """
-    own = [trial for trial in grid.representatives() if trial.program == PROGRAM]
-    for trial in track(own, "checking settings", len(own)):
+    for verb, fit in (("fit", True), ("test", False)):
+        trials = [trial for trial in grid.representatives() if trial.program == PROGRAM and trial.fit == fit]
         try:
-            run(["fit" if trial.fit else "test", *trial.arguments(Path("runs"))], cli_class=_Reader)
+            if trials:
+                run([verb], cli_class=partial(_Reader, trials=trials))
         except _UnderstoodError:
             continue
-        except InputError as error:
-            raise InputError(trial.id, f"is refused ({' '.join(str(error).split())})", "correct the grid") from error

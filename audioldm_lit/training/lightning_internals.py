@@ -69,18 +69,11 @@ class SelectiveCheckpoint(ModelCheckpoint):
 
 
 class OpenCLI(LightningCLI):
-    """LightningCLI with names of ours for steps between which it has no hook, and without one that does harm."""
-
-    def set_seed(self) -> None:
-        """Seed everything, before any object is made."""
-        super()._set_seed()
+    """LightningCLI with a name of ours for a step around which it has no hook, and without one that does harm."""
 
     def run_verb(self, verb: str) -> None:
         """Run a verb, after all objects have been made."""
         super()._run_subcommand(verb)
-
-    def _set_seed(self) -> None:
-        self.set_seed()
 
     def _run_subcommand(self, subcommand: str) -> None:
         self.run_verb(subcommand)
