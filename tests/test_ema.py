@@ -2,6 +2,10 @@
 
 import json
 import math
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,114 +208,125 @@ class Zeroed(PeftAdapter):
                 weight.data.zero_()
 
 
-@pytest.fixture
-def fit(workdir, tiny_folder):
-    """Train for a few steps with the given callbacks; returns trainer and module."""
-    data = {**layouts.esc50(workdir / "esc50", takes=1), "shots": 1}
+class Runs:
+    """Starts runs of a few steps below a folder."""
 
-    def run(*callbacks, steps: int = 3, ckpt_path=None, adapter=None, **options) -> tuple[Trainer, LitAudioLDM]:
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.model = folder, model
+        self.data = {**layouts.esc50(folder / "esc50", takes=1), "shots": 1}
+
+    def __call__(self, *callbacks, steps: int = 3, ckpt_path=None, adapter=None, **options) -> SimpleNamespace:
         seed_everything(0)
-        checkpoint = ModelCheckpoint(monitor="val/loss", filename="best-{step:06d}", save_last=True, save_top_k=-1)
+        best = ModelCheckpoint(monitor="val/loss", filename="best-{step:06d}", save_last=True, save_top_k=-1)
         defaults = {"max_steps": steps, "val_check_interval": 1, "check_val_every_n_epoch": None, "accelerator": "cpu"}
         trainer = Trainer(
-            **{**defaults, **options}, callbacks=[*callbacks, checkpoint], logger=CSVLogger("runs", "adapt"),
-            num_sanity_val_steps=-1, enable_progress_bar=False,
+            **{**defaults, **options}, callbacks=[*callbacks, best], logger=CSVLogger(self.folder / "runs", "adapt"),
+            num_sanity_val_steps=-1, enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        module = LitAudioLDM(adapter or PeftAdapter(), backbone=str(tiny_folder), cache_dir=workdir / "cache")
-        trainer.fit(module, datamodule=ESC50(**data, duration=SHORT), ckpt_path=ckpt_path)
-        return trainer, module
-
-    return run
-
-
-def checkpoint(root, name: str = "last") -> dict:
-    return torch.load(next(run_folder(root).glob(f"checkpoints/{name}.ckpt")), weights_only=True)
+        module = LitAudioLDM(
+            adapter or PeftAdapter(targets=["attention"]), backbone=str(self.model), val_timesteps=1,
+            cache_dir=self.folder / "cache",
+        )  # fmt: skip
+        trainer.fit(module, datamodule=ESC50(**self.data, duration=SHORT), ckpt_path=ckpt_path)
+        return SimpleNamespace(trainer=trainer, module=module, folder=run_folder(self.folder))
 
 
-def test_a_run_leaves_snapshots_and_a_table(fit, workdir, capfd):
-    averages = Averages()
-    trainer, module = fit(averages)
-    folder = run_folder(workdir) / "averages"
+@pytest.fixture
+def fit(workdir, tiny_folder) -> Runs:
+    return Runs(workdir, tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_folder) -> SimpleNamespace:
+    """The same three steps without and with averages, and what the latter printed."""
+    runs = Runs(tmp_path_factory.mktemp("finished"), tiny_folder)
+    plain = runs()
+    with redirect_stdout(StringIO()) as printed:
+        averaged = runs(Averages())
+    return SimpleNamespace(plain=plain, averaged=averaged, printed=printed.getvalue())
+
+
+def checkpoint(run: Path, name: str = "last") -> dict:
+    return torch.load(next(run.glob(f"checkpoints/{name}.ckpt")), weights_only=True)
+
+
+def test_a_run_leaves_snapshots_and_a_table(finished):
+    trainer, folder = finished.averaged.trainer, finished.averaged.folder / "averages"
     assert sorted(path.name for path in folder.iterdir()) == ["candidates.json", *(f"step-00000{i}.safetensors" for i in (1, 2, 3))]
     candidates = json.loads((folder / "candidates.json").read_text())
     best_step = torch.load(trainer.checkpoint_callback.best_model_path, weights_only=True)["global_step"]
     assert {(one["sigma_rel"], one["step"]) for one in candidates} == {(one, best_step) for one in SIGMA_RELS}
-    printed = capfd.readouterr().out
-    assert all(f"sigma_rel {one['sigma_rel']:g}, step {one['step']}" in printed for one in candidates)
-    assert "none, the base" in printed
+    assert all(f"sigma_rel {one['sigma_rel']:g}, step {one['step']}" in finished.printed for one in candidates)
+    assert "none, the base" in finished.printed
     best = float(trainer.checkpoint_callback.best_model_score)
-    assert (module.outcome.chosen is not None) == (candidates[0]["loss"] < 0.999 * best)
+    assert (finished.averaged.module.outcome.chosen is not None) == (candidates[0]["loss"] < 0.999 * best)
     with safe_open(folder / "step-000002.safetensors", framework="pt") as file:
         assert file.metadata()["step"] == "2"
 
 
-def test_snapshots_thin_out_as_the_run_grows_and_the_last_step_has_one(fit, workdir, monkeypatch):
+def test_snapshots_thin_out_as_the_run_grows_and_the_last_step_has_one(fit, monkeypatch):
     monkeypatch.setattr("audioldm_lit.callbacks.averages.GROWTH", 2)
-    fit(Averages(), steps=4)
-    snapshots = read_snapshots(sorted((run_folder(workdir) / "averages").glob("*.safetensors")))
+    run = fit(Averages(), steps=4)
+    snapshots = read_snapshots(sorted((run.folder / "averages").glob("*.safetensors")))
     assert sorted({one.step for one in snapshots}) == [1, 3, 4]
 
 
-def test_averages_take_in_the_trained_weights_not_the_validated_ones(fit, workdir):
-    fit(Averages([0.1]))
-    steps = range(1, 4)
-    walk = [checkpoint(workdir, f"best-step={step:06d}")["state_dict"] for step in steps]
+def test_averages_take_in_the_trained_weights_not_the_validated_ones(finished):
+    steps, folder = range(1, 4), finished.averaged.folder
+    walk = [checkpoint(folder, f"best-step={step:06d}")["state_dict"] for step in steps]
     part = shares(0.1, 3, 3)
-    (snapshot,) = read_snapshots([run_folder(workdir) / "averages" / "step-000003.safetensors"])
-    average = snapshot.weights()
+    snapshots = read_snapshots([folder / "averages" / "step-000003.safetensors"])
+    average = next(one for one in snapshots if one.sigma_rel == 0.1).weights()
     assert average.keys() == walk[0].keys()
     for name, weight in average.items():
         expected = sum(part[step - 1] * walk[step - 1][name].double() for step in steps)
         torch.testing.assert_close(weight.double(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_averages_take_in_the_weights_as_the_adapter_leaves_them(fit, workdir):
-    fit(Averages(), steps=2, adapter=Zeroed())
-    snapshots = read_snapshots(sorted((run_folder(workdir) / "averages").glob("*.safetensors")))
+def test_averages_take_in_the_weights_as_the_adapter_leaves_them(fit):
+    run = fit(Averages(), steps=2, adapter=Zeroed(targets=["attention"]))
+    snapshots = read_snapshots(sorted((run.folder / "averages").glob("*.safetensors")))
     assert len(snapshots) == 2 * len(PROFILES)
     assert all(not weight.any() for one in snapshots for weight in one.weights().values())
 
 
-@pytest.mark.slow
-def test_averages_change_nothing_of_the_run(fit, workdir):
-    trainer, module = fit()
-    without, metrics = checkpoint(workdir), (run_folder(workdir) / "metrics.csv").read_text()
-    modes = [part.training for part in module.modules()]
-    averaged_trainer, averaged = fit(Averages())
-    with_averages = checkpoint(workdir)
+def test_averages_change_nothing_of_the_run(finished):
+    plain, averaged = finished.plain, finished.averaged
+    without, with_averages = checkpoint(plain.folder), checkpoint(averaged.folder)
     for name, weight in without["state_dict"].items():
         assert torch.equal(weight, with_averages["state_dict"][name])
-        assert torch.equal(weight, averaged.weights[name])
+        assert torch.equal(weight, averaged.module.weights[name])
         assert torch.equal(without["audioldm_lit"]["ema"]["average"][name], with_averages["audioldm_lit"]["ema"]["average"][name])
-    assert (run_folder(workdir) / "metrics.csv").read_text() == metrics
-    assert averaged_trainer.checkpoint_callback.best_model_score == trainer.checkpoint_callback.best_model_score
-    assert [part.training for part in averaged.modules()] == modes
+    assert (averaged.folder / "metrics.csv").read_text() == (plain.folder / "metrics.csv").read_text()
+    scores = [one.trainer.checkpoint_callback.best_model_score for one in (plain, averaged)]
+    assert scores[0] == scores[1]
+    modes = [[part.training for part in one.module.modules()] for one in (plain, averaged)]
+    assert modes[0] == modes[1]
 
 
-def test_the_loss_after_training_is_that_of_a_check(fit, workdir):
+def test_the_loss_after_training_is_that_of_a_check(fit):
     losses = {}
 
     class Remeasure(Averages):
         def on_train_end(self, trainer, pl_module) -> None:
             for step in (1, 2):
-                kept = checkpoint(workdir, f"best-step={step:06d}")
+                kept = checkpoint(run_folder(fit.folder), f"best-step={step:06d}")
                 losses[step] = held_out_loss(trainer, pl_module, kept["audioldm_lit"]["ema"]["average"])
 
-    fit(Remeasure(), steps=2, limit_val_batches=1)
-    rows = [line.split(",") for line in (run_folder(workdir) / "metrics.csv").read_text().splitlines()]
+    run = fit(Remeasure(), steps=2, limit_val_batches=1)
+    rows = [line.split(",") for line in (run.folder / "metrics.csv").read_text().splitlines()]
     logged = [float(row[rows[0].index("val/loss")]) for row in rows[1:] if row[rows[0].index("val/loss")]]
     assert list(losses.values()) == pytest.approx(logged, rel=1e-6)
     assert losses[1] != losses[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_resumed_averages_continue_exactly(fit, workdir, accumulate):
-    options = {"steps": 4, "accumulate_grad_batches": accumulate, "val_check_interval": accumulate}
-    fit(Averages(), **options)
-    whole, first = checkpoint(workdir)["callbacks"]["Averages"], run_folder(workdir)
-    fit(Averages(), **options, ckpt_path=next(first.glob("checkpoints/best-step=000002.ckpt")))
-    again, second = checkpoint(workdir)["callbacks"]["Averages"], run_folder(workdir)
+def test_resumed_averages_continue_exactly(fit):
+    """Where two batches make a step."""
+    options = {"steps": 4, "accumulate_grad_batches": 2, "val_check_interval": 2}
+    first = fit(Averages(), **options).folder
+    second = fit(Averages(), **options, ckpt_path=next(first.glob("checkpoints/best-step=000002.ckpt"))).folder
+    whole, again = (checkpoint(run)["callbacks"]["Averages"] for run in (first, second))
     assert again["num_updates"] == whole["num_updates"] == 4
     assert list(again["snapshots"]) == [1, 2, 3, 4]
     for sigma_rel, average in whole["averages"].items():
@@ -324,32 +339,25 @@ def test_resumed_averages_continue_exactly(fit, workdir, accumulate):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.slow
-def test_a_run_that_had_none_is_resumed_without_them(fit, workdir, caplog):
-    fit(steps=2)
-    _, module = fit(Averages(), steps=3, ckpt_path=run_folder(workdir) / "checkpoints" / "last.ckpt")
-    assert module.outcome.chosen is None
-    assert not (run_folder(workdir) / "averages").exists()
+def test_a_run_that_had_none_is_resumed_without_them(fit, finished, caplog):
+    run = fit(Averages(), steps=4, ckpt_path=finished.plain.folder / "checkpoints" / "last.ckpt")
+    assert run.module.outcome.chosen is None
+    assert not (run.folder / "averages").exists()
     assert "averages are off" in caplog.text
 
 
-@pytest.mark.slow
-def test_other_profiles_than_the_checkpoint_s_are_refused(fit, workdir):
-    fit(Averages([0.05]), steps=1)
+def test_other_profiles_than_the_checkpoint_s_are_refused(fit, finished):
     with pytest.raises(InputError, match=r"averages\.profiles"):
-        fit(Averages([0.1]), steps=2, ckpt_path=run_folder(workdir) / "checkpoints" / "last.ckpt")
+        fit(Averages([0.1]), steps=4, ckpt_path=finished.averaged.folder / "checkpoints" / "last.ckpt")
 
 
 @pytest.mark.slow
-def test_averages_of_many_weights_are_off_unless_asked_for(fit, workdir, monkeypatch, caplog):
+def test_averages_of_many_weights_are_off_unless_asked_for(fit, monkeypatch, caplog):
     monkeypatch.setattr("audioldm_lit.callbacks.averages.MOST_WEIGHTS", 1000)
-    fit(Averages(), steps=1)
-    assert not (run_folder(workdir) / "averages").exists()
+    assert not (fit(Averages(), steps=1).folder / "averages").exists()
     assert "weights train" in caplog.text
-    fit(Averages([0.05, 0.1]), steps=1)
-    assert (run_folder(workdir) / "averages").is_dir()
-    fit(Averages([]), steps=1)
-    assert not (run_folder(workdir) / "averages").exists()
+    assert (fit(Averages([0.05, 0.1]), steps=1).folder / "averages").is_dir()
+    assert not (fit(Averages([]), steps=1).folder / "averages").exists()
 
 
 @pytest.mark.parametrize("profiles", [[0.3], [0.0], [0.05, 0.05]])

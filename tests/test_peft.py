@@ -23,7 +23,7 @@ from audioldm_lit.errors import InputError
 
 import tiny
 
-BATCH = (torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([10, 700]))
+BATCH = (torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([10, 700]))
 ALL = sorted((Path(__file__).parent.parent / "configs" / "adapter").glob("*.yaml"))
 CONFIGS = [path for path in ALL if "PeftAdapter" in path.read_text() or "AdaLoRA\n" in path.read_text()]
 SHORT = {
