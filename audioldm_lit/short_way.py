@@ -67,8 +67,7 @@ def with_duration(words: Sequence[str]) -> list[str]:
     words = list(words)
     if "duration" not in given and given.get("root"):
         folder, table = (Path(value).expanduser() if value else None for value in (given["root"], given.get("table")))
-        with Stage(f"looking at {folder}"):
-            seconds = _lengths(folder, table)
+        seconds = _lengths(folder, table)
         if seconds:
             longest = window(find_model(given.get("model.backbone") or given.get("backbone") or NANO))
             chosen = fitting(seconds, longest)
@@ -100,16 +99,18 @@ def window(model: Path) -> float:
 
 def _lengths(root: Path, table: Path | None) -> list[float]:
     """Seconds of every recording that says how long it is; what is wrong with the others is told where they are read."""
-    from audioldm_lit.audio.decoding import open_audio
-    from audioldm_lit.data.folder import Folder
+    with Stage("loading libraries"):
+        from audioldm_lit.audio.decoding import open_audio
+        from audioldm_lit.data.folder import Folder
 
     data, seconds = Folder(root, table=table, caption=None), []
-    for path in dict.fromkeys(clip.path for split in ("train", "val", "test") for clip in data.clips(split)):
-        try:
-            with open_audio(path) as recording:
-                seconds += [recording.seconds] if recording.seconds else []
-        except InputError:
-            continue
+    with Stage(f"looking at {root}"):
+        for path in dict.fromkeys(clip.path for split in ("train", "val", "test") for clip in data.clips(split)):
+            try:
+                with open_audio(path) as recording:
+                    seconds += [recording.seconds] if recording.seconds else []
+            except InputError:
+                continue
     return seconds
 
 

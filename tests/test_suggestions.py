@@ -36,7 +36,7 @@ def test_words_are_those_that_clap_hears_best_and_no_caption_by_themselves(cli, 
             [clip.id] * len(WORDS), clips.waveform(number).expand(len(WORDS), -1), 16_000, list(map(str.lower, WORDS))
         )
         similarity = clap.extract(batch)["similarity"][:, 0, 0]
-        assert rows[clip.id]["suggestion"] == ", ".join(words[place] for place in similarity.topk(3).indices)
+        assert rows[clip.id]["suggestion"] == "; ".join(words[place] for place in similarity.topk(3).indices)
     again = Folder(root, table=Path("runs/prepare/captions.csv"))
     assert {clip.caption for clip in again.clips("train")} == {clip.caption for clip in Folder(root).clips("train")}
     assert "runs/prepare/captions.csv: correct the captions there" in out

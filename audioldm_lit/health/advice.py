@@ -70,7 +70,7 @@ def write_captions(path: Path, checkup: Checkup, root: Path, suggestions: Mappin
 def _rows(item: Examined, root: Path, problems: Sequence[str], suggestions: Sequence[str]) -> Iterator[list[object]]:
     """A row for each caption of a clip."""
     clip = item.clip
-    shared = [", ".join(problems), ", ".join(suggestions), clip.id, clip.label, clip.source, item.split, *(clip.span or ("", ""))]
+    shared = [", ".join(problems), "; ".join(suggestions), clip.id, clip.label, clip.source, item.split, *(clip.span or ("", ""))]
     for caption in (clip.caption, *clip.others):
         yield [clip.path.relative_to(root).as_posix(), " ".join(caption.split()), *shared]
 

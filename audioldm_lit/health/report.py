@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ from audioldm_lit.health.findings import Examined, Finding
 from audioldm_lit.storage.atomic_write import atomic_write
 
 SHOWN = 200  # findings of one kind on the page; the rest stand in the JSON
-WIDTH, HEIGHT, INSIDE = 720, 420, 0.94  # of the map in pixels, and the share of it that points keep to
+WIDTH, HEIGHT, MARGIN = 720, 420, 0.03  # of the map in pixels, and the share of it that stays free on each side
 CLASSES = ("#3f7fc1", "#d9731b", "#3a9d5d", "#c62f3b", "#8457b5", "#8a6246", "#d26bb0", "#6e7781")
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -154,16 +154,24 @@ def _heard(checkup: Checkup, threads: int) -> dict[str, Any]:
     }
     points = [
         {
-            "x": WIDTH / 2 * (1 + INSIDE * x), "y": HEIGHT / 2 * (1 - INSIDE * y), "name": _title(part),
+            "x": x, "y": y, "name": _title(part),
             "number": numbers.get(part), "colour": colours[clips[part].label], "ringed": clips[part].id in ringed,
         }
-        for part, (x, y) in checkup.places.items()
+        for part, x, y in _spread(checkup.places)
     ]  # fmt: skip
     return {
         "sounds": {_title(part): sound for part, sound in sounds.items()},
         "heard": heard,
         "points": points, "colours": colours, "map": {"width": WIDTH, "height": HEIGHT, "share": checkup.shown},
     }  # fmt: skip
+
+
+def _spread(places: Mapping[Part, tuple[float, float]]) -> Iterator[tuple[Part, float, float]]:
+    """Places in pixels: both directions fill the map, so that one clip far out does not press all others together twice."""
+    at = np.array(list(places.values())).reshape(-1, 2)
+    low, size = at.min(axis=0, initial=1), np.maximum(np.ptp(at, axis=0), 1e-9) if len(at) else 1
+    for part, (x, y) in zip(places, (at - low) / size, strict=True):
+        yield part, WIDTH * (MARGIN + (1 - 2 * MARGIN) * x), HEIGHT * (1 - MARGIN - (1 - 2 * MARGIN) * y)
 
 
 def _title(part: Part) -> str:
