@@ -1,5 +1,6 @@
 """What FFmpeg decodes beyond libsndfile, through PyAV: M4A, AAC, WMA, WebM, AMR, the sound of videos and many more."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ from audioldm_lit.audio.recording import Recording, unknown_format
 from audioldm_lit.errors import InputError
 
 WHOLE = 0.95  # of the length a header states
-STATES_LENGTH = {"matroska,webm", "asf", "avi", "caf", "ape", "tta", "wv", "flv"}  # others state none, or miss what was cut off
+STATES_LENGTH = {"matroska,webm", "asf", "caf", "ape", "tta", "wv", "flv"}  # others state none or a wrong one, or miss what is cut
 VIDEOS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "avi", "flv", "mpegts", "mpeg", "ogg"}
 ZERO = {"u8": 128}  # of unsigned samples
 SUBTYPES = {"u8": "PCM_U8", "s16": "PCM_16"}  # whose steps are known; 24 bits come as 32
@@ -76,6 +77,8 @@ class FFmpegFile(Recording):
         there = max(self.ended - (self.container.start_time or 0) / av.time_base, self.position / self.sample_rate)
         if self.container.format.name in STATES_LENGTH and self.seconds and there < WHOLE * self.seconds:
             raise InputError(self.path, f"is cut off, {there:.1f} of {self.seconds:.1f} s are there", "copy it again")
+        if self.container.format.name == "avi" and (missing := _missing_of_riff(self.path)):
+            raise InputError(self.path, f"is cut off, {missing:,} bytes are missing", "copy it again")
 
     def close(self) -> None:
         """Close the file."""
@@ -131,6 +134,13 @@ def _decoded(packet: av.Packet, strict: bool) -> list[av.AudioFrame]:
     if strict and packet.is_corrupt:
         raise OSError("a packet is not whole")
     return frames
+
+
+def _missing_of_riff(path: Path) -> int:
+    """Bytes that a RIFF file states beyond its end; a writer to a pipe, which cannot go back, leaves more than 2 GB or nothing."""
+    with path.open("rb") as file:
+        stated = int.from_bytes(file.read(8)[4:], "little")
+        return max(0, stated + 8 - file.seek(0, os.SEEK_END)) if stated < 0x7FFF_0000 else 0
 
 
 def _track(path: Path, container: Any) -> Any:
