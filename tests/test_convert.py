@@ -1,6 +1,7 @@
 """Adapters to and from PEFT and diffusers: loaded there by those libraries themselves, they give the same output."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,7 @@ SUFFIXES = ["to_q", "to_v", "time_emb_proj", "conv1"]
 def predict(unet: nn.Module) -> Tensor:
     """What a UNet says of a batch, called as any user of diffusers would."""
     generator = torch.Generator().manual_seed(1)
-    latents, cond = torch.randn(2, 8, 16, 16, generator=generator), torch.randn(2, 32, generator=generator)
+    latents, cond = torch.randn(2, 8, 8, 8, generator=generator), torch.randn(2, 32, generator=generator)
     return unet(latents, torch.tensor([10, 700]), encoder_hidden_states=None, class_labels=cond, return_dict=False)[0]
 
 
@@ -112,23 +113,43 @@ def here(path: Path) -> Tensor:
 # ---------------------------------------------------------------------- out
 
 
-@pytest.mark.parametrize("name", BOTH | PEFT_ONLY)
-def test_peft_loads_every_method_with_the_same_output(name, convert, workdir):
-    expected = make(workdir / "a.safetensors", (BOTH | PEFT_ONLY)[name])
-    status, _, err = convert("a.safetensors", "peft", "out/peft", "--json", "found.json")
+def comes_back(name: str, expected: Tensor, convert: Callable, workdir: Path) -> None:
+    """Back from the folder `out`, an adapter is the one that `a.safetensors` is, to the last bit."""
+    status, _, err = convert("out", "adapter", "b.safetensors")
     assert status == 0, err
-    assert close(in_peft(workdir / "out" / "peft"), expected)
+    adapter, backbone = (BOTH | PEFT_ONLY)[name], tiny.backbone()
+    loaded, prediction_type = load_adapter(workdir / "b.safetensors", backbone)
+    assert torch.equal(predict(backbone.unet), expected)
+    assert prediction_type == "v_prediction"
+    assert read_about(workdir / "b.safetensors") == ABOUT
+    assert type(loaded) is type(adapter)
+    unet = tiny.backbone().unet
+    assert set(resolve(loaded.targets, unet)) == set(resolve(adapter.targets, unet))
+    if name in BOTH:
+        first, second = load_file(workdir / "a.safetensors"), load_file(workdir / "b.safetensors")
+        assert first.keys() == second.keys()
+        assert all(torch.equal(weight, second[weight_name]) for weight_name, weight in first.items())
+
+
+@pytest.mark.parametrize("name", BOTH | PEFT_ONLY)
+def test_peft_loads_every_method_with_the_same_output_and_it_comes_back(name, convert, workdir):
+    expected = make(workdir / "a.safetensors", (BOTH | PEFT_ONLY)[name], "v_prediction")
+    status, _, err = convert("a.safetensors", "peft", "out", "--json", "found.json")
+    assert status == 0, err
+    assert close(in_peft(workdir / "out"), expected)
     found = json.loads((workdir / "found.json").read_text())
     assert found["layout"] == "adapter"
     assert 0 <= found["max_relative_difference"] < 1e-5
+    comes_back(name, expected, convert, workdir)
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_diffusers_loads_it_with_the_same_output(name, convert, workdir):
-    expected = make(workdir / "a.safetensors", BOTH[name])
+def test_diffusers_loads_it_with_the_same_output_and_it_comes_back(name, convert, workdir):
+    expected = make(workdir / "a.safetensors", BOTH[name], "v_prediction")
     status, _, err = convert("a.safetensors", "diffusers", "out")
     assert status == 0, err
     assert close(in_diffusers(workdir / "out"), expected)
+    comes_back(name, expected, convert, workdir)
 
 
 @pytest.mark.parametrize("name", PEFT_ONLY)
@@ -170,36 +191,6 @@ def test_what_a_layout_cannot_hold_is_refused_with_the_reason(adapter, to, reaso
     assert sorted(workdir.iterdir()) == [workdir / "a.safetensors"]
 
 
-# ---------------------------------------------------------------------- and back
-
-
-@pytest.mark.parametrize("layout", ["peft", "diffusers"])
-@pytest.mark.parametrize("name", BOTH)
-def test_round_trip_is_exact(name, layout, convert, workdir):
-    expected = make(workdir / "a.safetensors", BOTH[name], "v_prediction")
-    assert convert("a.safetensors", layout, "out")[0] == 0
-    status, _, err = convert("out", "adapter", "b.safetensors")
-    assert status == 0, err
-    first, second = load_file(workdir / "a.safetensors"), load_file(workdir / "b.safetensors")
-    assert first.keys() == second.keys()
-    assert all(torch.equal(weight, second[weight_name]) for weight_name, weight in first.items())
-    assert torch.equal(here(workdir / "b.safetensors"), expected)
-    assert load_adapter(workdir / "b.safetensors", tiny.backbone())[1] == "v_prediction"
-    assert read_about(workdir / "b.safetensors") == ABOUT
-
-
-@pytest.mark.parametrize("name", PEFT_ONLY)
-def test_round_trip_through_peft_gives_the_same_adapter(name, convert, workdir):
-    expected = make(workdir / "a.safetensors", PEFT_ONLY[name])
-    assert convert("a.safetensors", "peft", "out")[0] == 0
-    status, _, err = convert("out", "adapter", "b.safetensors")
-    assert status == 0, err
-    assert torch.equal(here(workdir / "b.safetensors"), expected)
-    loaded = load_adapter(workdir / "b.safetensors", tiny.backbone())[0]
-    assert type(loaded) is type(PEFT_ONLY[name])
-    assert set(resolve(loaded.targets, tiny.backbone().unet)) == set(resolve(PEFT_ONLY[name].targets, tiny.backbone().unet))
-
-
 # ---------------------------------------------------------------------- made elsewhere
 
 
@@ -210,6 +201,18 @@ def trained_by_peft(folder: Path, **options: object) -> Tensor:
     disturb({name: weight for name, weight in model.named_parameters() if weight.requires_grad})
     model.save_pretrained(folder)
     return predict(model.eval().get_base_model())  # a task's own model would want words
+
+
+@pytest.fixture(scope="module")
+def saved_by_peft(tmp_path_factory) -> Path:
+    trained_by_peft(folder := tmp_path_factory.mktemp("peft"))
+    return folder
+
+
+@pytest.fixture
+def theirs(saved_by_peft, workdir) -> Path:
+    """A folder that PEFT saved."""
+    return shutil.copytree(saved_by_peft, workdir / "theirs")
 
 
 @pytest.mark.parametrize(
@@ -224,19 +227,24 @@ def trained_by_peft(folder: Path, **options: object) -> Tensor:
     ],
     ids=["suffixes", "expression", "excluded", "random_start", "patterns", "task"],
 )
-@pytest.mark.parametrize("to", ["adapter", "diffusers", "merged"])
-def test_an_adapter_trained_with_peft_gives_the_same_output(options, to, convert, workdir):
+def test_an_adapter_trained_with_peft_gives_the_same_output(options, convert, workdir):
     expected = trained_by_peft(workdir / "theirs", **options)
-    out = workdir / ("ours.safetensors" if to == "adapter" else "out")
-    status, printed, err = convert("theirs", to, out)
+    status, printed, err = convert("theirs", "adapter", "ours.safetensors")
     assert status == 0, err
     assert "does not say on what it was trained" in printed
-    load = {"adapter": here, "diffusers": in_diffusers, "merged": lambda path: predict(Backbone.load(path).unet)}[to]
-    assert close(load(out), expected)
+    assert close(here(workdir / "ours.safetensors"), expected)
 
 
-def test_targets_become_exactly_the_modules_that_peft_adapted(convert, workdir):
-    trained_by_peft(workdir / "theirs")
+@pytest.mark.parametrize("to", ["diffusers", "merged"])
+def test_an_adapter_trained_with_peft_goes_on_to_other_layouts(to, convert, workdir):
+    expected = trained_by_peft(workdir / "theirs", use_dora=True, rank_pattern={"conv1": 2}, alpha_pattern={"to_q": 16})
+    status, _, err = convert("theirs", to, "out")
+    assert status == 0, err
+    load = {"diffusers": in_diffusers, "merged": lambda path: predict(Backbone.load(path).unet)}[to]
+    assert close(load(workdir / "out"), expected)
+
+
+def test_targets_become_exactly_the_modules_that_peft_adapted(convert, theirs, workdir):
     assert convert("theirs", "adapter", "ours.safetensors")[0] == 0
     adapter, _ = load_adapter(workdir / "ours.safetensors", tiny.backbone())
     names = [name for name, _ in tiny.backbone().unet.named_modules()]
@@ -289,28 +297,25 @@ def edited_config(folder: Path, **changes: object) -> None:
         {"trainable_token_indices": [1]},
     ],
 )
-def test_a_setting_that_would_be_left_out_is_refused_by_name(setting, convert, workdir):
-    trained_by_peft(workdir / "theirs")
-    edited_config(workdir / "theirs", **setting)
+def test_a_setting_that_would_be_left_out_is_refused_by_name(setting, convert, theirs, workdir):
+    edited_config(theirs, **setting)
     status, _, err = convert("theirs", "adapter", "ours.safetensors")
     assert status == 2
     assert f"theirs: sets {next(iter(setting))} to " in err
     assert not (workdir / "ours.safetensors").exists()
 
 
-def test_settings_of_a_newer_peft_matter_only_where_they_are_set(convert, workdir):
-    trained_by_peft(workdir / "theirs")
-    edited_config(workdir / "theirs", use_magic=False, magic_layers=None)
+def test_settings_of_a_newer_peft_matter_only_where_they_are_set(convert, theirs, workdir):
+    edited_config(theirs, use_magic=False, magic_layers=None)
     assert convert("theirs", "adapter", "ours.safetensors")[0] == 0
-    edited_config(workdir / "theirs", use_magic=True)
+    edited_config(theirs, use_magic=True)
     status, _, err = convert("theirs", "adapter", "again.safetensors")
     assert status == 2
     assert "sets use_magic to True, which the installed peft's LoraConfig lacks" in err
 
 
-def test_a_method_that_peft_does_not_know_is_named(convert, workdir):
-    trained_by_peft(workdir / "theirs")
-    edited_config(workdir / "theirs", peft_type="MAGIC")
+def test_a_method_that_peft_does_not_know_is_named(convert, theirs, workdir):
+    edited_config(theirs, peft_type="MAGIC")
     status, _, err = convert("theirs", "adapter", "ours.safetensors")
     assert status == 2
     assert "the method MAGIC" in err
@@ -342,9 +347,8 @@ def with_nan(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         (with_nan, "NaN or infinity"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(damage, reason, convert, workdir):
-    trained_by_peft(workdir / "theirs")
-    file = workdir / "theirs" / "adapter_model.safetensors"
+def test_weights_that_do_not_fit_are_refused(damage, reason, convert, theirs, workdir):
+    file = theirs / "adapter_model.safetensors"
     save_file(damage(load_file(file)), file)
     status, _, err = convert("theirs", "adapter", "ours.safetensors")
     assert status == 2
@@ -383,10 +387,9 @@ def test_an_output_that_is_there_is_refused_and_kept(convert, workdir):
         ("old.safetensors", "adapter", "b.safetensors", "is no name that diffusers gives"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(source, to, out, reason, convert, workdir):
+def test_a_wrong_request_is_one_sentence(source, to, out, reason, convert, theirs, workdir):
     make(workdir / "a.safetensors")
-    trained_by_peft(workdir / "theirs")
-    trained_by_peft(workdir / "pickled")
+    shutil.copytree(theirs, workdir / "pickled")
     (workdir / "pickled" / "adapter_model.safetensors").rename(workdir / "pickled" / "adapter_model.bin")
     (workdir / "notes.txt").write_text("notes")
     (workdir / "empty").mkdir()
