@@ -136,7 +136,7 @@ def test_a_model_that_predicts_velocity_is_compared_by_its_noise():
     assert effect(adapter, backbone).distance > 0.1
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "lora"])  # DoRA is LoRA and more
 def test_measuring_leaves_everything_as_it_was(name):
     adapter = ADAPTERS[name]
     backbone = adapted(adapter, 0.1)

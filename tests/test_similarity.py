@@ -228,8 +228,7 @@ def test_independent_sounds_of_one_kind_are_not_flagged(meter):
     assert not (nearest(sounds(kind, 50, seed=2)) > threshold).any()
 
 
-@pytest.mark.parametrize("gain", [0.25, 2.0])
-@pytest.mark.parametrize("snr", [10, 20, None])
+@pytest.mark.parametrize(("snr", "gain"), [(10, 0.25), (None, 2.0)])  # in dB
 @pytest.mark.parametrize("delay", [0, *DELAYS])
 def test_copies_are_flagged_whatever_is_done_to_them(meter, delay, snr, gain):
     _, training, nearest, threshold = meter
