@@ -79,9 +79,11 @@ class Listed:
 
     def _file(self, name: str, prefixes: Sequence[str], where: str) -> str:
         """Path relative to the root of what a table says, which may start in its folder, in one of its own name, or in the root."""
-        names = [inside(self.root, os.path.join(start, name) if name else "", where) for start in (*prefixes, "")]
-        found = (self.lookup.find(name, where) for name in dict.fromkeys(names))
-        return next(filter(None, found), None) or self.lookup.anywhere(name, where) or names[0]
+        at = [os.path.join(start, name) if name else "" for start in (*prefixes, "")]
+        for place in dict.fromkeys(at):
+            if found := self.lookup.find(inside(self.root, place, where), where):
+                return found
+        return self.lookup.anywhere(name, where) or inside(self.root, at[0], where)
 
     def _is_same(self, earlier: Clip, clip: Clip) -> bool:
         """Whether a row names an earlier clip with another caption, or again where captions do not matter."""
