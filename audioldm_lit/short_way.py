@@ -92,7 +92,8 @@ def window(model: Path) -> float:
             json.loads((model / part / "config.json").read_text(encoding="utf-8")) for part in ("unet", "vae", "vocoder")
         )
         frames = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-        return frames * math.prod(vocoder["upsample_rates"]) / vocoder["sampling_rate"]
+        hop = math.prod(vocoder["upsample_rates"]) if "upsample_rates" in vocoder else vocoder["hop_length"]  # HiFi-GAN has no hop
+        return frames * hop / vocoder["sampling_rate"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(model, f"does not say how long its sounds are ({error!r})", f"give --{DURATION}") from error
 
