@@ -88,7 +88,7 @@ def aisfx(own_cache) -> "AISFX":
 @pytest.fixture
 def aisfx_at_hand(aisfx, own_cache, workdir) -> None:
     """The test's own cache holds the network's weights, so that they are not fetched again."""
-    cache_folder().mkdir(parents=True)
+    cache_folder().mkdir(parents=True, exist_ok=True)
     (cache_folder() / "aisfx").symlink_to(own_cache / "aisfx")
 
 

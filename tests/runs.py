@@ -7,24 +7,26 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 ESC50 = REPOSITORY / "configs" / "experiment" / "esc50_lora_8shot.yaml"
 EMBEDDED = "embedded"
+HEARD = ["--trainer.val_check_interval", "1", "--audition.count", "1"]  # a check and an audition after every step
 SHORT = 0.64  # seconds: 16 latent steps, the tiny model's window
 
 
 def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = ESC50) -> list[str]:
-    """Options that turn a shipped experiment into a run of seconds."""
+    """Options that turn a shipped experiment into a run of seconds, with one check, at its end, and without auditions."""
     overrides = {
         "--config": config,
         "--model.backbone": model,
         "--trainer.max_steps": steps,
-        "--trainer.val_check_interval": 1,
+        "--trainer.val_check_interval": steps,
         "--trainer.log_every_n_steps": 1,
         "--trainer.enable_progress_bar": "false",
         "--trainer.accelerator": "cpu",
         "--trainer.precision": "32-true",
+        "--model.val_timesteps": 1,
         "--model.sampler.num_inference_steps": 2,
         "--model.protocol": "null",
         "--scores.after_fit": "false",
-        "--audition.count": 1,
+        "--audition.count": 0,
         "--dials.count": 0,
         "--averages.profiles": "[]",
         "--data.init_args.duration": SHORT,

@@ -1021,8 +1021,8 @@ TRAINED = (
 
 
 def fit(root: Path, model: Path) -> list[str]:
-    """Options of a run of seconds on a folder."""
-    return ["fit", *arguments(model, {"root": root, "shots": None}, config=REPOSITORY / "configs" / "demo.yaml")]
+    """Options of a run of one step on a folder."""
+    return ["fit", *arguments(model, {"root": root, "shots": None}, steps=1, config=REPOSITORY / "configs" / "demo.yaml")]
 
 
 def check_refusal(err: str, message: str, folder: Path) -> None:

@@ -34,7 +34,7 @@ def fitted(tmp_path_factory, tiny_folder, data) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place := tmp_path_factory.mktemp("fitted"))
         patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-        main(["fit", *arguments(tiny_folder, data), "--dials.count", "4"])
+        main(["fit", *arguments(tiny_folder, data), "--dials.count", "4", "--trainer.val_check_interval", "1"])
     return run_folder(place)
 
 

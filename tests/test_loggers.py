@@ -27,7 +27,7 @@ from audioldm_lit.cli import main
 from audioldm_lit.training.loggers import TensorBoard, Wandb, log_clip
 
 import layouts
-from runs import REPOSITORY, arguments, run_folder
+from runs import HEARD, REPOSITORY, arguments, run_folder
 
 LOGGERS = {path.stem: path for path in (REPOSITORY / "configs" / "logger").glob("*.yaml")}
 BLOCK, HEAD = 32768, 7  # of wandb's file: LevelDB's log format after a head of its own
@@ -85,7 +85,7 @@ def fitted(workplace, tiny_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace)
         patch.setenv("XDG_CACHE_HOME", str(workplace / "cache"))
-        options = arguments(tiny_folder, {**layouts.esc50(workplace / "esc50", takes=1), "shots": 2})
+        options = [*arguments(tiny_folder, {**layouts.esc50(workplace / "esc50", takes=1), "shots": 2}), *HEARD]
         folders = {}
         for name, logger in [*LOGGERS.items(), ("wandb again", LOGGERS["wandb"])]:
             main(["fit", *options, "--trainer.logger", str(logger)])

@@ -14,7 +14,7 @@ from audioldm_lit.console import stages
 from audioldm_lit.console.stages import Stage, say, stages_ended, track
 
 import layouts
-from runs import arguments
+from runs import HEARD, arguments
 
 CONTROL = r"\x1b\[[\d;?]*[A-Za-z]|\r"
 
@@ -51,7 +51,7 @@ class Witness(Callback):
 
 
 def test_a_log_of_a_run_names_each_stage_in_plain_lines(cli, workdir, tiny_folder):
-    options = arguments(tiny_folder, layouts.esc50(workdir / "data"))
+    options = [*arguments(tiny_folder, layouts.esc50(workdir / "data")), *HEARD]
     metrics = {"lsd": {"class_path": "audioldm_lit.metrics.spectral.LogSpectralDistance"}}
     protocol = {"class_path": "audioldm_lit.evaluation.protocol.Protocol", "init_args": {"name": "light", "metrics": metrics}}
     (workdir / "light.yaml").write_text(json.dumps(protocol))  # JSON is YAML
