@@ -13,7 +13,8 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 import torchaudio
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models import AutoencoderKL, UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 from transformers import (
     ClapAudioModelWithProjection,
@@ -148,12 +149,12 @@ class Backbone(nn.Module):
     @property
     def mel_frames_per_latent(self) -> int:
         """Mel frames (and mel bins) per latent step: 4 in every published model."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
     def window(self) -> float:
         """Duration in seconds that the UNet was configured for."""
-        return self.unet.config.sample_size * self.mel_frames_per_latent * self.log_mel.hop_length / self.sample_rate
+        return self.unet.config["sample_size"] * self.mel_frames_per_latent * self.log_mel.hop_length / self.sample_rate
 
     def latent_shape(self, num_samples: int) -> tuple[int, int, int]:
         """Shape (C, F/4, M/4) of latents that decode to at least `num_samples` samples.
@@ -162,9 +163,9 @@ class Backbone(nn.Module):
         """
         frames = -(-num_samples // self.log_mel.hop_length)
         steps = -(-frames // self.mel_frames_per_latent)
-        multiple = 2 ** (len(self.unet.config.block_out_channels) - 1)
+        multiple = 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         steps = -(-steps // multiple) * multiple
-        return self.unet.config.in_channels, steps, self.vocoder.config.model_in_dim // self.mel_frames_per_latent
+        return self.unet.config["in_channels"], steps, self.vocoder.config.model_in_dim // self.mel_frames_per_latent
 
     # ------------------------------------------------------------------ text and audio -> embeddings and latents
 
@@ -211,7 +212,7 @@ class Backbone(nn.Module):
     def encode_posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Waveform (B, T) -> mean and standard deviation of its latents, each (B, C, F/4, M/4), in the UNet's scale."""
         posterior = self.vae.encode(self.log_mel(waveform)).latent_dist
-        scale = self.vae.config.scaling_factor
+        scale = self.vae.config["scaling_factor"]
         return posterior.mean * scale, posterior.std * scale
 
     def encode_latents(self, waveform: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -229,7 +230,7 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def decode_mel(self, latents: Tensor) -> Tensor:
         """Latents (B, C, F/4, M/4) -> log-mel (B, 1, F, M)."""
-        return self.vae.decode(latents / self.vae.config.scaling_factor, return_dict=False)[0]
+        return self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
 
     @torch.no_grad()
     def decode(self, latents: Tensor, num_samples: int | None = None, vocoder: VocoderName = "own") -> Tensor:

@@ -1,6 +1,6 @@
 """Formulas of the diffusion process."""
 
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
@@ -14,7 +14,7 @@ def noise_of(model_pred: Tensor, scheduler: DDIMScheduler, noisy_latents: Tensor
     Raises:
         InputError: If the scheduler's `prediction_type` is none of `PREDICTION_TYPES`.
     """
-    kind = scheduler.config.prediction_type
+    kind = scheduler.config["prediction_type"]
     if kind not in PREDICTION_TYPES:
         raise InputError("prediction_type", f"is '{kind}', of which the noise is not known", f"use {' or '.join(PREDICTION_TYPES)}")
     if kind == "epsilon":

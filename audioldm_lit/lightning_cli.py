@@ -29,7 +29,7 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.training.lightning_internals import OpenCLI
+from audioldm_lit.training.lightning_internals import OpenCLI, only_tried
 from audioldm_lit.training.loggers import log_config
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -105,7 +105,7 @@ class AudioLDMCLI(OpenCLI):
         self.verb = verb
         super().__init__(**kwargs)
 
-    def subcommands(self) -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static there, where every object has the same
         """The one verb, with the arguments of the trainer's method that the CLI gives itself."""
         return {self.verb: LightningCLI.subcommands()[self.verb]}
 
@@ -143,7 +143,7 @@ class AudioLDMCLI(OpenCLI):
     def run_verb(self, verb: str) -> None:
         """Run, and remove the empty run folder that the logger made if the input turns out to be wrong."""
         logger = self.trainer.logger
-        if logger and not logger.log_dir and not self.trainer.fast_dev_run:
+        if logger and not logger.log_dir and not only_tried(self.trainer):
             raise InputError(
                 "trainer.logger",
                 f"is {type(logger).__name__}, under which runs have no folder of their own",

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -115,7 +116,7 @@ class LitAudioLDM(LightningModule):
         self.outcome = Outcome()
         self.steps_seen = 0
         self.trained_on: dict[str, Any] = {}
-        self.register_buffer("unconditional", self.backbone.encode_text([""])[0], persistent=False)
+        self.unconditional = torch.nn.Buffer(self.backbone.encode_text([""])[0], persistent=False)
 
     # ------------------------------------------------------------------ set-up
 
@@ -149,12 +150,12 @@ class LitAudioLDM(LightningModule):
     @property
     def data(self) -> AudioDataModule:
         """The data module of the running trainer."""
-        data = self.trainer.datamodule
+        data = getattr(self.trainer, "datamodule", None)
         if not isinstance(data, AudioDataModule):
             raise InputError("datamodule", "LitAudioLDM needs an AudioDataModule", "pass it to the trainer as `datamodule`")
         return data
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimise the trainable weights alone; linear warm-up, then constant."""
         optimizer = self.optimizer(list(self.weights.values()))
         warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup_steps)))
@@ -246,9 +247,9 @@ class LitAudioLDM(LightningModule):
         self.held_out_loss.update(batch["id"], self.held_out(batch))
         if self.protocol is not None:
             ids, rate, captions = batch["id"], self.backbone.sample_rate, batch["caption"]
-            preds = self.generate(self.entries(ids, captions), self.prompt_embeds(batch))
-            pair = (AudioBatch(ids, waveform, rate, captions) for waveform in (preds, batch["waveform"]))
-            give_pair(self.protocol, *pair, self.backbone, self.sampler.vocoder)
+            made = self.generate(self.entries(ids, captions), self.prompt_embeds(batch))
+            preds, target = (AudioBatch(ids, waveform, rate, captions) for waveform in (made, batch["waveform"]))
+            give_pair(self.protocol, preds, target, self.backbone, self.sampler.vocoder)
 
     def on_test_epoch_end(self) -> None:
         """Log every value; at the end the first process writes the intervals."""

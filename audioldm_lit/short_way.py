@@ -65,8 +65,9 @@ def with_duration(words: Sequence[str]) -> list[str]:
     """
     given = {key.removeprefix("data.init_args.").removeprefix("data."): value for key, value in options(words)}
     words = list(words)
-    if "duration" not in given and given.get("root"):
-        folder, table = (Path(value).expanduser() if value else None for value in (given["root"], given.get("table")))
+    if "duration" not in given and (root := given.get("root")):
+        folder = Path(root).expanduser()
+        table = Path(listed).expanduser() if (listed := given.get("table")) else None
         seconds = _lengths(folder, table)
         if seconds:
             longest = window(find_model(given.get("model.backbone") or given.get("backbone") or NANO))

@@ -147,7 +147,7 @@ class Slurm(Cluster):
             raise InputError("--cluster.slots", f"is {slots}", "give 1 or more")
         self.slots = slots
         asked = {"partition": partition, "mem": memory_gb and f"{round(1024 * memory_gb)}M", "gpus_per_node": devices or None}
-        self.asked = {name: value for name, value in asked.items() if value is not None}
+        self.asked: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         self.asked |= {"time": round(60 * hours), "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": cpus, "stderr_to_stdout": True}
         self.asked["srun_args"] = [f"--cpus-per-task={cpus}"]  # from 22.05 on srun does not take sbatch's number
 

@@ -108,7 +108,7 @@ def _extended(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
         raise InputError(path, "is not there", "give a grid such as configs/ablation/nano_esc10.yaml") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -186,7 +186,8 @@ def _changed(changes: Sequence[str], folder: Path) -> dict[str, Any]:
         if not sign or not key:
             raise InputError("--set", f"'{change}' is no key=value", "write for example trainer.max_steps=100")
         try:
-            settings[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]
+            parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
+            settings[key] = parsed["value"]
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise InputError("--set", f"the value of {key} cannot be read ({' '.join(str(error).split())})", "quote it") from error
     settings = _settings(settings, Path.cwd(), "--set")

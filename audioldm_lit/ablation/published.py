@@ -81,7 +81,8 @@ def sheet(dataset: str) -> Sheet:
     notes = list(dict.fromkeys(note for row in rows if not row.empty and (note := row.footnote(""))))
     lines = []
     for row in rows:
-        mark = "" if row.empty else f"{SIGN}{notes.index(row.footnote('')) + 1}"
+        note = None if row.empty else row.footnote("")
+        mark = f"{SIGN}{notes.index(note) + 1}" if note else ""
         values = ("" if row.values[name] is None else f"{row.values[name]:g}" for name in METRICS)
         parameters = f"{row.parameters / 1e6:,.0f} M" if row.parameters else ""
         lines.append([f"{row.system} {mark}".strip(), row.training or "", parameters, *values])

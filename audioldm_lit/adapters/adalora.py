@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import peft
 import torch
 from torch import Tensor
 
@@ -42,7 +43,9 @@ class AdaLoRA(PeftAdapter):
     def inject(self, backbone: Backbone) -> None:
         """Wrap the target layers at rank `init_r`."""
         super().inject(backbone)
-        self.ranks = Ranks(backbone.unet, self._peft_config([]))
+        config = self._peft_config([])
+        assert isinstance(config, peft.AdaLoraConfig)
+        self.ranks = Ranks(backbone.unet, config)
         self.matrices = low_rank_weights(backbone.unet)
 
     def penalty(self, backbone: Backbone) -> Tensor:

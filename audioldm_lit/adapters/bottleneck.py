@@ -54,4 +54,4 @@ class Bottleneck(nn.Module):
 
 
 def _through_bottleneck(block: ResnetBlock2D, args: Any, output: Tensor) -> Tensor:
-    return block.bottleneck(output)
+    return block.get_submodule("bottleneck")(output)

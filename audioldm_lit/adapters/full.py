@@ -1,7 +1,7 @@
 """Training every weight of the UNet, from the pre-trained values or from random ones."""
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers.models import UNet2DConditionModel
 from torch import Tensor
 
 from audioldm_lit.adapters.base import Adapter

@@ -19,7 +19,8 @@ AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # what AdaLoRA's allocator rem
 
 def config_class(peft_type: object) -> type[peft.PeftConfig] | None:
     """The configuration class of a method as a saved configuration names it; None where the installed peft has no such method."""
-    return peft.PEFT_TYPE_TO_CONFIG_MAPPING.get(str(peft_type))
+    known = {str(name.value): cls for name, cls in peft.PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    return known.get(str(peft_type))
 
 
 def injected_config(network: nn.Module, name: str = NAME) -> peft.PeftConfig | None:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.backbone import Backbone
 
+ENTRY = "class_embedding"  # of the UNet, a projection
+
 
 class TextHead(Adapter):
     """Train one layer on the CLAP embedding, W c + b + c, and leave the UNet as it is.
@@ -18,18 +20,22 @@ class TextHead(Adapter):
 
     def inject(self, backbone: Backbone) -> None:
         """Put the layer in front of the projection through which the embedding enters the UNet."""
-        projection = backbone.unet.class_embedding
+        projection = backbone.unet.get_submodule(ENTRY)
+        assert isinstance(projection, nn.Linear)
         head = ResidualLinear(projection.in_features).to(backbone.device)
-        backbone.unet.class_embedding = nn.Sequential(OrderedDict(head=head, projection=projection)).train(projection.training)
+        parts = OrderedDict[str, nn.Module](head=head, projection=projection)
+        backbone.unet.set_submodule(ENTRY, nn.Sequential(parts).train(projection.training))
 
     @torch.no_grad()
     def merge(self, backbone: Backbone) -> None:
         """Two linear layers in a row are one: P (c + W c + b) + p = (P + P W) c + (P b + p)."""
-        head, projection = backbone.unet.class_embedding
+        head, projection = backbone.unet.get_submodule(ENTRY).children()
+        assert isinstance(head, nn.Linear)
+        assert isinstance(projection, nn.Linear)
         folded = projection.weight.float() @ torch.column_stack([head.weight, head.bias])  # (P W, P b)
-        projection.weight += folded[:, :-1]
-        projection.bias += folded[:, -1]
-        backbone.unet.class_embedding = projection
+        projection.weight.add_(folded[:, :-1])
+        projection.bias.add_(folded[:, -1])
+        backbone.unet.set_submodule(ENTRY, projection)
 
 
 class ResidualLinear(nn.Linear):

@@ -29,7 +29,7 @@ def frame_powers(path: Path) -> tuple[NDArray[np.float64], float]:
         for piece in recording.pieces(num_frames=whole_frames(rate, recording.channels)):
             for loudness, samples in zip(channels, piece.T, strict=True):
                 loudness.add(np.ascontiguousarray(samples))
-    return sum(loudness.power() for loudness in channels) / len(channels), channels[0].length / rate
+    return np.sum([loudness.power() for loudness in channels], axis=0) / len(channels), channels[0].length / rate
 
 
 def events(power: NDArray[np.float64], seconds: float, duration: float) -> list[Span]:

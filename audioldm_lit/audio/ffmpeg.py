@@ -38,7 +38,7 @@ class FFmpegFile(Recording):
         try:
             closed = {"protocol_whitelist": "none"}  # what the file names is not opened either
             self.container = av.open(
-                self.file, io_open=_nothing_else, container_options=closed, metadata_errors="replace", buffer_size=2**18
+                self.file, "r", io_open=_nothing_else, container_options=closed, metadata_errors="replace", buffer_size=2**18
             )
         except (FFmpegError, OSError, ValueError) as error:  # plain OSError where a header makes it look before the file's start
             self.file.close()
@@ -50,9 +50,10 @@ class FFmpegFile(Recording):
         try:
             self.track = _track(path, self.container)
             self.frames = self._frames()
-            self.first = next(self.frames, None)
-            if self.first is None:
+            first = next(self.frames, None)
+            if first is None:
                 raise unknown_format(path, "nothing in it can be decoded")
+            self.first = first
             kind = self.first.format.name.removesuffix("p")
             length = self.container.duration
             seconds = length / av.time_base if length else None
@@ -114,16 +115,16 @@ class FFmpegFile(Recording):
             problem = f"is damaged, {seconds:.1f} s can be read"
             raise InputError(self.path, problem, "copy it again or convert it to WAV") from error
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> "Iterator[av.Packet[av.AudioStream]]":
         """Encoded pieces of the track."""
         for packet in self.container.demux():
             if packet.pts is not None:
                 self.ended = max(self.ended, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream is self.track:
-                yield packet
+                yield packet  # type: ignore[misc]  # which is one of sound
 
 
-def _decoded(packet: av.Packet, strict: bool) -> list[av.AudioFrame]:
+def _decoded(packet: "av.Packet[av.AudioStream]", strict: bool) -> list[av.AudioFrame]:
     """Frames of a packet; none of a damaged one unless `strict`, which refuses it."""
     try:
         frames = packet.decode()

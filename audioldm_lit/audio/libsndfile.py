@@ -17,7 +17,7 @@ UNKNOWN = 2**63 - 1  # frames, as libsndfile has it for a FLAC that was written 
 OGG_PAGE = 65_307  # bytes of the longest page
 
 
-class _Onwards(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+class _Onwards(soundfile.SoundFile):
     """A file that is read onwards only: soundfile seeks after every read, and MP3 read in pieces then has gaps."""
 
     def seekable(self) -> bool:

@@ -34,7 +34,8 @@ def read_loudest(path: Path, sample_rate: int, num_samples: int, span: Span | No
     Raises:
         InputError: If it cannot be read, see `open_audio`, or is silent.
     """
-    held, count = [], 0
+    held: list[NDArray[np.float32]] = []
+    count = 0
     with open_part(path, span) as recording:
         rate, mixture = recording.sample_rate, Channels(recording.channels)
         for piece in recording.pieces(span):
@@ -42,6 +43,7 @@ def read_loudest(path: Path, sample_rate: int, num_samples: int, span: Span | No
             count += piece.size
             held = [*held, piece] if count <= HELD else []
     channel = mixture.kept()
+    pieces: Iterable[Tensor]
     if held:
         mono = to_mono(np.concatenate(held), channel)
         pieces = (resample(torch.from_numpy(mono), rate, sample_rate) for mono in _sounding(path, rate, [mono]))

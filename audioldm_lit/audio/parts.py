@@ -19,10 +19,11 @@ def open_part(path: Path, span: Span | None) -> Iterator[Recording]:
         InputError: See `open_audio`.
     """
     if span is None:
-        with open_audio(path) as recording:
-            yield recording
+        with open_audio(path) as whole:
+            yield whole
         return
-    recording, _last.recording = getattr(_last, "recording", None), None
+    recording: Recording | None = getattr(_last, "recording", None)
+    _last.recording = None
     if recording is None or recording.path != path or recording.position > round(span[0] * recording.sample_rate):
         if recording is not None:
             recording.close()

@@ -8,6 +8,7 @@ from audioldm_lit.callbacks.export import ADAPTER
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting
 from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.encoding import encoded
 from audioldm_lit.training.run_folder import rank_zero_folder
 
 HEARD = 4  # prompts on which it is measured
@@ -20,7 +21,7 @@ class AdapterEffect(Callback):
         """Measure on the first process, from the adapter's file: the model in memory may hold bfloat16."""
         if pl_module.outcome.best is None or not trainer.is_global_zero:
             return
-        captions = [clip.caption for clip in pl_module.data.datasets["train"].clips.clips]
+        captions = [clip.caption for clip in encoded(pl_module.data, "train").clips.clips]
         prompts = list(dict.fromkeys(captions))[:HEARD]
         base = Backbone.load(pl_module.backbone_name).to(pl_module.device)
         adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)

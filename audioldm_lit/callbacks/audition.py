@@ -12,7 +12,8 @@ from audioldm_lit.audio.waveform import write
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.inference.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.training.lightning_internals import autocast
+from audioldm_lit.training.encoding import encoded
+from audioldm_lit.training.lightning_internals import autocast, only_tried
 from audioldm_lit.training.loggers import log_clip
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -37,7 +38,7 @@ class Audition(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Generate, on the first process; the averaged weights are in place at this hook."""
         prompts = self.prompts if self.prompts is not None else self._held_out(pl_module)
-        if trainer.state.fn != "fit" or not trainer.is_global_zero or not prompts or trainer.fast_dev_run:
+        if trainer.state.fn != "fit" or not trainer.is_global_zero or not prompts or only_tried(trainer):
             return
         if self.prompts is None and not pl_module.data.captioned:
             cond = self._sounds(pl_module, len(prompts))
@@ -62,11 +63,11 @@ class Audition(Callback):
 
     def _held_out(self, module: LitAudioLDM) -> list[str]:
         """Captions of held-out clips, or their ids where there are none."""
-        clips = module.data.datasets["val"].clips.clips
+        clips = encoded(module.data, "val").clips.clips
         names = dict.fromkeys(clip.caption if module.data.captioned else clip.id for clip in clips)
         return list(names)[: self.count]
 
     def _sounds(self, module: LitAudioLDM, count: int) -> Tensor:
         """Audio embeddings (B, D) of the first held-out clips."""
-        clips = module.data.datasets["val"]
+        clips = encoded(module.data, "val")
         return torch.stack([clips[index]["audio_embeds"] for index in range(count)]).to(module.device)

@@ -1,6 +1,6 @@
 """Post-hoc EMA in a run: averages of the trained weights are stored while it trains, and the best length is found when it ends."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
@@ -20,7 +21,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.ema import WIDEST, PowerAverage
-from audioldm_lit.training.lightning_internals import validation_autocast, validation_batch
+from audioldm_lit.training.lightning_internals import only_tried, validation_autocast, validation_batch
 from audioldm_lit.training.post_hoc_average import SIGMA_RELS, Candidate, choose, read_snapshots, write_snapshots
 from audioldm_lit.training.run_folder import run_folder
 
@@ -69,7 +70,7 @@ class Averages(Callback):
 
     def _tracked(self, trainer: Trainer, module: LitAudioLDM, restored: dict[str, Any]) -> Sequence[float]:
         """The profiles, none where averages are off."""
-        if self.profiles == [] or trainer.fast_dev_run:
+        if self.profiles == [] or only_tried(trainer):
             return ()
         if restored:
             return list(restored["averages"])
@@ -101,9 +102,9 @@ class Averages(Callback):
         """Choose, while model and data are still on their device; the choice is left in the outcome."""
         self._follow(trainer, pl_module)
         policy = trainer.checkpoint_callback
-        best = getattr(policy, "best_model_path", "")
-        if not self.averages or not best or policy.best_model_score is None:
+        if not self.averages or not isinstance(policy, ModelCheckpoint) or policy.best_model_score is None:
             return
+        best, least = policy.best_model_path, float(policy.best_model_score)
         if trainer.global_step not in self.snapshots:
             self._store(trainer)
         trainer.strategy.barrier("averages")  # all read what the first process wrote
@@ -111,11 +112,11 @@ class Averages(Callback):
         loss = partial(held_out_loss, trainer, pl_module)
         with Stage("averages of the trained weights"):
             candidates, weights = choose(read_snapshots(self.snapshots.values()), SIGMA_RELS, [step], loss)
-        if candidates[0].loss < (1 - GAIN) * float(policy.best_model_score):
+        if candidates[0].loss < (1 - GAIN) * least:
             pl_module.outcome.chosen = candidates[0], weights
         if trainer.is_global_zero:
             write_json(self.folder / "candidates.json", [asdict(candidate) for candidate in candidates])
-            show(candidates, step, float(policy.best_model_score), pl_module.outcome.base_loss, Console())
+            show(candidates, step, least, pl_module.outcome.base_loss, Console())
 
     def _follow(self, trainer: Trainer, module: LitAudioLDM) -> None:
         for average in self.averages.values():
@@ -155,7 +156,8 @@ def held_out_loss(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
     try:
         for name, weight in module.weights.items():
             weight.data = weights[name].to(weight.data)
-        for batch in islice(trainer.val_dataloaders, trainer.num_val_batches[0]):
+        batches: Iterable[Any] = trainer.val_dataloaders or ()
+        for batch in islice(batches, int(trainer.num_val_batches[0])):
             batch = validation_batch(trainer, batch)
             with validation_autocast(trainer):
                 module.held_out_loss.update(batch["id"], module.held_out(batch))

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 import audioldm_lit
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.training.encoding import encoded
 
 PACKAGE = Path(audioldm_lit.__file__).parent
 LIBRARIES = ("torch", "diffusers", "peft")
@@ -43,7 +44,7 @@ def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
     classes = [type(part) for part in (module, module.adapter)]
     if not all(cls.__module__.startswith("audioldm_lit.") for cls in classes):
         return None
-    held_out = module.data.datasets["val"]
+    held_out = encoded(module.data, "val")
     content = {
         "base": [module.backbone.fingerprint(part) for part in ("unet", "text_encoder")],
         "encoders": held_out.latents.folder.name,

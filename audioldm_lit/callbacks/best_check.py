@@ -5,7 +5,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.training.lightning_internals import SelectiveCheckpoint
+from audioldm_lit.training.lightning_internals import SelectiveCheckpoint, only_tried
 from audioldm_lit.training.run_folder import run_folder
 
 
@@ -34,7 +34,7 @@ class BestCheck(SelectiveCheckpoint):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a run of which no check is within the bounds; every process comes here."""
-        if self.best_model_path or trainer.fast_dev_run:
+        if self.best_model_path or only_tried(trainer):
             return
         raise InputError(
             run_folder(trainer) / "metrics.csv",

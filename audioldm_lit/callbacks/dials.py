@@ -23,7 +23,7 @@ from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
 from audioldm_lit.metrics.kernel import KAD
 from audioldm_lit.metrics.text import CLAPScore
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.training.lightning_internals import autocast
+from audioldm_lit.training.lightning_internals import autocast, only_tried
 from audioldm_lit.training.outcome import Reading
 
 RECORDINGS = 500  # of a split that are compared with: the dials are for few shots
@@ -54,7 +54,7 @@ class Dials(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Choose the prompts and read the recordings, every process its share."""
-        self.active = self.count > 0 and not trainer.fast_dev_run
+        self.active = self.count > 0 and not only_tried(trainer)
         if self.active and self.extractor is None and pl_module.backbone.audio_encoder is None:
             rank_zero_info("the dials are off: this model's folder has no CLAP audio tower; name a CLAP as dials.extractor")
             self.active = False

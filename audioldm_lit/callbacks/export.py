@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
@@ -11,6 +12,7 @@ from audioldm_lit.adapters.files.card import About, write_card
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.checkpoint import averaged_weights
+from audioldm_lit.training.encoding import encoded
 from audioldm_lit.training.outcome import BestWeights
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -32,29 +34,31 @@ class Export(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Put the best weights into the model, on every process, and write them, on the first; nothing where no check was kept."""
-        path = getattr(trainer.checkpoint_callback, "best_model_path", "")
+        policy = trainer.checkpoint_callback
         pl_module.outcome.best = None
-        if not path:
+        if not isinstance(policy, ModelCheckpoint) or not policy.best_model_path:
             return
+        assert policy.best_model_score is not None
+        path = policy.best_model_path
         pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU by now
-        best, weights = best_weights(path, float(trainer.checkpoint_callback.best_model_score), pl_module)
+        best, weights = best_weights(path, float(policy.best_model_score), pl_module)
         load_weights(pl_module.backbone, weights, path)
         pl_module.outcome.best = best
         if trainer.is_global_zero:
             folder = rank_zero_folder(trainer)
             write_clips(folder / "clips.json", pl_module)
-            about, base, predicts = self._about(pl_module), pl_module.base_fingerprint, pl_module.objective.prediction_type
+            about, base, predicts = self._about(pl_module, best), pl_module.base_fingerprint, pl_module.objective.prediction_type
             save_adapter(folder / ADAPTER, pl_module.adapter, dict(pl_module.weights), base, predicts, about)
             write_card(folder / "adapter.md", pl_module.adapter, base, predicts, about)
 
-    def _about(self, module: LitAudioLDM) -> About:
-        outcome, train = module.outcome, module.data.datasets["train"]
+    def _about(self, module: LitAudioLDM, chosen: BestWeights) -> About:
+        outcome, train = module.outcome, encoded(module.data, "train")
         captions = [clip.caption for clip in train.clips.clips]
-        scores = {"held-out loss": (outcome.base_loss, outcome.best.loss)}
+        scores = {"held-out loss": (outcome.base_loss, chosen.loss)}
         if outcome.dials:
             base, best = outcome.dials
             scores |= {name: (getattr(base, name), getattr(best, name)) for name in ("learned", "copied", "forgot")}
-        run = len(captions), train.fingerprint(), outcome.best.step, module.seed
+        run = len(captions), train.fingerprint(), chosen.step, module.seed
         return About.of_run(module.backbone_name, captions, *run, self.licence, scores)
 
 
@@ -70,6 +74,6 @@ def best_weights(path: str, loss: float, module: LitAudioLDM) -> tuple[BestWeigh
 
 def write_clips(path: Path, module: LitAudioLDM) -> None:
     """Write what was trained and validated on."""
-    encoded = {split: module.data.datasets[split] for split in ("train", "val")}
-    clips = {split: {"sha256": dataset.fingerprint(), "clips": dataset.contents()} for split, dataset in encoded.items()}
+    splits = {"train": encoded(module.data, "train"), "val": encoded(module.data, "val")}
+    clips = {split: {"sha256": dataset.fingerprint(), "clips": dataset.contents()} for split, dataset in splits.items()}
     write_json(path, clips)

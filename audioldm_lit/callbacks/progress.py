@@ -1,5 +1,6 @@
 """How far a run is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from lightning import Trainer
@@ -7,6 +8,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.training.lightning_internals import steps_between_logs
 
 
 class RunProgress(ProgressBar):
@@ -31,7 +33,7 @@ class RunProgress(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LitAudioLDM, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count, and read the losses as often as they are logged: reading makes a GPU wait."""
         self.stages[-1].done = trainer.global_step
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % steps_between_logs(trainer) == 0:
             self._note(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
@@ -41,10 +43,10 @@ class RunProgress(ProgressBar):
     def on_validation_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Count the batches of a check."""
         if trainer.sanity_checking:
-            self._open("held-out loss of the base", sum(trainer.num_sanity_val_batches))
+            self._open("held-out loss of the base", _count(trainer.num_sanity_val_batches))
         else:
             where = f", step {trainer.global_step}" if trainer.state.fn == "fit" else ""
-            self._open(f"held-out loss{where}", sum(trainer.num_val_batches))
+            self._open(f"held-out loss{where}", _count(trainer.num_val_batches))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Say what a check within training found."""
@@ -54,23 +56,24 @@ class RunProgress(ProgressBar):
 
     def on_test_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Count the batches of the test."""
-        self._open("test", sum(trainer.num_test_batches))
+        self._open("test", _count(trainer.num_test_batches))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Count the batches of captions."""
-        self._open("generating", sum(trainer.num_predict_batches))
+        self._open("generating", _count(trainer.num_predict_batches))
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Count."""
         self.stages[-1].advance()
 
-    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]  # these ignore their arguments
 
     def on_validation_epoch_end(self, *_: Any) -> None:
         """End before others use the checked weights, as stages of their own."""
         self._close()
 
-    on_test_end = on_predict_end = on_validation_epoch_end  # after scores were computed, before anything is printed
+    # After scores were computed, before anything is printed.
+    on_test_end = on_predict_end = on_validation_epoch_end  # type: ignore[assignment]  # these ignore their arguments
 
     def on_exception(self, trainer: Trainer, pl_module: LitAudioLDM, exception: BaseException) -> None:
         """End all."""
@@ -86,3 +89,8 @@ class RunProgress(ProgressBar):
 
     def _close(self) -> None:
         self.stages.pop().close()
+
+
+def _count(batches: Sequence[float]) -> int:
+    """Batches of all loaders, each of which has a number: no loader here is endless."""
+    return int(sum(batches))

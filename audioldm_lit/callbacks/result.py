@@ -11,6 +11,7 @@ from audioldm_lit.callbacks.export import ADAPTER
 from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.training.encoding import encoded
 from audioldm_lit.training.record import evaluation_record, run_record
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -35,8 +36,8 @@ class Result(Callback):
         auditions = Audition.folder(trainer)
         record = run_record(
             pl_module.outcome,
-            data.datasets["train"],
-            data.datasets["val"],
+            encoded(data, "train"),
+            encoded(data, "val"),
             data.coverage,
             steps=trainer.global_step,
             trained_weights=sum(weight.numel() for weight in pl_module.weights.values()),
@@ -54,7 +55,7 @@ class Result(Callback):
             return
         module, folder = pl_module, rank_zero_folder(trainer)
         under = module.base_fingerprint, module.val_timesteps, module.seed
-        record = evaluation_record(module.outcome, module.data.datasets["test"], *under)
+        record = evaluation_record(module.outcome, encoded(module.data, "test"), *under)
         write_json(folder / "test.json", record)
 
 

@@ -60,6 +60,7 @@ def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
 
 def _trial(trainer: Trainer, module: LitAudioLDM) -> Trial:
     """What base and adapted model are asked after training."""
+    assert module.protocol is not None
     module.protocol.keep_features(module.cache_dir / "features")  # the recordings are scored against three times
     asked = module.data, module.protocol, module.sampler, module.unconditional, module.seed
     return Trial(*asked, trainer.global_rank, trainer.world_size, partial(autocast, trainer))
@@ -68,6 +69,6 @@ def _trial(trainer: Trainer, module: LitAudioLDM) -> Trial:
 def _systems(module: LitAudioLDM) -> dict[str, System]:
     base = Backbone.load(module.backbone_name).to(module.device)
     return {
-        "base": System(base, base.scheduler.config.prediction_type),
+        "base": System(base, base.scheduler.config["prediction_type"]),
         "adapted": System(module.backbone.eval(), module.noise_scheduler.config.prediction_type),
     }

@@ -26,7 +26,7 @@ class Stopwatch(Callback):
         """Start."""
         self.began = time.monotonic()
 
-    on_validation_start = on_test_batch_start = on_train_batch_start
+    on_validation_start = on_test_batch_start = on_train_batch_start  # type: ignore[assignment]  # these ignore their arguments
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Stop."""
@@ -44,7 +44,7 @@ class Stopwatch(Callback):
         """Write."""
         if trainer.is_global_zero:
             means = {part: sum(times[1:]) / (len(times) - 1) for part, times in self.times.items() if len(times) > 1}
-            batches = len(trainer.test_dataloaders) if stage == "test" else 0
+            batches = int(sum(trainer.num_test_batches)) if stage == "test" else 0
             write_json(self.file, {**means, "test_batches": batches})
 
     def _stop(self, part: str) -> None:

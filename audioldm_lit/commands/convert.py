@@ -111,7 +111,7 @@ def _predict(model: Backbone) -> Tensor:
     keys = [seeding.generator("convert", place) for place in range(TIMESTEPS)]
     latents = seeding.normal(keys, model.latent_shape(round(model.window * model.sample_rate)))
     cond = F.normalize(seeding.normal(keys, (model.text_encoder.config.projection_dim,)), dim=-1)
-    timesteps = torch.linspace(0, model.scheduler.config.num_train_timesteps - 1, TIMESTEPS).long()
+    timesteps = torch.linspace(0, model.scheduler.config["num_train_timesteps"] - 1, TIMESTEPS).long()
     return model(latents, timesteps, cond).double()
 
 

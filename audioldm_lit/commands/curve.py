@@ -42,7 +42,7 @@ def curve(
     console = Console()
     terminal(sheet(found, metric, numbers, reach), console)
     for arm in found:
-        if arm.curve is None:
+        if arm.why_not is not None:
             name = " ".join(arm.levels.values()) or metric
             why_not = f"{arm.why_not.problem}; {arm.why_not.mend}"
             console.print(escape(f"{name}: no curve, {why_not}."), soft_wrap=True, highlight=False)

@@ -73,9 +73,11 @@ def evaluate(
     chosen = load_protocol(protocol)
     chosen.keep_features((cache_dir or cache_folder()) / "features")
     chosen.device = device_named(device)
-    if finished is not None:
+    if run is not None and finished is not None:
         results = _score_run(finished, chosen, run / "evaluation")
     else:
+        assert generated is not None
+        assert reference is not None
         model = Backbone.load(decoder).to(chosen.device) if decoder is not None else None
         reconstruct = partial(reconstructed, backbone=model, vocoder=vocoder) if model is not None else None
         score = partial(score_files, reference=reference, training=training, strict=strict, seed=seed, reconstruct=reconstruct)
@@ -137,7 +139,7 @@ def _score_run(run: Run, protocol: Protocol, out: Path) -> dict[str, Evaluation]
     base = Backbone.load(run.backbone).to(protocol.device)
     adapted = AdaptedCopy.load(AdapterSetting(run.adapter), base)
     systems = {
-        "base": System(base, base.scheduler.config.prediction_type),
+        "base": System(base, base.scheduler.config["prediction_type"]),
         "adapted": System(adapted.backbone, adapted.prediction_type),
     }
     trial = Trial(run.data, protocol, run.sampler, base.encode_text([""])[0], run.seed)

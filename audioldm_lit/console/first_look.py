@@ -75,8 +75,8 @@ def options(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:
     """Key and value of every option; None where no value follows."""
     for word, following in pairwise([*words, "--"]):
         if word.startswith("--") or word == "-c":
-            key, equals, value = word.partition("=")
-            value = value if equals else None if following.startswith("--") else following
+            key, equals, given = word.partition("=")
+            value: str | None = given if equals else None if following.startswith("--") else following
             yield "config" if key == "-c" else key.removeprefix("--").removesuffix("+"), value
 
 
@@ -100,7 +100,7 @@ def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
         elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            yield from _flat(dict(enumerate(value)), f"{name}.")
+            yield from _flat({str(place): item for place, item in enumerate(value)}, f"{name}.")
         else:
             yield name, value
 

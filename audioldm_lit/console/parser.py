@@ -11,10 +11,12 @@ FRAME = ("Parser key", "Does not validate", "Subtypes", "Errors", "Given value",
 class OneSentence:
     """Mixed into a parser of jsonargparse."""
 
+    exit_on_error: bool
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what the parser says as an `InputError`; a parser within this one tells this one first."""
         if not self.exit_on_error:
-            super().error(message, ex)
+            super().error(message, ex)  # type: ignore[misc]  # that of the parser it is mixed into
         raise refusal(message) from ex
 
 

@@ -63,7 +63,7 @@ class Augmentation:
 
     def caption(self, caption: str, partner: str, key: Sequence[object]) -> str:
         """Caption of a variant, without making it."""
-        return self.mix.caption(caption, partner) if self.partners(key) else caption
+        return self.mix.caption(caption, partner) if self.mix and self.partners(key) else caption
 
     def __call__(
         self, waveform: Tensor, caption: str, partner: tuple[Tensor, str], sample_rate: int, key: Sequence[object]

@@ -11,22 +11,25 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DistributedSampler, Sampler
 
 from audioldm_lit.audio.waveform import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
-from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, Split
-from audioldm_lit.data.loader import batches
+from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, ItemDataset, Split
+from audioldm_lit.data.loader import Batches, batches
 from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.remark import Remark
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import why_no_file
+
+STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
 class AudioDataModule(LightningDataModule, ABC):
@@ -91,7 +94,7 @@ class AudioDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.captioned = True
         """Whether clips have captions; those of a data set without can be conditioned on their sound alone."""
-        self.datasets: dict[str, Dataset] = {}
+        self.datasets: dict[Split, ItemDataset] = {}
         self.coverage: dict[Split, FoundClips] = {}
         self.remarks: list[Remark] = []
         """What there is to say about how the data set was read, once its clips were listed."""
@@ -108,16 +111,21 @@ class AudioDataModule(LightningDataModule, ABC):
 
     def num_training_batches(self) -> int:
         """Batches of the whole run; raises `InputError` if the trainer does not say how many."""
-        if self.trainer.max_steps < 1:
-            raise InputError(
-                "trainer.max_steps", f"is {self.trainer.max_steps}, but training is counted in steps", "give a number above 0"
-            )
-        return self.trainer.max_steps * self.trainer.accumulate_grad_batches
+        trainer = self._trainer()
+        if trainer.max_steps < 1:
+            problem = f"is {trainer.max_steps}, but training is counted in steps"
+            raise InputError("trainer.max_steps", problem, "give a number above 0")
+        return trainer.max_steps * trainer.accumulate_grad_batches
+
+    def _trainer(self) -> Trainer:
+        """The trainer that has taken up this data."""
+        assert self.trainer is not None
+        return self.trainer
 
     def setup(self, stage: str) -> None:
         """Make the data sets of the stage; what is missing is refused before anything is computed."""
         self.datasets = {}  # an earlier stage's are encoded by now
-        for split in {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}[stage]:
+        for split in STAGES[stage]:
             clips = self.waveforms(split)
             self.datasets[split] = self.training_set(clips) if split == "train" else clips
             if self.coverage[split].share < 1:
@@ -151,8 +159,10 @@ class AudioDataModule(LightningDataModule, ABC):
 
     def _check_paraphrases(self) -> None:
         """Refuse paraphrases of a text that is not a caption, such as a misspelt one: they would never be drawn."""
-        unknown = set(self.phrasing.paraphrases) if self.phrasing else set()
-        for split in ("train", "val", "test"):
+        if not self.phrasing:
+            return
+        unknown = set(self.phrasing.paraphrases)
+        for split in get_args(Split):
             if unknown:  # a list is not read again without need
                 unknown -= {caption for clip in self.clips(split) for caption in (clip.caption, *clip.others)}
         if unknown:
@@ -212,9 +222,9 @@ class AudioDataModule(LightningDataModule, ABC):
             by_label[clip.label].append(clip.id)
         return dict(by_label) if len(by_label) > 1 else {}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> Batches:
         """Endless shuffled training batches, `trainer.max_steps` of them."""
-        trainer = self.trainer
+        trainer = self._trainer()
         variants = 1 + self.augmentation.variants if self.augmentation else 1
         clips, first = len(self.datasets["train"]) // variants, trainer.global_step * trainer.accumulate_grad_batches
         ranks = trainer.global_rank, trainer.world_size
@@ -222,26 +232,26 @@ class AudioDataModule(LightningDataModule, ABC):
         stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *ranks, *draws)
         return self._loader("train", stream)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> Batches:
         """Validation clips in order."""
         return self._in_order("val")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> Batches:
         """Test clips in order."""
         return self._in_order("test")
 
-    def predict_dataloader(self) -> DataLoader:
+    def predict_dataloader(self) -> Batches:
         """Test clips in order: their captions are the prompts."""
         return self._in_order("test")
 
-    def _in_order(self, split: Split) -> DataLoader:
+    def _in_order(self, split: Split) -> Batches:
         """Each rank sees every n-th clip; the few that pad the last round come twice and are dropped by id when gathered."""
-        trainer = self.trainer
-        sampler = DistributedSampler(self.datasets[split], trainer.world_size, trainer.global_rank, shuffle=False)
-        return self._loader(split, sampler)
+        trainer = self._trainer()
+        ranks = trainer.world_size, trainer.global_rank
+        return self._loader(split, DistributedSampler(self.datasets[split], *ranks, shuffle=False))
 
-    def _loader(self, split: Split, sampler: DistributedSampler) -> DataLoader:
-        ranks = self.trainer.world_size
+    def _loader(self, split: Split, sampler: Sampler[int]) -> Batches:
+        ranks = self._trainer().world_size
         if self.batch_size % ranks:
             raise InputError("data.init_args.batch_size", f"is {self.batch_size}", f"give a multiple of the {ranks} processes")
         return batches(self.datasets[split], sampler, self.batch_size // ranks, self.num_workers)

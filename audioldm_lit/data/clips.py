@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,7 +94,20 @@ class FoundClips:
         return f"{self.found:,} of {self.listed:,} clips, {math.floor(1000 * self.share) / 10:.1f} %"
 
 
-class ClipDataset(Dataset):
+class ItemDataset(Dataset[dict[str, Any]], ABC):
+    """Items, one a clip or one of its variants, before or after the encoders."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of items."""
+
+    @property
+    @abstractmethod
+    def choices(self) -> int:
+        """How many ways there are to choose an item's text, see `ClipDataset`."""
+
+
+class ClipDataset(ItemDataset):
     """Clips as waveforms of one length.
 
     Where captions have several texts, indices go on behind the last item: with n items and c choices, index k n + i is item i with

@@ -53,7 +53,7 @@ class DCASEFoley(AudioDataModule):
         if not folder.is_dir():
             raise InputError(folder, "no such folder", "give the whole published data set")
         sources = self._sources("Eval" if folder.name == "eval" else "Dev")
-        clips = []
+        clips: list[Clip] = []
         for entry in entries(folder):
             if entry.is_dir():
                 label = _class_of(entry.name)

@@ -107,12 +107,12 @@ def decode_together(contents: Mapping[Path, bytes]) -> tuple[dict[Path, str], di
                 texts[path] = content.decode(UTF_8)
         except UnicodeDecodeError as error:
             left[path] = error
-    guess = guessed(b"\n".join(contents[path] for path in left)) if left else None
-    for path, error in left.items():
+    guess = (guessed(b"\n".join(contents[path] for path in left)) if left else None) or UTF_8
+    for path, reason in left.items():
         try:
-            texts[path] = contents[path].decode(guess or UTF_8)
+            texts[path] = contents[path].decode(guess)
         except UnicodeDecodeError:
-            raise _no_text(path, error) from error
+            raise _no_text(path, reason) from reason
         others[guess].append(path)
     return texts, dict(others)
 

@@ -60,7 +60,7 @@ class Folder(AudioDataModule):
     ) -> None:
         super().__init__(root, **kwargs)
         self.captioned = caption is not None
-        if self.captioned:
+        if caption is not None:
             caption_from(caption, "")
         self.table = table and Path(table).expanduser()
         self.caption = caption
@@ -146,9 +146,10 @@ class Folder(AudioDataModule):
         for entry in empty:
             if not split or role_of(entry.name):
                 raise InputError(entry, f"this {'split' if split else 'class'} has no audio file", "add clips or remove the folder")
-        chosen = {path: next((file for file in beside.get(path, ()) if captions.get(file)), None) for path in paths}
-        clips = [self._clip(path, placed[below(self.root, path)].label, captions.get(chosen[path], [])) for path in paths]
-        return clips, {file for file in chosen.values() if file}
+        chosen = {path: file for path in paths for file in reversed(beside.get(path, ())) if captions.get(file)}
+        said = {path: captions[file] for path, file in chosen.items()}
+        clips = [self._clip(path, placed[below(self.root, path)].label, said.get(path, [])) for path in paths]
+        return clips, set(chosen.values())
 
     def _captions(self, beside: Mapping[Path, Sequence[Path]]) -> dict[Path, list[str]]:
         """Captions of all files beside recordings."""
@@ -160,7 +161,7 @@ class Folder(AudioDataModule):
 
     def _clip(self, path: Path, label: str, captions: Sequence[str]) -> Clip:
         name = path.relative_to(self.root)
-        if self.captioned and not captions:
+        if self.caption is not None and not captions:
             captions = [_title(path) or caption_from(self.caption, words(label or path.stem))]
         # door.wav and door.flac are one recording, so the source leaves the suffix out.
         source = name.with_suffix("").as_posix()
@@ -169,8 +170,8 @@ class Folder(AudioDataModule):
     def _from_folders(self, clips: Sequence[Clip]) -> dict[str, Split]:
         """Split of each clip where folders are splits."""
         placed = places(self.root, [below(self.root, clip.path) for clip in clips])
-        splits = {clip.id: placed[below(self.root, clip.path)].split for clip in clips}
-        if set(splits.values()) <= {None, "train"}:
+        splits = {clip.id: split for clip in clips if (split := placed[below(self.root, clip.path)].split)}
+        if set(splits.values()) <= {"train"}:
             return {}
         return self._with_validation(clips, splits)
 

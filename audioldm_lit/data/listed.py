@@ -95,9 +95,10 @@ class Listed:
         if self.clips and (said is not None) != bool(self.splits):  # JSON lines may differ in what they say
             says = "no" if said is None else "a"
             raise InputError(where, f"says {says} split, unlike the lines before", "say it in all lines or in none")
-        if said is not None and said not in get_args(Split):
+        split: Split | None = next((known for known in get_args(Split) if known == said), None)
+        if said is not None and split is None:
             raise InputError(where, f"split is '{said}'", "write train, val or test")
-        return said
+        return split
 
     def _place(self, clip: Clip, split: Split | None) -> None:
         """Note a clip's split, in which all of its source must be."""

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from audioldm_lit.data.clips import ItemDataset
 from audioldm_lit.errors import InputError
 
 
-def batches(dataset: Dataset, sampler: Sampler, batch_size: int, num_workers: int) -> "Batches":
+def batches(dataset: ItemDataset, sampler: Sampler[int], batch_size: int, num_workers: int) -> "Batches":
     """A loader of a data set's items, stacked, that raises wrong input with all its fields whichever process met it."""
     return Batches(
         _Reading(dataset),
@@ -20,18 +21,18 @@ def batches(dataset: Dataset, sampler: Sampler, batch_size: int, num_workers: in
     )
 
 
-class Batches(DataLoader):
+class Batches(DataLoader[Any]):
     """A loader whose items may be errors: PyTorch makes what a reader process raises anew from one text, without its fields."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # PyTorch promises a private class here
         """Yield batches; raise an error where one comes instead."""
         return map(_raised, super().__iter__())
 
 
-class _Reading(Dataset):
+class _Reading(Dataset[Any]):
     """Items of a data set; the error where one cannot be read."""
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: ItemDataset) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

@@ -67,7 +67,7 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
     # A source that several classes share is placed once. The class with fewest sources chooses first, it has least to spare.
     for label, members in sorted(sources.items(), key=lambda item: (len(item[1]), item[0])):
         held_out = max(1, round(len(members) / 5))
-        quota = {"train": 1, "val": held_out * (len(members) >= 2), "test": held_out * (len(members) >= 3)}
+        quota: dict[Split, int] = {"train": 1, "val": held_out * (len(members) >= 2), "test": held_out * (len(members) >= 3)}
         placed = Counter(splits[source] for source in members if source in splits)
         for source in sorted(
             (source for source in members if source not in splits), key=lambda source: seeding.number("split", source)

@@ -25,7 +25,8 @@ def candidates(recordings: Collection[Path], files: Sequence[Path]) -> dict[Path
     One of exactly the recording's name comes before one whose letter case or normal form differs; the latter is nobody's where it
     is exactly another recording's.
     """
-    exact, loose = defaultdict(list), defaultdict(list)
+    exact: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    loose: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in recordings:
         for name in dict.fromkeys((path.stem, path.name)):
             exact[path.parent, name].append(path)
@@ -34,7 +35,7 @@ def candidates(recordings: Collection[Path], files: Sequence[Path]) -> dict[Path
     for file in files:
         if (suffix := file.suffix.lower()) in SUFFIXES and os.path.isfile(file):
             owners = exact.get((file.parent, file.stem))
-            for path in owners or loose.get((file.parent, plain(file.stem)), ()):
+            for path in owners or loose.get((file.parent, plain(file.stem)), []):
                 found[path].append((owners is None, SUFFIXES.index(suffix), file))
     return {path: [file for _, _, file in sorted(beside)] for path, beside in found.items()}
 

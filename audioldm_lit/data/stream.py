@@ -38,7 +38,8 @@ class TrainingStream(DistributedSampler):
         variants: int = 1,
         choices: int = 1,
     ) -> None:
-        super().__init__(range(num_clips), num_replicas=num_replicas, rank=rank, seed=seed)
+        # Of the data set it asks for the length alone.
+        super().__init__(range(num_clips), num_replicas, rank, seed=seed)  # type: ignore[arg-type]
         self.num_clips = num_clips
         self.variants = variants
         self.choices = choices

@@ -5,7 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class Protocol(nn.Module):
         self.version = version
         self.sample_rate = sample_rate
         self.peak = peak
-        self.metrics = nn.ModuleDict(metrics)
+        self.metrics = cast(dict[str, ClipMetric], nn.ModuleDict(metrics))  # which forgets the class of what it holds
         self.device: torch.device | None = None  # where features are extracted; where the clips are, if not said
         self._share_extractors()
         self.reset()
@@ -85,7 +85,7 @@ class Protocol(nn.Module):
             extractor: extractor if isinstance(extractor, Cached) else Cached(extractor, folder) for extractor in self.extractors
         }
         for metric in self.metrics.values():
-            metric.extractor = kept.get(metric.extractor)
+            metric.extractor = metric.extractor and kept[metric.extractor]
 
     def prepare(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Bring waveforms (B, T) to the protocol's rate and level."""

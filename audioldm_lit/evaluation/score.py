@@ -116,7 +116,7 @@ def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]
     if min(side.num_clips for name, side in zip(metric.sides, sides, strict=True) if name != "train") < 2:
         raise InputError(type(metric).__name__, "needs at least 2 clips on every side", "give more")
     whole = _scored(metric, sides, seed)
-    floor = _floor(metric, *sides, seed=seed) if metric.floor else Floor()
+    floor = _floor(metric, seed, *sides) if metric.floor else Floor()
     apart: dict[str, Score | InputError] = {}
     for name, clips in (classes or {}).items():
         try:
@@ -149,7 +149,7 @@ def _of_class(metric: ClipMetric, sides: list[Rows], clips: Sequence[str]) -> li
     return parts
 
 
-def _floor(metric: ClipMetric, preds: Rows, target: Rows, seed: int) -> Floor:
+def _floor(metric: ClipMetric, seed: int, preds: Rows, target: Rows) -> Floor:
     """Value and excess at equal counts, means over random parts."""
     count = min(preds.num_clips, target.num_clips // 2)
     if count < 2:

@@ -114,8 +114,9 @@ def _generate(trial: Trial, system: System, clips: ClipDataset, folder: Path) ->
         for entry, waveform in zip(entries, waveforms, strict=True):
             write(folder / entry.file, waveform, clips.sample_rate)
         recorded = torch.stack([clip["waveform"] for clip in batch]).to(backbone.device)
-        pair = (AudioBatch(ids, waveform, clips.sample_rate, captions) for waveform in (torch.stack(waveforms), recorded))
-        give_pair(trial.protocol, *pair, backbone, trial.sampler.vocoder)
+        sides = torch.stack(waveforms), recorded
+        preds, target = (AudioBatch(ids, waveform, clips.sample_rate, captions) for waveform in sides)
+        give_pair(trial.protocol, preds, target, backbone, trial.sampler.vocoder)
 
 
 def _show(trial: Trial, clips: ClipDataset, side: str) -> None:

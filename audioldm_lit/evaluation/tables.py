@@ -120,7 +120,7 @@ def _rows(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[Any, ...]
     """A metric's arrow, extractor, and row of every system and of the floor."""
     systems = {system: evaluation.scores[metric] for system, evaluation in evaluations.items() if metric in evaluation.scores}
     first = next(iter(systems.values()))
-    rows = [(escape(system), *_cells(score)) for system, score in systems.items()]
+    rows: list[tuple[str, ...]] = [(escape(system), *_cells(score)) for system, score in systems.items()]
     if first.floor.num_clips:
         count = first.floor.num_clips
         rows.append((f"[dim]recordings, {count} v {count}[/]", f"[dim]{_number(first.floor.value)}[/]"))

@@ -132,8 +132,8 @@ def _map(
     """Places of the clips on a map of all, by what the search for copies hears of them, and the share that it shows."""
     known = search.frames.nonzero()[:, 0]
     places, shown = project(search.descriptions[known])
-    by_sound = {results[files[row]][0].digest: tuple(place) for row, place in zip(known.tolist(), places.tolist(), strict=True)}
     read = {part: measurement.digest for part, (measurement, _) in results.items() if measurement is not None}
+    by_sound = {read[files[row]]: tuple(place) for row, place in zip(known.tolist(), places.tolist(), strict=True)}
     return {part: by_sound[digest] for part, digest in read.items() if digest in by_sound}, shown
 
 

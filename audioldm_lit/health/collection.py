@@ -85,8 +85,8 @@ def _shared_sources(items: Sequence[Examined]) -> Iterator[Finding]:
 def _same_sound(read: Sequence[Examined], dropped: set[str]) -> Iterator[Finding]:
     """Files that decode to the same samples."""
     by_digest: dict[str, dict[str, list[Examined]]] = defaultdict(lambda: defaultdict(list))
-    for item in (item for item in read if item.measurement.silent_share < 1):
-        by_digest[item.measurement.digest][str(item.clip.part)].append(item)
+    for item in (item for item in read if item.measured.silent_share < 1):
+        by_digest[item.measured.digest][str(item.clip.part)].append(item)
     for files in by_digest.values():
         members = [item for items in files.values() for item in items]
         if len(files) == 1 and len({(item.split, item.clip.label) for item in members}) == 1:
@@ -115,10 +115,10 @@ def _alike(items: Sequence[Examined], copies: DuplicatePairs) -> Iterator[Findin
     by_sound: dict[str, list[int]] = defaultdict(list)  # exact copies, and several captions of a file, go together
     for place, item in enumerate(items):
         if item.measurement is not None:
-            by_sound[item.measurement.digest].append(place)
+            by_sound[item.measured.digest].append(place)
     alike = Graph()
     for first, second, similarity in copies.pairs:
-        sounds = [items[place].measurement.digest for place in (first, second)]
+        sounds = [items[place].measured.digest for place in (first, second)]
         if len({items[place].clip.source for sound in sounds for place in by_sound[sound]}) > 1:  # else takes of one recording
             alike.add_edge(*sounds, similarity=similarity)
     for sounds in connected_components(alike):
@@ -156,26 +156,26 @@ def _unbalanced(items: Sequence[Examined]) -> Iterator[Finding]:
 
 
 def _outliers(read: Sequence[Examined]) -> Iterator[Finding]:
-    sounding = [item for item in read if item.measurement.level_db > -math.inf]
+    sounding = [item for item in read if item.measured.level_db > -math.inf]
     if not sounding:
         return
-    level, length = median(item.measurement.level_db for item in sounding), median(item.measurement.duration for item in read)
+    level, length = median(item.measured.level_db for item in sounding), median(item.measured.duration for item in read)
     for item in sounding:
-        difference = item.measurement.level_db - level
+        difference = item.measured.level_db - level
         if abs(difference) > FAR_DB:
             problem = f"{abs(difference):.0f} dB {'louder' if difference > 0 else 'quieter'} than the median clip"
             mend = "listen: every clip is brought to one peak, its noise with it"
             yield Finding("unlike level", "warning", item.clip.where, problem, mend, (item.clip.id,))
     for item in read:
-        if not length / TIMES <= item.measurement.duration <= TIMES * length:
-            problem = f"lasts {item.measurement.duration:.2f} s, the median clip {length:.2f} s"
+        if not length / TIMES <= item.measured.duration <= TIMES * length:
+            problem = f"lasts {item.measured.duration:.2f} s, the median clip {length:.2f} s"
             yield Finding("unlike length", "warning", item.clip.where, problem, "listen whether it belongs here", (item.clip.id,))
 
 
 def _fitted(read: Sequence[Examined], duration: float) -> Iterator[Finding]:
     """What bringing every clip to one length will do."""
-    longer = tuple(item.clip.id for item in read if item.measurement.duration > duration + 0.01)
-    shorter = tuple(item.clip.id for item in read if item.measurement.duration < duration / 2)
+    longer = tuple(item.clip.id for item in read if item.measured.duration > duration + 0.01)
+    shorter = tuple(item.clip.id for item in read if item.measured.duration < duration / 2)
     if longer:
         problem = f"{len(longer)} clips are longer than data.init_args.duration, {duration:g} s"
         yield Finding("cut", "note", "all splits", problem, "nothing: the loudest window is taken; or raise duration", longer)
@@ -186,8 +186,8 @@ def _fitted(read: Sequence[Examined], duration: float) -> Iterator[Finding]:
 
 def _formats(read: Sequence[Examined]) -> Iterator[Finding]:
     for what, values in (
-        ("Hz", Counter(item.measurement.sample_rate for item in read)),
-        ("channels", Counter(item.measurement.channels for item in read)),
+        ("Hz", Counter(item.measured.sample_rate for item in read)),
+        ("channels", Counter(item.measured.channels for item in read)),
     ):
         if len(values) > 1:
             problem = ", ".join(f"{value:,} {what}: {count}" for value, count in values.most_common())

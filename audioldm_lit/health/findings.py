@@ -60,12 +60,19 @@ class Examined:
     measurement: Measurement | None
     error: InputError | None = None
 
+    @property
+    def measured(self) -> Measurement:
+        """The measurement of a clip that could be read."""
+        assert self.measurement is not None
+        return self.measurement
+
 
 def clip_findings(item: Examined, sample_rate: int) -> Iterator[Finding]:
     """What is wrong with a clip by itself; `sample_rate` in Hz is the model's."""
     clip, measured = item.clip, item.measurement
     ids = (clip.id,)
     if measured is None:
+        assert item.error is not None
         error = clip.error(item.error.problem, item.error.mend)
         yield Finding("unreadable", "error", error.where, error.problem, error.mend, ids, drop=ids)
         return

@@ -76,7 +76,7 @@ def _measure(path: Path, span: Span | None, channel: int | None) -> tuple[Measur
         last = np.zeros((0, channels), dtype=np.float32)  # a run at full scale may lie across the edge of two pieces
         heard: list[NDArray[np.float32]] = []
         for samples in recording.pieces(span, whole_frames(rate, channels)):  # (T, C)
-            digest.update(samples)
+            digest.update(samples.data)
             mixture.add(samples)
             mono = to_mono(samples, channel)  # (T,)
             peak = max(peak, float(samples.max()), -float(samples.min()))

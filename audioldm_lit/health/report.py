@@ -49,7 +49,7 @@ def write_manifest(path: Path, items: Sequence[Examined], root: Path) -> None:
                 raise InputError(clip.path, "its name begins or ends with a space, which no table can say", "rename it")
             measured = asdict(item.measurement) if item.measurement else {"error": str(item.error)}
             for caption in (clip.caption, *clip.others):
-                row = {"id": clip.id, "file": name, "caption": " ".join(caption.split())}
+                row: dict[str, Any] = {"id": clip.id, "file": name, "caption": " ".join(caption.split())}
                 row |= {"label": clip.label, "source": clip.source, "split": item.split}
                 row |= {"start": clip.span[0], "end": clip.span[1]} if clip.span else {}
                 lines.write(json.dumps(row | _plain(measured), ensure_ascii=False) + "\n")
@@ -77,8 +77,10 @@ def classes(checkup: Checkup) -> dict[str, dict[str, int]]:
 def show(checkup: Checkup, console: Console) -> None:
     """Print one line a kind of finding."""
     table = Table(title="Health", title_justify="left")
-    for column, options in (("", {}), ("clips", {"justify": "right"}), ("for example", {"overflow": "fold"}), ("what to do", {})):
-        table.add_column(column, **options)
+    table.add_column("")
+    table.add_column("clips", justify="right")
+    table.add_column("for example", overflow="fold")
+    table.add_column("what to do")
     for kind, findings in by_kind(checkup).items():
         first = findings[0]
         clips = len({name for finding in findings for name in finding.clips}) or ""

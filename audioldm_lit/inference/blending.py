@@ -115,12 +115,12 @@ class Blend(Backbone):
         copies = [adapted for adapted in copies if adapted.setting.strength != 0]
         lone = copies[0] if len(copies) == 1 and copies[0].setting.plain else None
         if not lone:
-            _check_predictions(copies, base.scheduler.config.prediction_type)
+            _check_predictions(copies, base.scheduler.config["prediction_type"])
         super().__init__(
             lone.backbone.unet if lone else base.unet,  # beside a lone adapter, the base's own UNet would never be asked
             base.vae, base.text_encoder, base.tokenizer, base.vocoder, base.scheduler, base.audio_encoder, base.feature_extractor,
         )  # fmt: skip
-        self.prediction_type = lone.prediction_type if lone else base.scheduler.config.prediction_type
+        self.prediction_type = lone.prediction_type if lone else base.scheduler.config["prediction_type"]
         for adapted in copies:
             adapted.adapter.merge(adapted.backbone)
         folded = [
@@ -157,7 +157,7 @@ class Blend(Backbone):
         pred = super().forward(noisy_latents, timesteps, cond)
         if not extra:
             return pred
-        base = self.base(noisy_latents, timesteps, cond).float() if any(folded) else pred.float()
+        base = pred.float() if self.base is None or not any(folded) else self.base(noisy_latents, timesteps, cond).float()
         changes = [
             adapted.setting.strength * (adapted.backbone(noisy_latents, timesteps, own).float() - base) for adapted, own in extra
         ]

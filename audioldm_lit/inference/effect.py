@@ -26,7 +26,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from rich import box
 from rich.console import Console
 from rich.markup import escape

@@ -19,7 +19,7 @@ def read_prompts(source: Path | Sequence[str], option: str) -> list[str]:
     Raises:
         InputError: If there is no such file, it is no text, or no prompt is left.
     """
-    lines = source
+    lines: Sequence[str]
     if isinstance(source, Path):
         if not source.is_file():
             raise InputError(source, "no such file", f"give {option} a text file with one prompt a line")
@@ -27,6 +27,8 @@ def read_prompts(source: Path | Sequence[str], option: str) -> list[str]:
             lines = source.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(source, f"cannot be read ({error})", "save it as UTF-8 text with one prompt a line") from error
+    else:
+        lines = source
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise InputError(option, f"is {source}, which holds no prompt", "give at least one")

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import diffusers
 import torch
-from diffusers import SchedulerMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from audioldm_lit.backbone import Backbone, VocoderName

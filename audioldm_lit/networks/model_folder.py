@@ -7,7 +7,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models import AutoencoderKL, UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from torch import nn
@@ -31,7 +32,7 @@ from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
 transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
 diffusers_logging.disable_progress_bar()
-NETWORKS = {
+NETWORKS: dict[str, type[nn.Module]] = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
     "text_encoder": ClapTextModelWithProjection,

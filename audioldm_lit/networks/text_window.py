@@ -21,6 +21,7 @@ class TextWindow:
     def __init__(self, tokenizer: RobertaTokenizer, config: ClapTextConfig) -> None:
         self.tokenizer = tokenizer
         # RoBERTa numbers places from the padding token's id on, which takes one of the table's rows itself.
+        assert config.pad_token_id is not None
         self.max_tokens = min(tokenizer.model_max_length, config.max_position_embeddings - config.pad_token_id - 1)
 
     @classmethod

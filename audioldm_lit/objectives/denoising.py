@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit import seeding
@@ -70,7 +70,7 @@ class Denoising(Objective):
             noise += self.noise_offset * seeding.normal(generators, (latents.shape[1], 1, 1))  # (B, C, 1, 1)
         noise = noise.to(latents.device)
         # x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon, Eq. 4 of Ho et al. 2020
-        noisy_latents = scheduler.add_noise(latents, noise, timesteps)
+        noisy_latents = scheduler.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
         model_pred = backbone(noisy_latents, timesteps, cond)
         error = model_pred.float() - self.target(scheduler, latents, noise, timesteps).float()
         losses = error.square().mean(dim=(1, 2, 3))  # (B, C, F/4, M/4) -> (B,)
@@ -99,7 +99,7 @@ class Velocity(Denoising):
 
     def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Velocity v = sqrt(alpha_bar_t) epsilon - sqrt(1 - alpha_bar_t) x_0."""
-        return scheduler.get_velocity(latents, noise, timesteps)
+        return scheduler.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
 
 
 def _pseudo_huber(mse: Tensor, c: float) -> Tensor:

@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit import seeding
@@ -125,7 +125,7 @@ class PriorPreservation(Objective):
         """Latents and text embeddings of the clips at some places of the list."""
         unconditional, *embeds = backbone.encode_text(["", *(self.texts[place] for place in places)])
         clips = [PriorClip(self.seed, place) for place in places]
-        base_type = backbone.scheduler.config.prediction_type  # what the base predicts, whatever is trained
+        base_type = backbone.scheduler.config["prediction_type"]  # what the base predicts, whatever is trained
         latents = Generation(backbone, self.sampler, unconditional, num_samples, base_type).latents(
             clips, torch.stack(embeds), on_step
         )

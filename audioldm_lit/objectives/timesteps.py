@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit import seeding
@@ -36,7 +36,7 @@ class Uniform(TimestepSampling):
 
     def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
-        return (seeding.uniform(generators) * scheduler.config.num_train_timesteps).long()
+        return (seeding.uniform(generators) * scheduler.config["num_train_timesteps"]).long()
 
 
 class LogitNormal(TimestepSampling):
@@ -60,7 +60,7 @@ class LogitNormal(TimestepSampling):
     def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
         place = torch.sigmoid(self.mean + self.std * seeding.normal(generators, ()).double())
-        last = scheduler.config.num_train_timesteps - 1
+        last = scheduler.config["num_train_timesteps"] - 1
         return (place * (last + 1)).long().clamp(max=last)  # far out, the sigmoid rounds to 1
 
 
@@ -80,7 +80,7 @@ class Importance(TimestepSampling):
 
     def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
-        weights = self.weighting(scheduler, torch.arange(scheduler.config.num_train_timesteps)).double()
+        weights = self.weighting(scheduler, torch.arange(scheduler.config["num_train_timesteps"])).double()
         cumulative = weights.cumsum(0) / weights.sum()
         # The first timestep up to which the probability exceeds a uniform number.
         return torch.searchsorted(cumulative, seeding.uniform(generators).double(), right=True)

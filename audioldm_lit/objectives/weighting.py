@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
@@ -40,7 +40,7 @@ class Weighting(ABC):
         weights = self.of_noise(alpha_bar / (1 - alpha_bar))
         # epsilon = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t (Salimans and Ho 2022, arXiv 2202.00512, appendix D): an error e
         # of the velocity is an error sqrt(alpha_bar_t) e of the noise. alpha_bar_t is SNR / (SNR + 1).
-        return weights * alpha_bar if scheduler.config.prediction_type == "v_prediction" else weights
+        return weights * alpha_bar if scheduler.config["prediction_type"] == "v_prediction" else weights
 
 
 class MinSNR(Weighting):

@@ -23,7 +23,7 @@ def init_args(made: object, optional: Collection[str] = (), where: str = "") -> 
     Raises:
         InputError: If another argument is not kept.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for name, parameter in inspect.signature(type(made)).parameters.items():
         if hasattr(made, name):
             value = getattr(made, name)

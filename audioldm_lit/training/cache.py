@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from audioldm_lit.audio.loudness import SilentError
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import say, track
-from audioldm_lit.data.clips import ClipDataset
+from audioldm_lit.data.clips import ClipDataset, ItemDataset
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.prefetch import prefetch
 from audioldm_lit.storage.shards import Shards
@@ -27,7 +26,7 @@ ROWS = 1024  # a shard: 134 MB of latents of 10.24 s
 SECONDS = 60  # of encoding that an interruption may cost
 
 
-class EncodedDataset(Dataset):
+class EncodedDataset(ItemDataset):
     """A clip data set after the encoders.
 
     Args:

@@ -9,6 +9,7 @@ from audioldm_lit.adapters.files.adapter_file import check_base
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.training.ema import EMA
+from audioldm_lit.training.encoding import encoded
 
 KEY = "audioldm_lit"
 ORIGIN = "--ckpt_path"  # what messages call it
@@ -16,7 +17,7 @@ ORIGIN = "--ckpt_path"  # what messages call it
 
 def trained_on(data: AudioDataModule) -> dict[str, Any]:
     """What a resumed run must find as it was: the clips of every split, how they are varied, and the order they are drawn in."""
-    clips = {split: dataset.fingerprint() for split, dataset in data.datasets.items()}
+    clips: dict[str, str] = {split: encoded(data, split).fingerprint() for split in data.datasets}
     varied = {"augmentation": data.augmentation, "phrasing": data.phrasing}
     return {**clips, **{name: part and part.fingerprint for name, part in varied.items()}, "seed": data.seed}
 

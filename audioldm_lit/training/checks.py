@@ -5,6 +5,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.diffusion import PREDICTION_TYPES
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
@@ -12,7 +13,7 @@ from audioldm_lit.objectives.base import Objective
 
 def check_prediction(backbone: Backbone, objective: Objective) -> None:
     """Refuse what the held-out loss cannot judge, and an objective that changes what a partly frozen UNet predicts."""
-    ours, base = objective.prediction_type, backbone.scheduler.config.prediction_type
+    ours, base = objective.prediction_type, backbone.scheduler.config["prediction_type"]
     if ours not in PREDICTION_TYPES:
         raise InputError(
             "model.objective",
@@ -67,6 +68,7 @@ def check_captions(backbone: Backbone, data: AudioDataModule, conditioning: Cond
             "set data.init_args.caption to null"
         )
     if data.captioned:
-        texts = (text for clips in data.datasets.values() for item in range(len(clips)) for text in clips.texts(item))
+        recordings = (clips for clips in data.datasets.values() if isinstance(clips, ClipDataset))  # none is encoded by now
+        texts = (text for clips in recordings for item in range(len(clips)) for text in clips.texts(item))
         for warning in backbone.text_window.warnings(texts):
             rank_zero_info(f"warning: {warning}")

@@ -1,9 +1,10 @@
 """From recordings to what training reads, by all processes together."""
 
 from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.data.clips import ClipDataset, Split
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.gather import gather
-from audioldm_lit.training.cache import Cache
+from audioldm_lit.training.cache import Cache, EncodedDataset
 
 
 def encode(data: AudioDataModule, cache: Cache, rank: int, ranks: int, waveforms: bool = False) -> None:
@@ -19,13 +20,21 @@ def encode(data: AudioDataModule, cache: Cache, rank: int, ranks: int, waveforms
     Raises:
         InputError: In every process, what one of them finds wrong.
     """
+    recordings = {split: clips for split, clips in data.datasets.items() if isinstance(clips, ClipDataset)}
     problem = None
     try:
-        for clips in data.datasets.values():
+        for clips in recordings.values():
             cache.fill(clips, rank, ranks)
     except InputError as error:
         problem = error
     for found in filter(None, gather(problem)):  # waits for all, so that no process reads what another has not yet encoded
         raise found
-    for split, clips in data.datasets.items():
+    for split, clips in recordings.items():
         data.datasets[split] = cache.read(clips, waveforms)
+
+
+def encoded(data: AudioDataModule, split: Split) -> EncodedDataset:
+    """What `encode` has made of a split."""
+    dataset = data.datasets[split]
+    assert isinstance(dataset, EncodedDataset)
+    return dataset

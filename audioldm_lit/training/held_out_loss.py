@@ -7,7 +7,7 @@ and after training, in every run, with every adapter, objective and seed.
 from collections.abc import Sequence
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit import seeding
@@ -18,7 +18,7 @@ from audioldm_lit.diffusion import noise_of
 def grid(scheduler: DDIMScheduler, num_timesteps: int) -> list[int]:
     """The timesteps that every clip is judged at."""
     # The loss is steep in t: a grid that is shifted from clip to clip has 27 times the standard deviation.
-    return [int((k + 0.5) / num_timesteps * scheduler.config.num_train_timesteps) for k in range(num_timesteps)]
+    return [int((k + 0.5) / num_timesteps * scheduler.config["num_train_timesteps"]) for k in range(num_timesteps)]
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def held_out_losses(
     for step in grid(scheduler, num_timesteps):
         noise = seeding.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), step, device=latents.device)
-        noisy_latents = scheduler.add_noise(latents, noise, timesteps)
+        noisy_latents = scheduler.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
         error = noise_of(backbone(noisy_latents, timesteps, cond), scheduler, noisy_latents, timesteps) - noise
         losses.append(error.square().mean(dim=(1, 2, 3)))  # (B, C, F/4, M/4) -> (B,)
     return torch.stack(losses, dim=1)

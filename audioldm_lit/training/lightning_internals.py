@@ -14,6 +14,16 @@ from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
 
+def only_tried(trainer: Trainer) -> bool:
+    """Whether the run only tries the code on a few batches; Lightning sets `fast_dev_run` from outside the trainer's class."""
+    return bool(vars(trainer)["fast_dev_run"])
+
+
+def steps_between_logs(trainer: Trainer) -> int:
+    """How often values are logged, in steps; set from outside as well."""
+    return int(vars(trainer)["log_every_n_steps"])
+
+
 def batches_before(trainer: Trainer) -> int:
     """Batches that were trained on before this one. Unlike `batch_idx`, the count goes on where a run is resumed."""
     return trainer.fit_loop.epoch_loop.total_batch_idx

@@ -51,6 +51,8 @@ class Wandb(Watched):
             uploads such a run later.
     """
 
+    viewer: WandbLogger
+
     def __init__(
         self,
         save_dir: str | Path = "runs",
@@ -70,7 +72,7 @@ class Wandb(Watched):
         """A run that starts, or goes on, with its next value; earlier runs of this process stay as they are."""
         title = str(Path(self.log_dir).relative_to(self.save_dir))
         mode = "offline" if self.offline else None  # WandbLogger's own `offline` would hold for every later run of the process
-        settings = {"project": self.project, "mode": mode, "reinit": "create_new"}
+        settings: dict[str, Any] = {"project": self.project, "mode": mode, "reinit": "create_new"}
         folder = Path(self.log_dir).absolute()  # wandb's own process keeps the current folder it was started in
         return WandbLogger(name=title, save_dir=folder, version=run_id, **settings)
 
@@ -149,7 +151,8 @@ def _(logger: WandbLogger, prompt: str, sound: Path, picture: Path, step: int) -
 
     key = f"audition/{sound.parent.name}"
     clip, image = wandb.Audio(sound, caption=prompt), wandb.Image(str(picture), caption=prompt)
-    logger.log_metrics({f"{key}/sound": clip, f"{key}/log_mel": image}, step)
+    shown: dict[str, Any] = {f"{key}/sound": clip, f"{key}/log_mel": image}  # of which log_metrics promises numbers alone
+    logger.log_metrics(shown, step)
 
 
 @log_clip.register

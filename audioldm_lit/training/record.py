@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from audioldm_lit.data.clips import FoundClips
+from audioldm_lit.data.clips import FoundClips, Split
 from audioldm_lit.training.cache import EncodedDataset
 from audioldm_lit.training.outcome import Outcome
 
@@ -16,7 +16,7 @@ def run_record(
     outcome: Outcome,
     train: EncodedDataset,
     held_out: EncodedDataset,
-    coverage: Mapping[str, FoundClips],
+    coverage: Mapping[Split, FoundClips],
     *,
     steps: int,
     trained_weights: int,
@@ -40,6 +40,8 @@ def run_record(
         auditions: Folder of what was heard, where there is one.
     """
     best, dials = outcome.best, outcome.dials
+    assert best is not None
+    assert outcome.effect is not None
     return {
         "held_out_loss_before": outcome.base_loss,
         "best_step": best.step,
@@ -72,6 +74,7 @@ def evaluation_record(outcome: Outcome, clips: EncodedDataset, base: str, val_ti
         seed: Seed of the interval's resampling.
     """
     under = json.dumps([base, val_timesteps, clips.fingerprint()], sort_keys=True)
+    assert outcome.test_loss is not None
     loss = {
         "value": outcome.test_loss.value,
         "interval": outcome.test_loss.interval(seed),

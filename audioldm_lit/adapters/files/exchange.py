@@ -69,9 +69,11 @@ class PeftLayout(Source):
         for layer in tuned.values():
             layer.set_adapter(NAME)  # makes its weights trainable, which loaders of finished adapters do not
         backbone.unet.train(backbone.unet.training)  # new layers are born in train mode
-        adapter = adapter_for(injected_config(backbone.unet), list(tuned), layers, where)
+        config = injected_config(backbone.unet)
+        assert config is not None
+        adapter = adapter_for(config, list(tuned), layers, where)
         about = About.from_json(origin["about"], where) if origin.get("about") else None
-        prediction_type = origin.get("prediction_type", backbone.scheduler.config.prediction_type)
+        prediction_type = origin.get("prediction_type", backbone.scheduler.config["prediction_type"])
         return Adapted(backbone, adapter, base, names, prediction_type, about, bool(origin))
 
 
