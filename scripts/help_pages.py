@@ -77,6 +77,7 @@ def _text(key: str, text: str) -> str:
     """A setting's text, the same on every machine."""
     text = re.sub(r", known subclasses: .*\)$", ")", text).replace(f"{REPOSITORY}/", "")
     text = re.sub(r"<class '(\w+)'>", r"\1", text)
+    text = re.sub(r"Union\[([\w, ]+)\]", _sorted, text)  # `typing` keeps the order of whoever named such a type first
     if key == "trainer.precision":
         text = text.replace(f"default: {fast_precision()})", f"default: {PRECISION})")
     if LIGHTNING.match(key):
@@ -118,6 +119,10 @@ def _types(asker: Callable[..., Any]) -> Iterator[type]:
         hints += hint if isinstance(hint, list) else get_args(hint)
         if isinstance(hint, type):
             yield hint
+
+
+def _sorted(union: re.Match[str]) -> str:
+    return f"Union[{', '.join(sorted(union[1].split(', '), key=lambda name: (name == 'null', name)))}]"
 
 
 if __name__ == "__main__":
