@@ -52,6 +52,8 @@ def read_channels(path: Path) -> tuple[Tensor, int]:
     """
     with open_audio(path) as recording:
         pieces = []
+        if (recording.seconds or 0) * recording.sample_rate * recording.channels > MAX_SAMPLES:
+            raise too_long(path, recording.seconds, recording.channels)
         for piece in recording.pieces():
             pieces.append(piece)
             if recording.position * recording.channels > MAX_SAMPLES:

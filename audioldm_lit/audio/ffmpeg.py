@@ -47,6 +47,7 @@ class FFmpegFile(Recording):
         self.left = np.zeros((0, 0), dtype=np.float32)
         self.path, self.position = path, 0  # messages of the first frame need them
         self.resampler: av.AudioResampler | None = None
+        self.kind: tuple[int, int, str] | None = None  # rate, channels and sample format of the last frame
         try:
             self.track = _track(path, self.container)
             self.frames = self._frames()
@@ -91,17 +92,23 @@ class FFmpegFile(Recording):
         yield from self._converted(self.first)
         for frame in self.frames:
             yield from self._converted(frame)
-        if self.resampler is not None:
-            yield from map(_as_float, self.resampler.resample(None))
+        yield from self._rest()
 
     def _converted(self, frame: av.AudioFrame) -> Iterator[NDArray[np.float32]]:
         """Samples of a frame; where rate or channels have changed, brought to those of the first."""
-        if (frame.sample_rate, frame.layout.nb_channels) == (self.sample_rate, self.channels):
-            yield _as_float(frame)
-            return
-        if self.resampler is None:
-            self.resampler = av.AudioResampler("fltp", self.first.layout, self.sample_rate)
-        yield from map(_as_float, self.resampler.resample(frame))
+        kind = frame.sample_rate, frame.layout.nb_channels, frame.format.name
+        if kind != self.kind:
+            yield from self._rest()
+            self.kind = kind
+            if kind[:2] != (self.sample_rate, self.channels):
+                self.resampler = av.AudioResampler("fltp", self.first.layout, self.sample_rate)
+        yield from map(_as_float, self.resampler.resample(frame) if self.resampler else [frame])
+
+    def _rest(self) -> Iterator[NDArray[np.float32]]:
+        """What the resampler still holds; it is not needed any longer."""
+        if self.resampler is not None:
+            yield from map(_as_float, self.resampler.resample(None))
+            self.resampler = None
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         """Decoded frames; what is damaged before the first one is passed over, as where a broadcast is joined."""
