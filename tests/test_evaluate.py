@@ -23,6 +23,7 @@ from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.listing import list_clips
 from audioldm_lit.evaluation.passport import check_comparable
 from audioldm_lit.evaluation.protocol import load_protocol
+from audioldm_lit.evaluation.reading import Reader
 from audioldm_lit.evaluation.scoring import score_files
 from audioldm_lit.evaluation.tables import show, terminal, to_csv, to_latex
 from audioldm_lit.inference.manifest import Entry, write_manifest
@@ -546,6 +547,13 @@ BROKEN = {
         clips_json(*[{"id": "a", "file": f"{i}.wav", "seed": i} for i in range(2)]), "generated: 2 clips have the id 'a #0'"
     ),
 }  # fmt: skip
+
+
+def test_a_part_that_a_list_names_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.linspace(0, 0.5, RATE), RATE, subtype="FLOAT")
+    (tmp_path / "list.csv").write_text("file,id,start,end\na.wav,a,0.25,0.5\na.wav,b,,\n")
+    part, whole = (Reader(RATE, 0.1, strict=False).read(clip) for clip in list_clips(tmp_path / "list.csv"))
+    assert part.equal(whole[RATE // 4 : RATE // 2])
 
 
 def test_all_that_cannot_be_read_is_told_at_once(cli, sets):

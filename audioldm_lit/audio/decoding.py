@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audioldm_lit.audio.impostors import check_impostor, first_bytes
 from audioldm_lit.audio.libsndfile import SndFile
-from audioldm_lit.audio.recording import Recording, UnknownFormatError, too_long
+from audioldm_lit.audio.recording import Recording, Span, UnknownFormatError, too_long
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import why_no_file
 
@@ -41,8 +41,8 @@ def open_audio(path: Path) -> Recording:
         raise unknown from None
 
 
-def read_channels(path: Path) -> tuple[Tensor, int]:
-    """Read an audio file as it is, whole.
+def read_channels(path: Path, span: Span | None = None) -> tuple[Tensor, int]:
+    """Read an audio file as it is, whole or a span of it.
 
     Returns:
         Waveform (C, T), float32, of all channels, and its rate in Hz.
@@ -52,11 +52,11 @@ def read_channels(path: Path) -> tuple[Tensor, int]:
     """
     with open_audio(path) as recording:
         pieces = []
-        if (recording.seconds or 0) * recording.sample_rate * recording.channels > MAX_SAMPLES:
+        if span is None and (recording.seconds or 0) * recording.sample_rate * recording.channels > MAX_SAMPLES:
             raise too_long(path, recording.seconds, recording.channels)
-        for piece in recording.pieces():
+        for piece in recording.pieces(span):
             pieces.append(piece)
-            if recording.position * recording.channels > MAX_SAMPLES:
+            if sum(map(len, pieces)) * recording.channels > MAX_SAMPLES:
                 raise too_long(path, recording.seconds or recording.position / recording.sample_rate, recording.channels)
         return torch.from_numpy(np.concatenate(pieces)).T, recording.sample_rate  # (T, C) -> (C, T)
 

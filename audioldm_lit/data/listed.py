@@ -73,7 +73,7 @@ class Listed:
             first = row["caption"] if "caption" in row else caption_from(self.caption, label.replace("_", " "))
             captions = [first, *(text for name, text in row.items() if FURTHER.fullmatch(name) and text)]
         first, *others = dict.fromkeys(" ".join(caption.split()) for caption in captions)
-        span = _span(row, where)
+        span = named_span(row, where)
         name = row.get("id") or (f"{file}#{span[0]:09.3f}" if span else file)
         return Clip(name, self.root / file, first, label, row.get("source") or file, where, tuple(others), span)
 
@@ -110,8 +110,12 @@ class Listed:
             raise InputError(clip.where, f"source '{clip.source}' is in both {home} and {split}", "keep it in one split")
 
 
-def _span(row: Mapping[str, str], where: str) -> Span | None:
-    """The part of a file that a row names by `start` and `end`; None for all of it."""
+def named_span(row: Mapping[str, str], where: str) -> Span | None:
+    """The part of a file that a row names by `start` and `end`; None for all of it.
+
+    Raises:
+        InputError: If these are no seconds, or the start is not before the end.
+    """
     said = row.get("start", ""), row.get("end", "")
     if not all(said):
         return None

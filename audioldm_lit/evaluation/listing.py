@@ -7,6 +7,7 @@ from pathlib import Path
 
 from audioldm_lit.data.clips import Clip
 from audioldm_lit.data.files import AUDIO, is_recording, recordings, visible
+from audioldm_lit.data.listed import named_span
 from audioldm_lit.data.table import read_table
 from audioldm_lit.errors import InputError
 
@@ -16,8 +17,9 @@ def list_clips(source: Path) -> list[Clip]:
 
     Args:
         source: A folder of audio files, with a `manifest.json` (as `generate` and `predict` write it) or a `metadata.csv` (columns
-            `file`; optional `id`, `caption`, `label`) that describes them or without; or such a file itself, or the same as JSON
-            lines. Without either, every audio file below the folder is a clip, and its class the top sub-folder it lies in.
+            `file`; optional `id`, `caption`, `label`, and `start` and `end` of a part in seconds) that describes them or without;
+            or such a file itself, or the same as JSON lines. Without either, every audio file below the folder is a clip, and its
+            class the top sub-folder it lies in.
 
     Returns:
         The clips. An id is the file's path without suffix, or what the table or manifest says.
@@ -72,8 +74,14 @@ def _from_file(path: Path) -> list[Clip]:
         return _from_manifest(path)
     folder = path.parent
     return [
-        Clip(_plain(row.get("id") or row["file"]), folder / row["file"], row.get("caption", ""), row.get("label", ""))
-        for _, row in read_table(path, folder, "file", ())
+        Clip(
+            _plain(row.get("id") or row["file"]),
+            folder / row["file"],
+            row.get("caption", ""),
+            row.get("label", ""),
+            span=named_span(row, where),
+        )
+        for where, row in read_table(path, folder, "file", ())
     ]
 
 

@@ -54,7 +54,7 @@ class Reader:
         Raises:
             InputError: If it cannot be read, or needs a rule and `strict` was asked for.
         """
-        channels, rate = read_channels(clip.path)
+        channels, rate = read_channels(*clip.part)
         samples, channel = mono(channels.T.numpy())
         found = {
             "stereo": len(channels) > 1 and channel is None,
