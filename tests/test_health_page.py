@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_health import GOOD
 
 from audioldm_lit.data.clips import Clip
-from audioldm_lit.health.excerpts import excerpts, worth_hearing
+from audioldm_lit.health.excerpts import LINKED, excerpts, worth_hearing
 from audioldm_lit.health.findings import Examined, Finding
 from audioldm_lit.health.projection import project
 
@@ -45,7 +45,10 @@ def test_what_is_found_is_heard_first_and_then_what_lies_far_out():
     paths = [Path(f"{number}.wav") for number in range(5)]
     items = [Examined(Clip(path.name, path, "rain"), "train", GOOD) for path in paths[:4]]
     items.append(Examined(Clip("4.wav", paths[4], "rain"), "train", None))
-    findings = [Finding("silent", "error", "", "", "", ("4.wav", "2.wav")), Finding("dull", "note", "", "", "", ("0.wav",))]
+    findings = [
+        Finding("silent", "error", "", "", "", ("4.wav", "2.wav")),
+        Finding("cut", "note", "", "", "", ("0.wav", *["2.wav"] * LINKED, "1.wav")),  # of which the last is too far behind
+    ]
     places = {(path, None): (float(number), 0.0) for number, path in enumerate(paths[:4])}
     heard = worth_hearing(items, findings, places, most=3)
     assert [path for path, _ in heard] == [paths[2], paths[0], paths[3]]

@@ -320,6 +320,8 @@ def test_what_fix_leaves_has_no_errors_and_trains(cli, workdir, sick, tiny_folde
     assert not [finding for finding in again["findings"] if finding["severity"] == "error" or finding["drop"]]
     assert again["kept"] == len(kept)
 
+    assert cli("prepare", *options(sick), "--data.table", "runs/prepare/clean.jsonl")[0] == 0  # which it is not taken away from
+
     status, _, err = cli(*folder_fit(tiny_folder, sick, clean))
     assert status == 0, err
     assert (run_folder(workdir) / "adapter.safetensors").is_file()

@@ -62,8 +62,9 @@ def prepare(
     if out.resolve().is_relative_to(data.root.resolve()):
         raise InputError(out, "lies inside the data set", "choose a folder outside with --out")
     data.prepare_data()
-    if (out / "clean.jsonl").is_file():
-        (out / "clean.jsonl").unlink()  # an earlier run's may be of other clips
+    clean = out / "clean.jsonl"
+    if clean.is_file() and getattr(data, "table", None) != clean:
+        clean.unlink()  # an earlier run's may be of other clips
     namer = None if suggest is None else _namer(suggest, backbone, out / "captions.csv")
     unheard = TextWindow.load(find_model(backbone)).unheard
     threads = num_workers or os.cpu_count() or 1

@@ -21,6 +21,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.health.findings import Examined, Finding
 
 MOST = 120  # sounds on a page, 3 MB: every clip of a small set, of a large one those with findings and those far out on the map
+LINKED = 8  # clips of a finding, of which a note may name all
 SECONDS = 3.0  # of each, the loudest
 HEARD = 30  # seconds from the start among which they are sought
 RATE = 16_000  # Hz
@@ -46,7 +47,7 @@ class Excerpt:
 def worth_hearing(
     items: Sequence[Examined], findings: Iterable[Finding], places: Mapping[Part, tuple[float, float]], most: int = MOST
 ) -> list[Part]:
-    """What a page lets hear: clips with findings, the worst first, then those farthest out on the map.
+    """What a page lets hear: clips with errors and warnings, the first of each note, then those farthest out on the map.
 
     Args:
         items: Clips of the data set.
@@ -55,9 +56,9 @@ def worth_hearing(
         most: How many at most.
     """
     readable = {item.clip.id: item.clip.part for item in items if item.measurement is not None}
-    named = [readable[name] for finding in findings for name in finding.clips if name in readable]
+    named = [name for finding in findings for name in finding.clips[: LINKED if finding.severity == "note" else None]]
     far = sorted(places, key=lambda part: -sum(place**2 for place in places[part]))
-    return list(dict.fromkeys([*named, *far]))[:most]
+    return list(dict.fromkeys([*(readable[name] for name in named if name in readable), *far]))[:most]
 
 
 def excerpts(parts: Sequence[Part], threads: int) -> dict[Part, Excerpt]:

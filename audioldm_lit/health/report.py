@@ -23,7 +23,7 @@ from audioldm_lit.data.clips import Part
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.advice import reasons
 from audioldm_lit.health.checkup import SPLITS, Checkup
-from audioldm_lit.health.excerpts import excerpts, worth_hearing
+from audioldm_lit.health.excerpts import LINKED, excerpts, worth_hearing
 from audioldm_lit.health.findings import Examined, Finding
 from audioldm_lit.storage.atomic_write import atomic_write
 
@@ -164,7 +164,7 @@ def _heard(checkup: Checkup, threads: int) -> dict[str, Any]:
     return {
         "sounds": {_title(part): sound for part, sound in sounds.items()},
         "heard": heard,
-        "points": points, "colours": colours, "map": {"width": WIDTH, "height": HEIGHT, "share": checkup.shown},
+        "points": points, "linked": LINKED, "colours": colours, "map": {"width": WIDTH, "height": HEIGHT, "share": checkup.shown},
     }  # fmt: skip
 
 
