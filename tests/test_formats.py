@@ -60,6 +60,16 @@ def test_what_libsndfile_does_not_read_is_what_ffmpeg_decodes(tmp_path, name):
     assert np.array_equal(part.T, expected[:, round(0.25 * rate) : round(0.5 * rate)])
 
 
+@pytest.mark.parametrize(("name", "subtype"), [("a.wav", "GSM610"), ("a.wav", "G721_32"), ("a.au", "G721_32"), ("a.au", "G723_24")])
+def test_telephones_codecs_that_cannot_tell_their_place_are_read_in_pieces(tmp_path, name, subtype):
+    soundfile.write(path := tmp_path / name, sweep(1, 2.0, 8000)[0], 8000, subtype=subtype)
+    whole = read_channels(path)[0].numpy()
+    assert whole.shape[1] == pytest.approx(16_000, abs=400)
+    assert np.corrcoef(whole[0, :15_000], sweep(1, 2.0, 8000)[0, :15_000])[0, 1] > 0.7
+    with open_audio(path) as recording:
+        assert np.array_equal(np.concatenate(list(recording.pieces(num_frames=777))).T, whole)
+
+
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_a_lossless_format_gives_back_what_was_written(tmp_path, name):
     path, samples = written(tmp_path, name)
