@@ -203,6 +203,12 @@ def test_a_table_of_a_usual_name_comes_first_and_equals_are_refused(tmp_path):
     assert captions(tmp_path, table=tmp_path / "labels.csv")["a.wav"] == "a dog"
 
 
+def test_objects_of_other_things_are_no_tables(tmp_path):
+    found, said = read(write(tmp_path, {"labels.json": '{"0": "dog", "1": "rain"}', "config.json": '{"name": "x", "rate": 8}'}))
+    assert set(found) == set(ABC)
+    assert "of config.json (lacks file, caption) and labels.json (lacks file, caption) nothing is read" in said[0]
+
+
 def test_a_table_of_a_usual_name_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"captions\.json: is no JSON"):
         read(write(tmp_path, {"captions.json": "{"}))

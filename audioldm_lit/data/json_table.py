@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from audioldm_lit.data.files import AUDIO
 from audioldm_lit.errors import InputError
 
 Entry = tuple[str, Any]  # where it stands, and what stands there
@@ -30,7 +31,10 @@ def json_rows(table: Path, file: TextIO) -> Iterator[Entry]:
     content = parse(text, str(table), "correct it")
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-        content = lists[0] if len(lists) == 1 else [_entry(name, value) for name, value in content.items()]
+        if len(lists) == 1:
+            content = lists[0]
+        elif all(Path(name).suffix.lower() in AUDIO for name in content):
+            content = [_entry(name, value) for name, value in content.items()]
     entries = content if isinstance(content, list) else [content]
     for number, entry in enumerate(entries, 1):
         yield f"{table}, entry {number}", entry
