@@ -52,8 +52,9 @@ def read_channels(path: Path, span: Span | None = None) -> tuple[Tensor, int]:
     """
     with open_audio(path) as recording:
         pieces = []
-        if span is None and (recording.seconds or 0) * recording.sample_rate * recording.channels > MAX_SAMPLES:
-            raise too_long(path, recording.seconds, recording.channels)
+        stated = recording.seconds or 0.0
+        if span is None and stated * recording.sample_rate * recording.channels > MAX_SAMPLES:
+            raise too_long(path, stated, recording.channels)
         for piece in recording.pieces(span):
             pieces.append(piece)
             if sum(map(len, pieces)) * recording.channels > MAX_SAMPLES:
