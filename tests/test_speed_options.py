@@ -25,8 +25,9 @@ def fit(workdir, tiny_folder):
     data = layouts.esc50(workdir / "esc50", takes=1)
 
     def run(*callbacks, adapter=None, precision="32-true", optimizer=GRADIENTS, resume=None, steps=3, **settings):
-        adapter = adapter or PeftAdapter(options={"r": 4})
-        model = LitAudioLDM(adapter, backbone=str(tiny_folder), optimizer=optimizer, warmup_steps=1, **settings)
+        adapter = adapter or PeftAdapter(options={"r": 4}, targets=["attention"])
+        settings = {"optimizer": optimizer, "warmup_steps": 1, "val_timesteps": 1, **settings}
+        model = LitAudioLDM(adapter, backbone=str(tiny_folder), **settings)
         trainer = Trainer(
             max_steps=steps, val_check_interval=1, check_val_every_n_epoch=None, accelerator="cpu", logger=False,
             enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, gradient_clip_val=1.0,
