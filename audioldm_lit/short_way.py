@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioldm_lit.assets import NANO, REPOSITORY, find_model
+from audioldm_lit.assets import NANO, find_model, packaged
 from audioldm_lit.console.first_look import options
 from audioldm_lit.console.stages import RANKS, Stage, say
 from audioldm_lit.errors import InputError
 
-CONFIG = REPOSITORY / "configs" / "recordings.yaml"
+CONFIG = packaged("short_way.yaml")
 FOLDER = "audioldm_lit.data.folder.Folder"
 DURATION = "data.init_args.duration"
 WHOLE = 0.9  # of the recordings, that a duration must hold
@@ -27,9 +27,9 @@ WAYS = {  # by verb, as help pages show it: usage, option and text
     "fit": (
         "fit --folder DIR",
         "--folder",
-        f"A folder of recordings, instead of --config configs/recordings.yaml --data.init_args.root DIR and a --{DURATION} that "
-        "holds nine of ten recordings: the model's own length, its half, quarter or eighth. What it stands for is printed; other "
-        "options win over it.",
+        f"A folder of recordings, instead of --config audioldm_lit/short_way.yaml --data.init_args.root DIR and a --{DURATION} "
+        "that holds nine of ten recordings: the model's own length, its half, quarter or eighth. What it stands for is printed; "
+        "other options win over it.",
     ),
 }
 

@@ -34,7 +34,7 @@ def test_the_short_way_is_spelt_out_where_it_stands_and_nothing_else_is_touched(
     assert spelt_out(["prepare", "音", "--fix"]) == (["prepare", *folder, "音", "--fix"], True)
     words, short = spelt_out(["fit", "--model.seed", "3", "--folder", "a b", "--trainer.max_steps=2"])
     assert short
-    assert Path(words[2]).name == "recordings.yaml"
+    assert Path(words[2]).name == "short_way.yaml"
     assert words[3:] == ["--data.init_args.root", "a b", "--model.seed", "3", "--trainer.max_steps=2"]
     assert spelt_out(["fit", "--folder=a b"])[0][3:] == ["--data.init_args.root", "a b"]
     for words in (

@@ -104,7 +104,7 @@ class Protocol(nn.Module):
         for metric in self.metrics.values():
             asked = {side: batch for side, batch in ready.items() if side in metric.sides}
             if asked and metric.extractor is None:  # it may want to see a clip and its recording at once
-                asked = ready
+                asked |= {side: ready[side] for side in ("preds", "target") if side in ready}
             if asked:
                 metric.update(**asked)
 
