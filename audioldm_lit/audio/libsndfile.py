@@ -51,11 +51,14 @@ class SndFile(Recording):
         try:
             return self.file.read(min(num_frames, self.num_frames - self.position), dtype="float32", always_2d=True)
         except RuntimeError as error:
-            there = self._place()
-            if 0 < there < self.num_frames:
-                seconds = f"{there / self.sample_rate:.1f} of {self.num_frames / self.sample_rate:.1f} s"
-                raise InputError(self.path, f"is damaged, {seconds} can be read", "copy it again") from error
-            raise _unreadable(self.path, error) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: RuntimeError) -> InputError:
+        there = self._place()
+        if 0 < there < self.num_frames:
+            seconds = f"{there / self.sample_rate:.1f} of {self.num_frames / self.sample_rate:.1f} s"
+            return InputError(self.path, f"is damaged, {seconds} can be read", "copy it again")
+        return _unreadable(self.path, error)
 
     def _place(self) -> int:
         """Where libsndfile stands; it cannot tell in files of some telephones' codecs."""
@@ -67,7 +70,10 @@ class SndFile(Recording):
     def skip_to(self, position: int) -> None:
         """Go on to a later sample, at once where every sample has a place of its own."""
         if self.subtype.startswith("PCM_") or self.subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW"):
-            self.position = self.file.seek(min(max(position, self.position), self.num_frames))
+            try:
+                self.position = self.file.seek(min(max(position, self.position), self.num_frames))
+            except RuntimeError as error:  # a damaged FLAC, which has to be searched
+                raise self._damaged(error) from error
         else:
             super().skip_to(position)
 
