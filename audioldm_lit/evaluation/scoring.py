@@ -53,40 +53,48 @@ def score_files(
     for source, listed in ((generated, clips), (reference, recordings), (training, trained)):
         for rule, path in left_out(source, listed) if source is not None else ():
             reader.note(rule, path)
+    with (
+        all_told([*clips, *recordings, *trained]),
+        Stage(f"reading {generated.name} and recordings", len(clips) + len(recordings) + len(trained)) as stage,
+    ):
+        _give(protocol, reader, stage, clips, recordings, trained, reconstruct)
+    with Stage(f"scores of {generated.name}"):
+        evaluation = protocol.evaluation(seed, _classes(clips, recordings))
+    absent = [side for side, given in {"train": training, "reconstructed": reconstruct}.items() if given is None]
+    unasked = {name: NOT_GIVEN[side] for side in absent for name in evaluation.not_computed if side in protocol.metrics[name].sides}
+    reasons = {**evaluation.not_computed, **unasked}
+    for name, error in reasons.items():
+        if (strict and name not in unasked) or not evaluation.scores:
+            raise InputError(generated, f"{name} cannot be computed ({error.where}: {error.problem})", error.mend)
+    return replace(evaluation, not_computed=reasons).noting(rules=reader.counts())
+
+
+def _give(
+    protocol: Protocol,
+    reader: Reader,
+    stage: Stage,
+    clips: Sequence[Clip],
+    recordings: Sequence[Clip],
+    trained: Sequence[Clip],
+    reconstruct: Callable[[AudioBatch], AudioBatch] | None,
+) -> None:
+    """Read every clip once and give it to the protocol, a generated one together with its recording: metrics of pairs need both."""
 
     def recorded(clip: Clip) -> dict[str, AudioBatch]:
         batch = reader.batch(clip)
         return {"target": batch, **({"reconstructed": reconstruct(batch)} if reconstruct else {})}
 
     unpaired = {clip.id: clip for clip in recordings}
-    with (
-        all_told([*clips, *recordings, *trained]),
-        Stage(f"reading {generated.name} and recordings", len(clips) + len(recordings) + len(trained)) as stage,
-    ):
-        for clip in clips:
-            pair = unpaired.pop(clip.id, None)  # metrics of pairs are given both at once
-            protocol.update(preds=reader.batch(clip), **(recorded(pair) if pair else {}))
-            stage.advance(2 if pair else 1)
-        for clip in unpaired.values():
-            protocol.update(**recorded(clip))
-            stage.advance()
-        for clip in trained:
-            protocol.update(train=reader.batch(clip))
-            stage.advance()
-    with Stage(f"scores of {generated.name}"):
-        evaluation = protocol.evaluation(seed, _classes(clips, recordings))
-    reasons = dict(evaluation.not_computed)
-    unasked = {
-        name: error
-        for side, error in NOT_GIVEN.items()
-        for name in reasons
-        if {"train": training, "reconstructed": reconstruct}[side] is None and side in protocol.metrics[name].sides
-    }
-    reasons |= unasked
-    for name, error in reasons.items():
-        if (strict and name not in unasked) or not evaluation.scores:
-            raise InputError(generated, f"{name} cannot be computed ({error.where}: {error.problem})", error.mend)
-    return replace(evaluation, not_computed=reasons).noting(rules=reader.counts())
+    for clip in clips:
+        pair = unpaired.pop(clip.id, None)
+        protocol.update(preds=reader.batch(clip), **(recorded(pair) if pair else {}))
+        stage.advance(2 if pair else 1)
+    for clip in unpaired.values():
+        protocol.update(**recorded(clip))
+        stage.advance()
+    for clip in trained:
+        protocol.update(train=reader.batch(clip))
+        stage.advance()
 
 
 def _classes(generated: Sequence[Clip], reference: Sequence[Clip]) -> dict[str, list[str]]:
