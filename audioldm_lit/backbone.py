@@ -24,7 +24,7 @@ from transformers import (
     SpeechT5HifiGan,
 )
 
-from audioldm_lit.assets import find_model
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.audio.log_mel import LogMel
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError

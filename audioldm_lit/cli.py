@@ -15,11 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from audioldm_lit import __version__
-from audioldm_lit.console.first_look import first_look
 from audioldm_lit.console.pages import page
 from audioldm_lit.console.parser import OneSentence, refusal
 from audioldm_lit.console.stages import Stage, stages_ended
 from audioldm_lit.errors import InputError
+from audioldm_lit.first_look import first_look
 from audioldm_lit.short_way import spelt_out, with_duration
 
 LIGHTNING_VERBS = {

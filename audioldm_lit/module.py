@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.files.adapter_file import load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
-from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
@@ -31,6 +30,7 @@ from audioldm_lit.metrics.denoising_loss import HeldOutLoss
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.places import NANO
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
 from audioldm_lit.training.checkpoint import KEY, ORIGIN, averaged_weights, checked_content, content, trained_on

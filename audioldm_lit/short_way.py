@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioldm_lit.assets import NANO, find_model, packaged
-from audioldm_lit.console.first_look import options
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.console.stages import RANKS, Stage, say
 from audioldm_lit.errors import InputError
+from audioldm_lit.first_look import options
+from audioldm_lit.places import NANO, packaged
 
 CONFIG = packaged("short_way.yaml")
 FOLDER = "audioldm_lit.data.folder.Folder"

@@ -20,12 +20,12 @@ from jsonargparse import ArgumentParser
 from lightning import Trainer
 
 import audioldm_lit
-from audioldm_lit.assets import REPOSITORY
 from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS, run
 from audioldm_lit.console.pages import FOLDER
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.places import REPOSITORY
 from audioldm_lit.short_way import WAYS
 
 VERBS = LIGHTNING_VERBS | COMMANDS

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioldm_lit.assets import NANO, find_model
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.health.captions import FEW, WORDS, caption_problems
 from audioldm_lit.networks.text_window import TextWindow
+from audioldm_lit.places import NANO
 from audioldm_lit.training.checks import check_captions
 
 import layouts

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS
-from audioldm_lit.console.first_look import first_look
 from audioldm_lit.console.pages import page
+from audioldm_lit.first_look import first_look
 from scripts.help_pages import render, render_classes
 
 import layouts

@@ -16,7 +16,6 @@ import soundfile
 import torch
 from rich.console import Console
 
-from audioldm_lit.assets import packaged
 from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
@@ -28,6 +27,7 @@ from audioldm_lit.evaluation.scoring import score_files
 from audioldm_lit.evaluation.tables import show, terminal, to_csv, to_latex
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.metrics.extractors.base import Extractor
+from audioldm_lit.places import packaged
 
 import layouts
 

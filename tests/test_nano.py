@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from audioldm_lit.assets import REPOSITORY
 from audioldm_lit.audio.waveform import fit
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.places import REPOSITORY
 
 FOLDER = REPOSITORY / "checkpoints" / "audioldm-nano"
 WEIGHTS = sorted(FOLDER.rglob("*.safetensors"))

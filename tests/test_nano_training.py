@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from audioldm_lit.assets import REPOSITORY
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.places import REPOSITORY
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
 import layouts

@@ -18,9 +18,9 @@ from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.partial import PartialFineTune
 from audioldm_lit.adapters.text_head import TextHead
 from audioldm_lit.adapters.textual_inversion import TextualInversion
-from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.places import NANO
 
 import tiny
 

@@ -17,9 +17,9 @@ from audioldm_lit.adapters.adalora import AdaLoRA
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import resolve
-from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.places import NANO
 
 import tiny
 

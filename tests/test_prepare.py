@@ -22,10 +22,10 @@ import scipy.signal
 import soundfile
 from PIL import Image
 
-from audioldm_lit.assets import packaged
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.errors import InputError
+from audioldm_lit.places import packaged
 
 import layouts
 from layouts import bursts

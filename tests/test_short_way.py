@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioldm_lit.assets import NANO, find_model
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.errors import InputError
+from audioldm_lit.places import NANO
 from audioldm_lit.short_way import fitting, spelt_out, window, with_duration
 
 import layouts

@@ -11,7 +11,6 @@ import torch
 from lightning import Trainer
 
 from audioldm_lit.adapters.peft import PeftAdapter
-from audioldm_lit.assets import packaged
 from audioldm_lit.cli import main
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.evaluation.protocol import Protocol
@@ -19,6 +18,7 @@ from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.module import LitAudioLDM
+from audioldm_lit.places import packaged
 
 import layouts
 from runs import EMBEDDED, HEARD, SHORT, arguments, run_folder

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from audioldm_lit.ablation.sheets import Sheet
-from audioldm_lit.assets import packaged
 from audioldm_lit.errors import InputError
+from audioldm_lit.places import packaged
 
 FILE = packaged("ablation/published.yaml")
 METRICS = ("fd", "is", "kl", "fad")

@@ -10,7 +10,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from audioldm_lit import seeding
-from audioldm_lit.assets import find_model
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.errors import InputError

@@ -14,9 +14,9 @@ from torch import Tensor
 from audioldm_lit import seeding
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
-from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import atomic_write, write_json
 
 SOURCES: dict[str, Source] = {"adapter": AdapterFile(), "peft": PeftFolder(), "diffusers": DiffusersFolder()}

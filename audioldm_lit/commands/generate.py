@@ -10,7 +10,6 @@ import diffusers
 import torch
 from rich.console import Console
 
-from audioldm_lit.assets import NANO
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage, say
@@ -23,6 +22,7 @@ from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry, write_manifest
 from audioldm_lit.inference.prompt_file import read_prompts
 from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import atomic_write
 
 TOLD = 5  # warnings; of more their number

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from audioldm_lit.assets import NANO, find_model
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
@@ -17,6 +17,7 @@ from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
 from audioldm_lit.health.suggestions import Namer, read_words
 from audioldm_lit.networks.text_window import TextWindow
+from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from audioldm_lit import __version__, seeding
-from audioldm_lit.assets import packaged
 from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
@@ -20,6 +19,7 @@ from audioldm_lit.evaluation.score import Score, score
 from audioldm_lit.metrics.base import ClipMetric
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.cached import Cached
+from audioldm_lit.places import packaged
 from audioldm_lit.storage.gather import gather
 from audioldm_lit.storage.spec import class_path, init_args
 

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from audioldm_lit.assets import packaged
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.data.clips import Part
 from audioldm_lit.errors import InputError
@@ -25,6 +24,7 @@ from audioldm_lit.health.advice import reasons
 from audioldm_lit.health.checkup import SPLITS, Checkup
 from audioldm_lit.health.excerpts import LINKED, excerpts, worth_hearing
 from audioldm_lit.health.findings import Examined, Finding
+from audioldm_lit.places import packaged
 from audioldm_lit.storage.atomic_write import atomic_write
 
 SHOWN = 200  # findings of one kind on the page; the rest stand in the JSON

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from audioldm_lit.assets import packaged
 from audioldm_lit.errors import InputError
+from audioldm_lit.places import packaged
 
 GENERAL = packaged("inference/prompts/general.txt")
 

@@ -23,10 +23,10 @@ from rich.table import Table
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 
-from audioldm_lit.assets import NANO
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache

@@ -14,8 +14,8 @@ from diffusers import UNet2DConditionModel
 from transformers import ClapTextConfig, ClapTextModelWithProjection
 
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.assets import NANO, REPOSITORY
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.places import NANO, REPOSITORY
 
 WIDTHS = [128, 256, 384, 640]
 UNET = {

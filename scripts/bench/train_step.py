@@ -45,10 +45,10 @@ from audioldm_lit import seeding
 from audioldm_lit.adapters.base import trainable
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import resolve
-from audioldm_lit.assets import NANO
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.device import device_named, fast_precision
 from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.ema import EMA
 

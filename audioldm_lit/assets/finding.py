@@ -1,17 +1,9 @@
-"""Files found by name: models, and what comes with the package."""
+"""Models found by what a user calls them."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from audioldm_lit.errors import InputError
-
-NANO = "checkpoints/audioldm-nano"  # the toy model of this repository
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def packaged(name: str) -> Path:
-    """A file or folder that is installed with the package, by its path inside it: `evaluation/protocols/embedded.yaml`."""
-    return Path(str(files("audioldm_lit").joinpath(name)))
+from audioldm_lit.places import REPOSITORY
 
 
 def find_model(name: str | Path) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from audioldm_lit.assets import find_model
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.console.pages import class_settings, settings
 from audioldm_lit.errors import InputError
 
