@@ -17,6 +17,7 @@ import torch
 from audioldm_lit.evaluation.score import Comparison, Score, compare
 from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.divergence import KLDivergence
+from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.frechet import FrechetDistance
 from audioldm_lit.metrics.inception import InceptionScore
 from audioldm_lit.metrics.kernel import KAD, KID
@@ -393,3 +394,19 @@ def test_too_few_clips_are_not_compared():
     sides = [(rng.normal(size=(30, 8)), rng.normal(size=(30, 8))) for _ in range(2)]
     comparison = compared(FrechetDistance(), *sides, True, 0)
     assert (comparison.verdict, comparison.interval) == ("cannot tell", None)
+
+
+@pytest.mark.parametrize("candidates", [1, 4])
+def test_intervals_of_a_mean_over_candidates_hold_the_truth_and_are_narrower(candidates):
+    """Candidates of a caption are alike, captions are the sample: four times as many clips must not pass for four times as many."""
+    rng, repeats, captions = np.random.default_rng(0), 300, 20
+    means = []
+    for _ in range(repeats):
+        recorded, asked = rng.standard_normal((captions, 8)), 0.5 + 0.7 * rng.standard_normal((captions, 8))
+        made = asked + 0.7 * rng.standard_normal((candidates, captions, 8))
+        means.append(Estimate.mean([KAD().measure(rows(clips), rows(recorded)) for clips in made]))
+    truth = np.mean([mean.value for mean in means])  # unbiased
+    found = np.array([mean.interval(seed) for seed, mean in enumerate(means)])
+    assert covers(found, truth)
+    spread = np.std([mean.value for mean in means])
+    assert np.diff(found).mean() == pytest.approx(2 * 1.96 * spread, rel=0.25)

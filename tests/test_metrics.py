@@ -629,3 +629,20 @@ def test_too_few_clips_or_too_few_rows_give_no_interval():
     assert few.interval() is None
     assert "an interval needs 80 rows of 32 clips" in few.caution
     assert FrechetDistance().measure(rows(normal(0, 80, 8)), rows(normal(1, 80, 8))).interval() is not None
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(5, 30), st.integers(1, 5))
+@settings(max_examples=25, deadline=None)
+def test_the_mean_over_candidates_is_the_estimate_of_every_clips_mean(seed, clips, candidates):
+    values = torch.from_numpy(normal(seed, candidates, clips))
+    mean, of_means = Estimate.mean([Estimate.of_mean(row) for row in values]), Estimate.of_mean(values.mean(dim=0))
+    assert mean.value == pytest.approx(of_means.value, abs=1e-12)
+    assert mean.interval() == pytest.approx(of_means.interval(), abs=1e-9)
+
+
+def test_the_mean_over_candidates_of_a_logarithmic_metric_is_the_geometric_one():
+    clips = [normal(seed, 40, 3, spread=3.0) for seed in range(3)]
+    each = [InceptionScore().measure(rows(of_one)) for of_one in clips]
+    mean = Estimate.mean(each)
+    assert mean.value == pytest.approx(scipy.stats.gmean([one.value for one in each]))
+    assert mean.centre == pytest.approx(np.mean([one.centre for one in each]))

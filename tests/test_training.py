@@ -150,7 +150,9 @@ def test_two_processes_reach_the_loss_of_one(workdir, fitted, ranks, starter):
 
 @pytest.mark.slow
 def test_fit_ends_with_scores_of_base_adapted_and_real(warm, fitted, cli, aisfx_at_hand):
-    status, out, err = cli("fit", *fitted.options, "--model.protocol", EMBEDDED, "--scores.after_fit", "true")
+    status, out, err = cli(
+        "fit", *fitted.options, "--model.protocol", EMBEDDED, "--scores", '{"after_fit": true, "num_candidates": 2}'
+    )
     assert status == 0, err
     run = run_folder(warm)
     scores = json.loads((run / "scores.json").read_text())
@@ -163,7 +165,8 @@ def test_fit_ends_with_scores_of_base_adapted_and_real(warm, fitted, cli, aisfx_
     assert scores["base"]["metrics"]["kl"]["n_clips"] == held_out
     assert "copies" in scores["adapted"]["metrics"]
     for system in ("base", "adapted"):
-        assert len(list((run / "scores" / system).glob("*.wav"))) == held_out
+        assert scores[system]["passport"]["num_candidates"] == 2
+        assert len(list((run / "scores" / system).glob("*-c1.wav"))) == held_out
     assert "adapted against base" in out
     assert (run / "adapter.safetensors").is_file()
 

@@ -23,10 +23,15 @@ class Scores(Callback):
     Args:
         after_fit: Whether `fit` ends with scores of base, adapted model and real recordings, for which both models generate a clip
             for every held-out clip; needs `model.protocol`.
+        num_candidates: Clips that either model generates for each held-out clip after `fit`. Values are means over them; intervals
+            are over the held-out clips, of which more cannot be had this way.
     """
 
-    def __init__(self, after_fit: bool = False) -> None:
+    def __init__(self, after_fit: bool = False, num_candidates: int = 1) -> None:
+        if num_candidates < 1:
+            raise InputError("scores.num_candidates", f"is {num_candidates}", "give at least 1")
         self.after_fit = after_fit
+        self.num_candidates = num_candidates
 
     def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
         """Refuse what has no scores before anything is computed."""
@@ -42,7 +47,7 @@ class Scores(Callback):
         if not self.after_fit or pl_module.outcome.best is None:
             return
         folder = run_folder(trainer)
-        evaluations = score_systems(_trial(trainer, pl_module), _systems(pl_module), folder / "scores")
+        evaluations = score_systems(_trial(trainer, pl_module, self.num_candidates), _systems(pl_module), folder / "scores")
         if trainer.is_global_zero:
             report(evaluations, folder)
 
@@ -58,12 +63,12 @@ def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
     show(evaluations, Console())
 
 
-def _trial(trainer: Trainer, module: LitAudioLDM) -> Trial:
+def _trial(trainer: Trainer, module: LitAudioLDM, num_candidates: int) -> Trial:
     """What base and adapted model are asked after training."""
     assert module.protocol is not None
     module.protocol.keep_features(module.cache_dir / "features")  # the recordings are scored against three times
     asked = module.data, module.protocol, module.sampler, module.unconditional, module.seed
-    return Trial(*asked, trainer.global_rank, trainer.world_size, partial(autocast, trainer))
+    return Trial(*asked, trainer.global_rank, trainer.world_size, num_candidates, partial(autocast, trainer))
 
 
 def _systems(module: LitAudioLDM) -> dict[str, System]:

@@ -142,7 +142,7 @@ def _score_run(run: Run, protocol: Protocol, out: Path) -> dict[str, Evaluation]
         "base": System(base, base.scheduler.config["prediction_type"]),
         "adapted": System(adapted.backbone, adapted.prediction_type),
     }
-    trial = Trial(run.data, protocol, run.sampler, base.encode_text([""])[0], run.seed)
+    trial = Trial(run.data, protocol, run.sampler, base.encode_text([""])[0], run.seed, num_candidates=run.num_candidates)
     return score_systems(trial, systems, out)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from audioldm_lit.errors import InputError
 
+KNOWN_OF_SOME = {"train": "training clips", "decoder": "decoders", "num_candidates": "numbers of candidates"}
+
 
 def stamp(shared: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A passport of what two systems must share, and of each side's clips, of which they must share the reference."""
@@ -23,16 +25,16 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
     """
     (first, passport), *others = systems.items()
     for name, other in others:
-        for entry, what in {"train": "training clips", "decoder": "decoders"}.items():
+        for entry, what in KNOWN_OF_SOME.items():
             if entry in passport and entry in other and passport[entry] != other[entry]:
-                raise InputError(f"{first} and {name}", f"were compared with different {what}", "give both the same")
+                raise InputError(f"{first} and {name}", f"were scored with different {what}", "give both the same")
         if other["sha256"] == passport["sha256"]:
             continue
         counts = passport["n_generated"], other["n_generated"]
         if counts[0] != counts[1]:
             problem = f"have {counts[0]} and {counts[1]} clips, and values depend on the number of clips"
             raise InputError(f"{first} and {name}", problem, "give both as many")
-        for entry in sorted({*passport, *other} - {"sha256", "preds", "train", "reconstructed", "decoder", "rules"}):
+        for entry in sorted({*passport, *other} - {"sha256", "preds", "reconstructed", "rules", *KNOWN_OF_SOME}):
             if passport.get(entry) != other.get(entry):
                 where, here, there = _first_difference(entry, passport.get(entry), other.get(entry))
                 problem = f"were scored differently, {where} is {_brief(here)} and {_brief(there)}"

@@ -22,6 +22,7 @@ class Run:
         backbone: Name of its base model.
         adapter: File of what it trained.
         seed: Of its generated clips.
+        num_candidates: Clips it generated for each caption when it was scored.
     """
 
     data: AudioDataModule
@@ -29,6 +30,7 @@ class Run:
     backbone: str
     adapter: Path
     seed: int
+    num_candidates: int
 
     @classmethod
     def load(cls, folder: Path) -> "Run":
@@ -46,7 +48,8 @@ class Run:
             settings = yaml.safe_load(config.read_text(encoding="utf-8"))
             model = settings["model"]
             made = _made({"data": settings["data"], "sampler": model["sampler"] or {"class_path": f"{Sampler.__module__}.Sampler"}})
-            run = cls(made.data, made.sampler, model["backbone"], adapter, model["seed"])
+            candidates = settings["scores"].get("num_candidates", 1)
+            run = cls(made.data, made.sampler, model["backbone"], adapter, model["seed"], candidates)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
             raise InputError(config, f"does not say how the run was made ({error!r})", "restore it") from error
         if not run.data.captioned:

@@ -14,6 +14,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset, Split
+from audioldm_lit.evaluation.candidates import mean_of_candidates
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.protocol import Protocol
 from audioldm_lit.evaluation.recordings import give_pair, reconstructed, recordings
@@ -50,6 +51,7 @@ class Trial:
         seed: Of the generated clips and of the intervals' resampling.
         rank: Number of this process.
         ranks: Number of processes.
+        num_candidates: Clips that each system generates for each caption; values are means over them.
         precision: Makes the context in which models compute.
     """
 
@@ -60,13 +62,14 @@ class Trial:
     seed: int
     rank: int = 0
     ranks: int = 1
+    num_candidates: int = 1
     precision: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> dict[str, Evaluation]:
     """Score models against held-out recordings; every process calls it and has its share.
 
-    Each generates a clip for the caption of every validation and test clip, with the same noise. The held-out recordings
+    Each generates clips for the caption of every validation and test clip, with the same noise. The held-out recordings
     themselves, through VAE and vocoder, are scored as a further system, `reconstructed`: nearer than that no adapter can come. As
     many clips of the training split are another, `real`: what a perfect model would reach; it is left out where that split is
     smaller.
@@ -76,19 +79,17 @@ def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> 
         systems: Models by name, the base first.
         folder: Where the generated clips are kept, in a sub-folder for each system.
     """
-    data, protocol = trial.data, trial.protocol
+    data = trial.data
     held_out = [data.waveforms(split) for split in HELD_OUT if split == "val" or data.clips(split)]
     trained, evaluations = data.waveforms("train"), {}
     for name, system in systems.items():
-        for clips in held_out:
-            _generate(trial, system, clips, folder / name)
+        candidates = range(trial.num_candidates)
+        each = [_of_candidate(trial, system, held_out, trained, folder / name, candidate) for candidate in candidates]
+        evaluations[name] = mean_of_candidates(each, trial.seed)
         if trial.rank == 0:
-            entries = [_entry(trial, clip.id, clip.caption) for clips in held_out for clip in clips.clips]
+            asked = [(clip, candidate) for clips in held_out for clip in clips.clips for candidate in candidates]
+            entries = [_entry(trial, clip.id, clip.caption, candidate) for clip, candidate in asked]
             write_manifest(folder / name, {"system": name, "sampler": trial.sampler.spec()}, entries)
-        with Stage(f"scores of the {name} model"):
-            _show(trial, trained, "train")
-            evaluations[name] = protocol.evaluation(trial.seed)
-        protocol.reset()
     base = next(iter(systems.values())).backbone
     evaluations |= _reconstructed(trial, base, held_out) | _real(trial, held_out)
     coverage = {split: str(data.coverage[split]) for split in HELD_OUT if split in data.coverage}
@@ -96,11 +97,25 @@ def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> 
     return {name: evaluation.noting(coverage=coverage, decoder=decoder) for name, evaluation in evaluations.items()}
 
 
-def _entry(trial: Trial, name: str, caption: str) -> Entry:
-    return Entry(name, caption, trial.seed, 0)
+def _of_candidate(
+    trial: Trial, system: System, held_out: Sequence[ClipDataset], trained: ClipDataset, folder: Path, candidate: int
+) -> Evaluation:
+    """Scores of one clip a caption, one after the other: a protocol knows a clip by its recording's id."""
+    for clips in held_out:
+        _generate(trial, system, clips, folder, candidate)
+    which = f", candidate {candidate + 1} of {trial.num_candidates}" if trial.num_candidates > 1 else ""
+    with Stage(f"scores of the {folder.name} model{which}"):
+        _show(trial, trained, "train")
+        evaluation = trial.protocol.evaluation(trial.seed)
+    trial.protocol.reset()
+    return evaluation
 
 
-def _generate(trial: Trial, system: System, clips: ClipDataset, folder: Path) -> None:
+def _entry(trial: Trial, name: str, caption: str, candidate: int) -> Entry:
+    return Entry(name, caption, trial.seed, candidate)
+
+
+def _generate(trial: Trial, system: System, clips: ClipDataset, folder: Path, candidate: int) -> None:
     """Generate this process's share of the captions, keep the files, and give them and their recordings to the protocol."""
     backbone = system.backbone
     generation = Generation(backbone, trial.sampler, trial.unconditional, clips.num_samples, system.prediction_type)
@@ -108,7 +123,7 @@ def _generate(trial: Trial, system: System, clips: ClipDataset, folder: Path) ->
     batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
     for batch in track(batches, f"clips of the {folder.name} model, batches", len(batches)):
         ids, captions = [clip["id"] for clip in batch], [clip["caption"] for clip in batch]
-        asked = [_entry(trial, *pair) for pair in zip(ids, captions, strict=True)]
+        asked = [_entry(trial, *pair, candidate) for pair in zip(ids, captions, strict=True)]
         with torch.no_grad(), trial.precision():
             entries, waveforms = zip(*generate_clips(generation, asked, backbone.encode_text(captions)), strict=True)
         for entry, waveform in zip(entries, waveforms, strict=True):

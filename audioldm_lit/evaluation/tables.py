@@ -34,6 +34,8 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     passport = evaluations[first].passport
     protocol, count = passport["protocol"], passport["target"]["n_clips"]
     sizes = f"{passport['n_generated']} clips each" if others else f"{passport['n_generated']} clips"
+    if passport.get("num_candidates", 1) > 1:
+        sizes = f"{passport['num_candidates']} times {sizes}, values are means,"
     console.print(f"protocol {protocol['name']} v{protocol['version']}: {sizes} against {count} recordings", highlight=False)
     console.print(terminal(evaluations))
     if others:

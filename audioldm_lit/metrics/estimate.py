@@ -8,7 +8,7 @@ of covariances and kernels, where they would bias every distance upward, and cos
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -71,6 +71,27 @@ class Estimate:
         bounds = (max(0.0, middle - half), min(1.0, middle + half))
         return cls(share, (hits - share,), bounds=bounds, details=details)
 
+    @classmethod
+    def mean(cls, estimates: "Sequence[Estimate]") -> "Estimate":
+        """The mean of one metric's estimates from the same clips, each time generated anew; of logarithms where intervals are.
+
+        The clips are the sample, however often each was generated: a clip's influence is the mean of its influences.
+        """
+        if len(estimates) == 1:
+            return estimates[0]
+        first = estimates[0]
+        sides = zip(*(estimate.influence for estimate in estimates), strict=True)
+        debiased = [estimate.debiased for estimate in estimates if estimate.debiased is not None]
+        bounds = [estimate.bounds for estimate in estimates if estimate.bounds is not None]
+        return replace(
+            first,
+            value=_mean([estimate.value for estimate in estimates], first.log),
+            influence=[torch.stack(side).mean(dim=0) for side in sides],
+            debiased=_mean(debiased, first.log) if debiased else None,
+            bounds=(_mean([low for low, _ in bounds]), _mean([high for _, high in bounds])) if bounds else None,
+            covers=all(estimate.covers for estimate in estimates),
+        )
+
     @property
     def centre(self) -> float:
         """Centre of the interval on the value's own scale, logarithmic if `log`."""
@@ -115,6 +136,11 @@ def bootstrap_t(influence: Sequence[Tensor], seed: int) -> tuple[float, float] |
     tail = (1 - LEVEL) / 2
     low, high = torch.quantile(t, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low * scale, high * scale
+
+
+def _mean(values: Sequence[float], log: bool = False) -> float:
+    """Arithmetic mean, or the geometric one."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values)) if log else math.fsum(values) / len(values)
 
 
 def standard_error(influence: Sequence[Tensor]) -> float:
