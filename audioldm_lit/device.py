@@ -1,14 +1,18 @@
 """The device that a verb computes on, and the precision it computes in."""
 
+import os
+
 import torch
 
 from audioldm_lit.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """The device with this name; `auto` is the GPU where there is one, else the CPU."""
+    """The device with this name; `auto` is the GPU where there is one, else the CPU; of several processes each has its own GPU."""
+    gpus = torch.cuda.device_count()
+    own = f"cuda:{int(os.environ['LOCAL_RANK']) % gpus}" if gpus and "LOCAL_RANK" in os.environ else "cuda"
     try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        device = torch.device((own if gpus else "cpu") if name == "auto" else name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without the device
         raise InputError("--device", f"is '{name}', which is not here", "use cpu, cuda, cuda:1, mps or auto") from error

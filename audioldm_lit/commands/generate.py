@@ -1,6 +1,5 @@
 """The verb `generate`."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +17,14 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.health.captions import caption_problems
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.effect import measure_effect, show
-from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
-from audioldm_lit.inference.manifest import Entry, write_manifest
+from audioldm_lit.inference.generation import BATCH, Generation, generate_clips, missing
+from audioldm_lit.inference.journal import MANIFEST, Journal
+from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.prompt_file import read_prompts
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.gather import join
 
 TOLD = 5  # warnings; of more their number
 HEARD = 4  # prompts on which the effect of an adapter is measured
@@ -47,6 +48,9 @@ def generate(
 ) -> None:
     """Generate sound from text, with the base model or with any number of adapters.
 
+    The manifest is written as it goes: the same command goes on where it was ended, and started by torchrun, processes share the
+    clips.
+
     Args:
         prompt: A prompt, or a list of them: "rain on a roof", or '["rain on a roof", "a dog barking"]'.
         prompts: Text file with one prompt a line.
@@ -67,15 +71,22 @@ def generate(
     """
     texts = _texts(prompt, prompts)
     _check_numbers(duration, num_candidates, batch_size)
+    rank, ranks = join()
     target, adapters = device_named(device), _adapters(adapter)
     base = Backbone.load(backbone).to(target)
-    _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
+    if rank == 0:
+        _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
     fingerprint = base.fingerprint("unet")  # before adapters are blended into it
-    generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, duration)
-    entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
-    _write_clips(out, generation, texts, entries, batch_size, precision == "bfloat16")
+    generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, duration, quiet=rank > 0)
     used = {"backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters]}
-    _conclude(out, {**used, **_how(generation, negative_prompt), "precision": precision}, entries, json)
+    journal = Journal(out, {**used, **_how(generation, negative_prompt), "precision": precision}, rank)
+    entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
+    batches = missing(entries, journal, batch_size)[rank::ranks]
+    before = len(journal)
+    _write_clips(journal, generation, batches, precision == "bfloat16")
+    journal.finish()
+    if rank == 0:
+        _conclude(journal, generation, before, json)
 
 
 def _warn(texts: Sequence[str], base: Backbone) -> None:
@@ -102,25 +113,26 @@ def _generation(
     sampler: Sampler,
     negative: str,
     duration: float | None,
+    quiet: bool,
 ) -> Generation:
     """The base with the adapters, and how it generates."""
     _check_timesteps(adapters, sampler, base)
-    model = _blend(base, adapters, texts)
+    model = _blend(base, adapters, texts, Console(quiet=quiet))
     num_samples = round((duration or model.window) * model.sample_rate)
     return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction_type)
 
 
-def _write_clips(
-    out: Path, generation: Generation, texts: Sequence[str], entries: Sequence[Entry], batch_size: int, bfloat16: bool
-) -> None:
-    """Generate and write the clips, as many of each text."""
-    model = generation.backbone
-    cond = model.encode_text(texts).repeat_interleave(len(entries) // len(texts), dim=0)
-    steps = math.ceil(len(entries) / batch_size) * generation.sampler.num_inference_steps
-    stage = Stage(f"generating {len(entries)} clips, steps", steps)
+def _write_clips(journal: Journal, generation: Generation, batches: Sequence[Sequence[Entry]], bfloat16: bool) -> None:
+    """Generate batches, and write what of them is missing."""
+    model, count = generation.backbone, sum(map(len, batches))
+    stage = Stage(f"generating {count} clips, steps", len(batches) * generation.sampler.num_inference_steps)
     with stage, torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-        for entry, waveform in generate_clips(generation, entries, cond, batch_size, stage.advance):
-            write(out / entry.file, waveform, model.sample_rate)
+        for batch in batches:
+            cond = model.encode_text([entry.prompt for entry in batch])
+            for entry, waveform in generate_clips(generation, batch, cond, len(batch), stage.advance):
+                if entry not in journal:
+                    write(journal.folder / entry.file, waveform, model.sample_rate)
+                    journal.add(entry)
 
 
 def _how(generation: Generation, negative: str) -> dict[str, Any]:
@@ -129,14 +141,15 @@ def _how(generation: Generation, negative: str) -> dict[str, Any]:
     return {"sampler": generation.sampler.spec(), "negative_prompt": negative, **sizes}
 
 
-def _conclude(out: Path, settings: dict[str, Any], entries: Sequence[Entry], json: Path | None) -> None:
-    """Write the manifest and say what is there."""
-    manifest = write_manifest(out, settings, entries)
+def _conclude(journal: Journal, generation: Generation, before: int, json: Path | None) -> None:
+    """Say what is there, and write it where asked."""
+    manifest = journal.folder / MANIFEST
     if json is not None:
         with atomic_write(json) as unfinished:
             unfinished.write_bytes(manifest.read_bytes())
-    seconds = settings["num_samples"] / settings["sample_rate"]
-    Console().print(f"{len(entries)} clips of {seconds:g} s and {manifest.name} in {out}", soft_wrap=True)
+    seconds = generation.num_samples / generation.backbone.sample_rate
+    there = f", {before} of them from before," if before else ""
+    Console().print(f"{len(journal)} clips of {seconds:g} s{there} and {MANIFEST} in {journal.folder}", soft_wrap=True)
 
 
 def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] | None) -> list[AdapterSetting]:
@@ -162,13 +175,13 @@ def _check_timesteps(adapters: Sequence[AdapterSetting], sampler: Sampler, base:
             )
 
 
-def _blend(base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence[str]) -> Blend:
+def _blend(base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence[str], console: Console) -> Blend:
     """The base with the adapters, after printing what each does at strength 1."""
     copies = []
     for setting in adapters:
         adapted = AdaptedCopy.load(setting, base)
         effect = measure_effect(base, adapted.adapter, adapted.backbone, adapted.prediction_type, prompts[:HEARD])
-        show(effect, Console(), f"Effect of {setting.file}")
+        show(effect, console, f"Effect of {setting.file}")
         copies.append(adapted)
     return Blend(base, copies)
 

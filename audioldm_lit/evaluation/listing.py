@@ -10,6 +10,7 @@ from audioldm_lit.data.files import AUDIO, is_recording, recordings, visible
 from audioldm_lit.data.listed import named_span
 from audioldm_lit.data.table import read_table
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.manifest import UNFINISHED
 
 
 def list_clips(source: Path) -> list[Clip]:
@@ -87,10 +88,13 @@ def _from_file(path: Path) -> list[Clip]:
 
 def _from_manifest(path: Path) -> list[Clip]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["clips"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = content["clips"]
         clips = [(str(row["id"]), str(row["file"]), row.get("prompt") or "", row.get("candidate", 0)) for row in rows]
     except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
         raise InputError(path, f"is no manifest of generated clips ({error})", "give the folder that `generate` wrote") from error
+    if content.get(UNFINISHED):
+        raise InputError(path, "is of a generation that was ended early", "run the same `generate` again, which goes on with it")
     several = Counter(clip[0] for clip in clips)
     return [
         Clip(_plain(name) if several[name] == 1 else f"{_plain(name)} #{candidate}", path.parent / file, prompt)

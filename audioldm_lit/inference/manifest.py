@@ -10,6 +10,7 @@ from typing import Any
 from audioldm_lit import seeding
 from audioldm_lit.storage.atomic_write import write_json
 
+UNFINISHED = "unfinished"  # key of a manifest whose clips are still being generated
 LONGEST = 180  # bytes of a prompt in a file name; systems take 255, of which seed, candidate and a suffix need some
 
 

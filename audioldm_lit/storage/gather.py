@@ -1,10 +1,13 @@
 """What several processes hold, brought together."""
 
+import os
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch.distributed
 
 Value = TypeVar("Value")
+PATIENCE = timedelta(days=30)  # a process with much to do is waited for
 
 
 def gather(value: Value, group: Any = None) -> list[Value]:
@@ -17,3 +20,13 @@ def gather(value: Value, group: Any = None) -> list[Value]:
     values: list[Any] = [None] * torch.distributed.get_world_size(group)
     torch.distributed.all_gather_object(values, value, group)
     return values
+
+
+def join() -> tuple[int, int]:
+    """Number of this process, and of all that `torchrun` started with it, connected so that they can `gather`; 0 and 1 if alone."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks == 1:
+        return 0, 1
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
+    return torch.distributed.get_rank(), ranks

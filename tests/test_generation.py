@@ -1,0 +1,77 @@
+"""`generate` on many prompts: ended and gone on with, and shared out among processes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from audioldm_lit.cli import main
+from audioldm_lit.inference.manifest import Entry
+
+PROMPTS = [f"sound {number}" for number in range(5)]
+
+
+@pytest.fixture
+def words(workdir, tiny_folder) -> list[str]:
+    """Five clips of 0.32 s in batches of two."""
+    Path("prompts.txt").write_text("\n".join(PROMPTS))
+    options = {"prompts": "prompts.txt", "backbone": tiny_folder, "duration": 0.32, "batch_size": 2, "device": "cpu"}
+    return [f"--{key}={value}" for key, value in options.items()] + ["--sampler.num_inference_steps=2"]
+
+
+def clips(folder: str) -> dict[str, bytes]:
+    """Every clip of a finished manifest; no other file is there."""
+    content = json.loads(Path(folder, "manifest.json").read_text())
+    assert "unfinished" not in content
+    names = [clip["file"] for clip in content["clips"]]
+    assert sorted(os.listdir(folder)) == sorted([*names, "manifest.json"])
+    return {name: Path(folder, name).read_bytes() for name in names}
+
+
+def run(cli, *words: str) -> str:
+    status, out, err = cli("generate", *words)
+    assert status == 0, err
+    return out
+
+
+def test_the_same_command_goes_on_where_it_was_ended(cli, words):
+    run(cli, *words, "--out=whole")
+    blocked = Path("ended", Entry(PROMPTS[3], "", 0, 0).file)
+    blocked.mkdir(parents=True)
+    assert cli("generate", *words, "--out=ended")[0] == 2  # three clips are there
+    blocked.rmdir()
+    (lines,) = Path("ended").glob("*.jsonl")
+    assert len(lines.read_text().splitlines()) == 3
+    with lines.open("a") as file:
+        file.write('{"file": "cut ')
+    status, _, err = cli("evaluate", "--generated", "ended", "--reference", "whole")
+    assert (status, "run the same `generate` again" in err) == (2, True)
+    written = {path: path.stat().st_mtime_ns for path in Path("ended").glob("*.wav")}
+    assert "5 clips of 0.32 s, 3 of them from before," in run(cli, *words, "--out=ended")
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    assert clips("ended") == clips("whole")
+
+
+def test_a_folder_takes_more_prompts_and_no_other_settings(cli, words):
+    run(cli, *words, "--out=a")
+    before = clips("a")
+    (Path("a") / Entry(PROMPTS[0], "", 0, 0).file).unlink()
+    run(cli, *words, "--out=a", "--prompt=another")
+    assert before.items() <= clips("a").items()
+    assert len(clips("a")) == 6
+    status, _, err = cli("generate", *words, "--out=a", "--sampler.eta=0.5")
+    assert status == 2
+    assert "a: holds clips made with sampler.eta 0.0, now it is 0.5; give another --out" in err
+    assert len(clips("a")) == 6
+
+
+def generate(rank: int, folder: Path, words: list[str]) -> None:
+    os.chdir(folder)
+    main(["generate", *words])
+
+
+def test_two_processes_make_what_one_makes_bit_for_bit(cli, words, workdir, ranks):
+    run(cli, *words, "--out=one")
+    ranks(generate, workdir, [*words, "--out=two"])
+    assert clips("two") == clips("one")
