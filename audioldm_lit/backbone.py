@@ -30,6 +30,7 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
+from audioldm_lit.networks.published import Heads
 from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
@@ -82,18 +83,20 @@ class Backbone(nn.Module):
     # ------------------------------------------------------------------ making, loading, saving
 
     @classmethod
-    def load(cls, name: str | Path) -> "Backbone":
+    def load(cls, name: str | Path, heads: Heads = "as_saved") -> "Backbone":
         """Load a model folder in float32.
 
         Args:
             name: A folder, one of this project's `checkpoints/...`, or a hub id that is already in the local hub cache;
                 no connection is made.
+            heads: Heads of the UNet's attention: `as_saved` in its folder, or `original`, 32 channels each (64 in AudioLDM-L), with
+                which the published models were trained; their conversions say 8 a level. The weights are the same.
 
         Raises:
             InputError: If the folder or a part is missing, or weights and configuration disagree.
         """
         with Stage(f"loading {name}"):
-            return cls(**load_parts(find_model(name)))
+            return cls(**load_parts(find_model(name), heads))
 
     @classmethod
     def build(cls, configs: Mapping[str, Mapping[str, Any]], tokenizer: RobertaTokenizer, seed: int = 0) -> "Backbone":

@@ -28,6 +28,7 @@ from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.denoising_loss import HeldOutLoss
 from audioldm_lit.metrics.extractors.base import AudioBatch
+from audioldm_lit.networks.published import Heads
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.places import NANO
@@ -51,6 +52,7 @@ class LitAudioLDM(LightningModule):
         adapter: What is added to the model and trains; by default LoRA on every layer.
         backbone: Pre-trained model: a folder in the diffusers layout, `checkpoints/audioldm-nano` (the toy model that comes with
             the repository), or a hub id that was fetched before.
+        heads: Of the UNet's attention: `as_saved`, or `original`, those of the published models before they were converted.
         objective: What training minimises.
         conditioning: What the UNet is conditioned on.
         time_mask: Masks in time on training latents; none where not given.
@@ -71,6 +73,7 @@ class LitAudioLDM(LightningModule):
         self,
         adapter: Adapter | None = None,
         backbone: str = NANO,
+        heads: Heads = "as_saved",
         objective: Objective | None = None,
         conditioning: Conditioning | None = None,
         time_mask: TimeMask | None = None,
@@ -87,8 +90,9 @@ class LitAudioLDM(LightningModule):
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold the trained weights alone; on_load_checkpoint is the strict one
-        self.backbone = Backbone.load(backbone)
+        self.backbone = Backbone.load(backbone, heads)
         self.backbone_name = backbone
+        self.heads = heads
         self.base_fingerprint = self.backbone.fingerprint("unet")
         self.adapter = adapter or PeftAdapter()
         with torch.random.fork_rng():
@@ -132,20 +136,16 @@ class LitAudioLDM(LightningModule):
         encode(self.data, cache, self.trainer.global_rank, self.trainer.world_size, waveforms=scored)
         if stage == "fit":
             self.trained_on = trained_on(self.data)
-            self._prepare_objective()
+            for first in (True, False):  # the first process does the work and leaves it to the others
+                if self.trainer.is_global_zero == first:
+                    self.objective.prepare(self.backbone, self.data.num_samples, self.cache_dir)
+                self.trainer.strategy.barrier()
         if str(self.trainer.precision) == "bf16-mixed":
             store_in_bfloat16(self.backbone.unet)
         if stage == "fit" and self.gradient_checkpointing:
             self.backbone.unet.enable_gradient_checkpointing()
         if stage == "fit" and self.compile_unet:
             self.backbone.unet.compile()  # in place: checkpoints keep their names
-
-    def _prepare_objective(self) -> None:
-        """The first process does the work and leaves it to the others."""
-        for first in (True, False):
-            if self.trainer.is_global_zero == first:
-                self.objective.prepare(self.backbone, self.data.num_samples, self.cache_dir)
-            self.trainer.strategy.barrier()
 
     @property
     def data(self) -> AudioDataModule:

@@ -82,6 +82,7 @@ def test_a_second_run_takes_the_loss_of_the_first(workdir, tiny_folder, caplog):
     "changes",
     [
         {"seed": 1},
+        {"heads": "original"},
         {"val_timesteps": 2},
         {"objective": Velocity(), "adapter": Scratch()},
         {"adapter": PeftAdapter(options={"r": 4})},

@@ -238,7 +238,7 @@ def test_checkpoint_of_another_adapter_or_base_is_refused(workdir, fitted, cli, 
     backbone.save(workdir / "other")
     status, _, err = cli("test", *options, "--model.backbone", workdir / "other")
     assert status == 2
-    assert "load the same base model" in err.splitlines()[-1]
+    assert "load the same base, with the same heads" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

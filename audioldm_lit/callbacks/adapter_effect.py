@@ -23,7 +23,7 @@ class AdapterEffect(Callback):
             return
         captions = [clip.caption for clip in encoded(pl_module.data, "train").clips.clips]
         prompts = list(dict.fromkeys(captions))[:HEARD]
-        base = Backbone.load(pl_module.backbone_name).to(pl_module.device)
+        base = Backbone.load(pl_module.backbone_name, pl_module.heads).to(pl_module.device)
         adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)
         models = base, adapted.adapter, adapted.backbone
         pl_module.outcome.effect = measure_effect(*models, adapted.prediction_type, prompts, pl_module.seed)

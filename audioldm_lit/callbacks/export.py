@@ -59,7 +59,7 @@ class Export(Callback):
             base, best = outcome.dials
             scores |= {name: (getattr(base, name), getattr(best, name)) for name in ("learned", "copied", "forgot")}
         run = len(captions), train.fingerprint(), chosen.step, module.seed
-        return About.of_run(module.backbone_name, captions, *run, self.licence, scores)
+        return About.of_run(module.backbone_name, captions, *run, self.licence, scores, module.heads)
 
 
 def best_weights(path: str, loss: float, module: LitAudioLDM) -> tuple[BestWeights, dict[str, Tensor]]:

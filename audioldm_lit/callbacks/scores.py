@@ -72,7 +72,7 @@ def _trial(trainer: Trainer, module: LitAudioLDM, num_candidates: int) -> Trial:
 
 
 def _systems(module: LitAudioLDM) -> dict[str, System]:
-    base = Backbone.load(module.backbone_name).to(module.device)
+    base = Backbone.load(module.backbone_name, module.heads).to(module.device)
     return {
         "base": System(base, base.scheduler.config["prediction_type"]),
         "adapted": System(module.backbone.eval(), module.noise_scheduler.config.prediction_type),

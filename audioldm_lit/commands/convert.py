@@ -16,6 +16,7 @@ from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.published import Heads
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import atomic_write, write_json
 
@@ -30,6 +31,7 @@ def convert(
     to: Literal["adapter", "peft", "diffusers", "merged"],
     out: Path,
     backbone: str = NANO,
+    heads: Heads = "as_saved",
     json: Path | None = None,
 ) -> None:
     """Carry an adapter to or from PEFT and diffusers, or fold it into its model.
@@ -46,13 +48,14 @@ def convert(
         out: File for `adapter`, otherwise a folder, new or empty.
         backbone: Model that the adapter belongs to: a folder in the diffusers layout, or a hub id that was fetched before. PEFT and
             diffusers do not note which one it was.
+        heads: Of the UNet's attention: `as_saved`, or `original`; those that the adapter was trained with.
         json: File for what was found, for programs.
     """
     kind = _kind(source)
     if kind == to:
         raise InputError(source, f"is in the layout '{to}' already", "name another with --to")
     _check_out(out, to)
-    model = Backbone.load(backbone)
+    model = Backbone.load(backbone, heads)
     fresh = copy.deepcopy(model.unet)
     adapted = SOURCES[kind].read(source, model)
     model.eval()

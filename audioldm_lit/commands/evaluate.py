@@ -136,7 +136,7 @@ def _finished(run: Path | None, **given: object) -> Run | None:
 def _score_run(run: Run, protocol: Protocol, out: Path) -> dict[str, Evaluation]:
     """Score a run's base, its adapted model and real recordings."""
     run.data.prepare_data()
-    base = Backbone.load(run.backbone).to(protocol.device)
+    base = Backbone.load(run.backbone, run.heads).to(protocol.device)
     adapted = AdaptedCopy.load(AdapterSetting(run.adapter), base)
     systems = {
         "base": System(base, base.scheduler.config["prediction_type"]),

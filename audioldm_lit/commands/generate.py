@@ -22,6 +22,7 @@ from audioldm_lit.inference.journal import MANIFEST, Journal
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.prompt_file import read_prompts
 from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.networks.published import Heads
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.gather import join
@@ -35,6 +36,7 @@ def generate(
     prompts: Path | None = None,
     out: Path = Path("generated"),
     backbone: str = NANO,
+    heads: Heads = "as_saved",
     adapter: Path | AdapterSetting | list[Path | AdapterSetting] | None = None,
     duration: float | None = None,
     seed: int = 0,
@@ -56,6 +58,7 @@ def generate(
         prompts: Text file with one prompt a line.
         out: Folder for the WAV files and manifest.json.
         backbone: Model folder in the diffusers layout, or a hub id that was fetched before.
+        heads: Of the UNet's attention: `as_saved`, or `original`, those of the published models before they were converted.
         adapter: The adapter.safetensors of a run, or a list of such files, each alone or with its strength and the timesteps where
             it acts: '["a.safetensors", {"file": "b.safetensors", "strength": 0.5, "timesteps": [200, 1000]}]'. The base model
             alone where not given.
@@ -73,13 +76,14 @@ def generate(
     _check_numbers(duration, num_candidates, batch_size)
     rank, ranks = join()
     target, adapters = device_named(device), _adapters(adapter)
-    base = Backbone.load(backbone).to(target)
+    base = Backbone.load(backbone, heads).to(target)
     if rank == 0:
         _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
     fingerprint = base.fingerprint("unet")  # before adapters are blended into it
     generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, duration, quiet=rank > 0)
-    used = {"backbone": backbone, "base": fingerprint, "adapters": [{**asdict(each), "file": str(each.file)} for each in adapters]}
-    journal = Journal(out, {**used, **_how(generation, negative_prompt), "precision": precision}, rank)
+    used = {"backbone": backbone, "heads": heads, "base": fingerprint}
+    added = [{**asdict(each), "file": str(each.file)} for each in adapters]
+    journal = Journal(out, {**used, "adapters": added, **_how(generation, negative_prompt), "precision": precision}, rank)
     entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
     batches = missing(entries, journal, batch_size)[rank::ranks]
     before = len(journal)

@@ -10,6 +10,7 @@ from audioldm_lit.console.parser import refusal
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.sampling import Sampler
+from audioldm_lit.networks.published import Heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,7 @@ class Run:
         data: Its data set.
         sampler: How it generates.
         backbone: Name of its base model.
+        heads: Heads of its UNet's attention.
         adapter: File of what it trained.
         seed: Of its generated clips.
         num_candidates: Clips it generated for each caption when it was scored.
@@ -28,6 +30,7 @@ class Run:
     data: AudioDataModule
     sampler: Sampler
     backbone: str
+    heads: Heads
     adapter: Path
     seed: int
     num_candidates: int
@@ -48,8 +51,8 @@ class Run:
             settings = yaml.safe_load(config.read_text(encoding="utf-8"))
             model = settings["model"]
             made = _made({"data": settings["data"], "sampler": model["sampler"] or {"class_path": f"{Sampler.__module__}.Sampler"}})
-            candidates = settings["scores"].get("num_candidates", 1)
-            run = cls(made.data, made.sampler, model["backbone"], adapter, model["seed"], candidates)
+            heads, candidates = model.get("heads", "as_saved"), settings["scores"].get("num_candidates", 1)  # of older runs
+            run = cls(made.data, made.sampler, model["backbone"], heads, adapter, model["seed"], candidates)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
             raise InputError(config, f"does not say how the run was made ({error!r})", "restore it") from error
         if not run.data.captioned:

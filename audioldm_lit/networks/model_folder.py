@@ -25,6 +25,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.published import Heads, heads_settings
 from audioldm_lit.networks.strict_loading import load_pretrained
 from audioldm_lit.networks.weight_files import loading
 from audioldm_lit.storage.atomic_write import write_json
@@ -44,8 +45,12 @@ VOCODERS: dict[str, type[PreTrainedModel]] = {  # as a vocoder's config.json nam
 INDEXED = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")  # what AudioLDMPipeline knows
 
 
-def load_parts(folder: Path) -> dict[str, Any]:
+def load_parts(folder: Path, heads: Heads = "as_saved") -> dict[str, Any]:
     """Load every part of a model folder by its name, networks in float32.
+
+    Args:
+        folder: The folder.
+        heads: Of the UNet's attention.
 
     Raises:
         InputError: If a part is missing, or weights and configuration disagree.
@@ -54,8 +59,13 @@ def load_parts(folder: Path) -> dict[str, Any]:
     for part in ("tokenizer", "scheduler", *(["feature_extractor"] if hears else [])):
         _check_part(folder / part)
     networks = {part: network for part, network in NETWORKS.items() if part != "audio_encoder" or hears}
-    parts: dict[str, Any] = {part: _load_network(folder / part, network) for part, network in networks.items()}
-    parts["vocoder"] = _load_network(folder / "vocoder", _vocoder_named_in(folder / "vocoder"))
+    changed = {"unet": heads_settings(_settings(folder / "unet"), heads, folder / "unet")}
+    parts: dict[str, Any] = {
+        part: _load_network(folder / part, network, **changed.get(part, {})) for part, network in networks.items()
+    }
+    parts["vocoder"] = _load_network(
+        folder / "vocoder", _vocoder_class(_settings(folder / "vocoder"), folder / "vocoder" / "config.json")
+    )
     parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     if hears:
@@ -102,14 +112,14 @@ def _check_part(folder: Path) -> None:
         raise InputError(folder, "this part of the model is missing", "copy the whole diffusers folder")
 
 
-def _vocoder_named_in(folder: Path) -> type[PreTrainedModel]:
+def _settings(folder: Path) -> dict[str, Any]:
+    """What a part's config.json says."""
     _check_part(folder)
     file = folder / "config.json"
     try:
-        config = dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise InputError(file, f"cannot be read ({error})", "fetch the folder again") from error
-    return _vocoder_class(config, file)
 
 
 def _vocoder_class(config: Mapping[str, Any], where: str | Path) -> type[PreTrainedModel]:
@@ -129,10 +139,10 @@ def _forget_origin(file: Path) -> None:
         write_json(file, content)
 
 
-def _load_network(folder: Path, network: type[nn.Module]) -> nn.Module:
-    """Load one network and insist that its file holds every weight the configuration asks for."""
+def _load_network(folder: Path, network: type[nn.Module], **settings: Any) -> nn.Module:
+    """Load one network and insist that its file holds every weight the configuration asks for; `settings` win over its own."""
     _check_part(folder)
     try:
-        return load_pretrained(network, folder, **loading(folder))
+        return load_pretrained(network, folder, **loading(folder), **settings)
     except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
         raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", "fetch the folder again") from error

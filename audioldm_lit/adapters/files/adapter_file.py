@@ -102,7 +102,9 @@ def _opened(path: Path) -> Iterator[Any]:
 def check_base(expected: str, actual: str, origin: str) -> None:
     """Refuse weights that were trained on another UNet."""
     if expected != actual:
-        raise InputError(origin, f"was trained on the base with UNet {expected}, this one is {actual}", "load the same base model")
+        raise InputError(
+            origin, f"was trained on the base with UNet {expected}, this one is {actual}", "load the same base, with the same heads"
+        )
 
 
 def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.published import Heads
 from audioldm_lit.storage.atomic_write import atomic_write
 
 CAPTIONS = 50  # kept of a run's; enough to see what it knows
@@ -30,6 +31,7 @@ class About:
         seed: Seed of the run.
         licence: Licence of the base's weights, which the adapter inherits: `CC BY-NC-SA 4.0` for the published AudioLDM.
         scores: Values of the base, where it was measured, and of the adapter, by the score's name.
+        heads: Of the base's attention, `as_saved` or `original`.
     """
 
     base: str
@@ -41,6 +43,7 @@ class About:
     seed: int
     licence: str = "unknown"
     scores: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
+    heads: Heads = "as_saved"
 
     @classmethod
     def of_run(
@@ -53,11 +56,13 @@ class About:
         seed: int,
         licence: str = "unknown",
         scores: Mapping[str, tuple[float | None, float]] | None = None,
+        heads: Heads = "as_saved",
     ) -> "About":
         """Describe a run; `backbone` and `captions` are as the run has them; paths, repeats and blanks are left out here."""
         distinct = list(dict.fromkeys(caption for caption in captions if caption.strip()))
         kept = tuple(distinct[:CAPTIONS])
-        return cls(_public_name(backbone), kept, len(distinct), num_clips, data_sha256, steps, seed, licence, scores or {})
+        counted = len(distinct), num_clips, data_sha256, steps, seed
+        return cls(_public_name(backbone), kept, *counted, licence, scores or {}, heads)
 
     def to_json(self) -> str:
         """As one line of JSON, for the metadata of a file."""
@@ -120,11 +125,17 @@ def _facts(adapter: Adapter, base: str, prediction_type: str, about: About) -> s
 def _usage(prediction_type: str, about: About) -> str:
     prompt = about.captions[0] if about.captions else "rain on a roof"
     base, words = shlex.quote(about.base), shlex.quote(" ".join(prompt.split()))
+    base += "" if about.heads == "as_saved" else f" --heads {about.heads}"
     predicted = (
         f'pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type="{prediction_type}")\n'
         if prediction_type != "epsilon"
         else ""
     )
+    added = f"""pipe = diffusers.AudioLDMPipeline.from_pretrained({json.dumps(about.base)}, torch_dtype=torch.float32)
+{predicted}pipe.unet.load_lora_adapter("diffusers", prefix=None, use_safetensors=True)  # --to diffusers
+peft.PeftModel.from_pretrained(pipe.unet, "peft")  # or --to peft, which adapts pipe.unet in place
+"""
+    others = added if about.heads == "as_saved" else ""  # diffusers would take the folder's heads
     return f"""## Use
 
 ```bash
@@ -135,10 +146,7 @@ Elsewhere, after `python -m audioldm_lit convert --backbone {base} --source adap
 where the method allows it:
 
 ```python
-pipe = diffusers.AudioLDMPipeline.from_pretrained({json.dumps(about.base)}, torch_dtype=torch.float32)
-{predicted}pipe.unet.load_lora_adapter("diffusers", prefix=None, use_safetensors=True)  # --to diffusers
-peft.PeftModel.from_pretrained(pipe.unet, "peft")  # or --to peft, which adapts pipe.unet in place
-pipe = diffusers.AudioLDMPipeline.from_pretrained("merged")  # or --to merged, which needs no adapter any more
+{others}pipe = diffusers.AudioLDMPipeline.from_pretrained("merged")  # or --to merged, which needs no adapter any more
 ```
 """
 

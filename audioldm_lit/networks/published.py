@@ -1,0 +1,42 @@
+"""What was so when the published AudioLDM were trained, and their converted folders do not say."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from audioldm_lit.errors import InputError
+
+Heads = Literal["as_saved", "original"]  # of attention: as the folder says, or as the original code has them
+WIDE = 256  # channels of the first level, from which on a head has 64 channels and not 32
+
+
+def original_heads(unet: Mapping[str, Any], where: object) -> list[int]:
+    """Heads of attention a level of the original code: 32 channels each, in models as wide as AudioLDM-L 64.
+
+    Args:
+        unet: Settings of the UNet.
+        where: What an error names.
+
+    Raises:
+        InputError: If a level's channels cannot be parted so.
+    """
+    widths = unet["block_out_channels"]
+    size = 64 if widths[0] >= WIDE else 32
+    if any(width % size for width in widths):
+        raise InputError(where, f"has levels of {widths} channels, which heads of {size} do not part", "take --heads as_saved")
+    return [width // size for width in widths]
+
+
+def saved_heads(unet: Mapping[str, Any]) -> list[int]:
+    """Heads of attention a level as a UNet's settings have them; `attention_head_dim` to diffusers, which takes 8 by default."""
+    levels, heads = len(unet["block_out_channels"]), unet.get("attention_head_dim", 8)
+    return list(heads) if isinstance(heads, list | tuple) else [heads] * levels
+
+
+def heads_settings(unet: Mapping[str, Any], heads: Heads, where: object) -> dict[str, Any]:
+    """What a UNet must be made with beside its own settings for the heads that are asked for; nothing where it has them already."""
+    if heads == "as_saved":
+        return {}
+    original = original_heads(unet, where)
+    attends = ["CrossAttn" in block for block in unet["down_block_types"]]  # a level without attention may say what it likes
+    differs = any(there and ours != saved for there, ours, saved in zip(attends, original, saved_heads(unet), strict=True))
+    return {"attention_head_dim": original} if differs else {}
