@@ -30,7 +30,7 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
-from audioldm_lit.networks.published import Heads
+from audioldm_lit.networks.published import Heads, trained_steps
 from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
@@ -118,9 +118,9 @@ class Backbone(nn.Module):
             parts.pop(formula)
         save_parts(parts, folder)
 
-    def fingerprint(self, part: str) -> str:
-        """First 16 hex digits of one part's `fingerprint`: of its settings and its weights."""
-        return fingerprint(self.get_submodule(part))[:16]
+    def fingerprint(self, part: str, rounded: bool = False) -> str:
+        """First 16 hex digits of one part's `fingerprint`: of its settings and its weights, as they are or rounded to float16."""
+        return fingerprint(self.get_submodule(part), rounded)[:16]
 
     def decoder_passport(self, vocoder: VocoderName) -> dict[str, str]:
         """What sound made of latents depends on: fingerprints of the VAE and of the vocoder, or the formula's name."""
@@ -156,8 +156,8 @@ class Backbone(nn.Module):
 
     @property
     def window(self) -> float:
-        """Duration in seconds that the UNet was configured for."""
-        return self.unet.config["sample_size"] * self.mel_frames_per_latent * self.log_mel.hop_length / self.sample_rate
+        """Duration in seconds that the UNet was trained on."""
+        return trained_steps(self.unet.config) * self.mel_frames_per_latent * self.log_mel.hop_length / self.sample_rate
 
     def latent_shape(self, num_samples: int) -> tuple[int, int, int]:
         """Shape (C, F/4, M/4) of latents that decode to at least `num_samples` samples.

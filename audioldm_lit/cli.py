@@ -20,7 +20,7 @@ from audioldm_lit.console.parser import OneSentence, refusal
 from audioldm_lit.console.stages import Stage, stages_ended
 from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import first_look
-from audioldm_lit.short_way import spelt_out, with_duration
+from audioldm_lit.short_way import spelt_out, with_duration, with_length
 
 LIGHTNING_VERBS = {
     "fit": "adapt a model to recordings",
@@ -65,10 +65,9 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
             sys.stdout.write(page(verb))
             return
         words, short = spelt_out(words)
-        if ours:
-            first_look(verb, words[1:])
+        given = first_look(verb, words[1:]) if ours else {}
         with stages_ended():
-            run(verb, with_duration(words) if short else args, model_class)
+            run(verb, with_duration(words) if short else with_length(words, given), model_class)
     except (InputError, ValueError) as error:
         wrong_input = _input_error(error)
         if wrong_input is None:

@@ -37,12 +37,15 @@ PARTS = {"class_path", "init_args", "dict_kwargs", "help"}  # what a class's set
 NO_PATHS = ("best", "hpc", "last", "null", "registry")  # what `ckpt_path` takes beside a path, and nothing at all
 
 
-def first_look(verb: str, words: Sequence[str]) -> None:
+def first_look(verb: str, words: Sequence[str]) -> dict[str, Any]:
     """Check the keys of a command line and of the YAML files that it names, and whether what it says to read is there.
 
     Args:
         verb: What to do.
         words: The command line after it.
+
+    Returns:
+        Every setting that is given, by its dotted key.
 
     Raises:
         InputError: Names a key and the nearest right one, or what is not there.
@@ -64,11 +67,12 @@ def first_look(verb: str, words: Sequence[str]) -> None:
             given = {name: value for name, value in given.items() if name not in ROOTS}
         given |= found
     if "print_config" in given:
-        return  # the settings are shown, and nothing is read
+        return given  # the settings are shown, and nothing is read
     data = str(given.get("data.class_path", given.get("data")))
     for key, value in given.items():
         if isinstance(value, str) and value.partition(":")[0] not in NO_PATHS:
             _check_place(key, value, data)
+    return given
 
 
 def options(words: Sequence[str]) -> Iterator[tuple[str, str | None]]:

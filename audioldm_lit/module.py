@@ -93,7 +93,7 @@ class LitAudioLDM(LightningModule):
         self.backbone = Backbone.load(backbone, heads)
         self.backbone_name = backbone
         self.heads = heads
-        self.base_fingerprint = self.backbone.fingerprint("unet")
+        self.base_fingerprint, self.base_rounded = (self.backbone.fingerprint("unet", rounded) for rounded in (False, True))
         self.adapter = adapter or PeftAdapter()
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -4,13 +4,16 @@ import json
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from audioldm_lit.assets.finding import find_model
+from audioldm_lit.console.pages import class_settings
 from audioldm_lit.console.stages import RANKS, Stage, say
 from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import options
+from audioldm_lit.networks.published import trained_steps
 from audioldm_lit.places import NANO, packaged
 
 CONFIG = packaged("short_way.yaml")
@@ -81,6 +84,22 @@ def with_duration(words: Sequence[str]) -> list[str]:
     return words
 
 
+def with_length(words: Sequence[str], given: Mapping[str, Any]) -> list[str]:
+    """The command line with the length that its model was trained on, where clips have none and a model is named; says so.
+
+    Args:
+        words: The command line, its verb first.
+        given: Every setting it gives, by its key, see `first_look`.
+    """
+    data, model = str(given.get("data.class_path", given.get("data"))), given.get("model.backbone", given.get("backbone"))
+    named = any(key in given for key in (DURATION, "data.duration", "print_config"))
+    if not model or named or "duration" not in class_settings().get(data, ()):  # a class of somebody else's may have none
+        return list(words)
+    seconds = window(find_model(model))
+    _say(f"{seconds:g} s a clip, the length that this model was trained on; --{DURATION} sets another")
+    return [*words, f"--{DURATION}", f"{seconds:g}"]
+
+
 def fitting(seconds: Sequence[float], longest: float) -> float:
     """The shortest of a model's own length, its half, quarter and eighth that holds nine of ten recordings, else its own."""
     needed = sorted(seconds)[math.ceil(WHOLE * len(seconds)) - 1] - 0.01
@@ -88,12 +107,12 @@ def fitting(seconds: Sequence[float], longest: float) -> float:
 
 
 def window(model: Path) -> float:
-    """Seconds that a model was made for, from the settings of its parts alone."""
+    """Seconds that a model was trained on, from the settings of its parts alone."""
     try:
         unet, vae, vocoder = (
             json.loads((model / part / "config.json").read_text(encoding="utf-8")) for part in ("unet", "vae", "vocoder")
         )
-        frames = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+        frames = trained_steps(unet) * 2 ** (len(vae["block_out_channels"]) - 1)
         hop = math.prod(vocoder["upsample_rates"]) if "upsample_rates" in vocoder else vocoder["hop_length"]  # HiFi-GAN has no hop
         return frames * hop / vocoder["sampling_rate"]
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -198,6 +198,21 @@ def test_file_of_another_base_is_refused(backbone, tmp_path):
         load_adapter(tmp_path / "a.safetensors", backbone)
 
 
+@pytest.mark.parametrize("trained_on", ["float32", "float16", "float16, by an older version"])
+def test_a_base_and_its_copy_in_half_precision_are_one_base(tmp_path, trained_on):
+    full, half = tiny.backbone(), tiny.backbone().half().float()
+    bases = (full, half) if trained_on == "float32" else (half, full)
+    adapter, adapted = PeftAdapter(options={"r": 4}), copy.deepcopy(bases[0])
+    adapter.inject(adapted)
+    rounded = bases[0].fingerprint("unet", rounded=True) if "older" not in trained_on else None
+    file, base = tmp_path / "a.safetensors", bases[0].fingerprint("unet")
+    assert base != bases[1].fingerprint("unet")
+    save_adapter(file, adapter, dict(trainable(adapted)), base, "epsilon", None, rounded)
+    load_adapter(file, bases[1])
+    with pytest.raises(InputError, match="same base"):
+        load_adapter(file, tiny.backbone(seed=1))
+
+
 def test_weights_of_another_adapter_are_refused():
     backbone, other = inject(PeftAdapter(options={"r": 4})), inject(FullFineTune())
     with pytest.raises(InputError, match="of another adapter"):

@@ -20,6 +20,7 @@ from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.bottleneck import BottleneckAdapter
 from audioldm_lit.adapters.files.adapter_file import load_adapter, read_about, save_adapter
 from audioldm_lit.adapters.files.card import About, write_card
+from audioldm_lit.adapters.files.layout import fingerprints
 from audioldm_lit.adapters.full import FullFineTune
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import resolve
@@ -72,10 +73,10 @@ def disturb(weights: dict[str, Tensor]) -> None:
 def make(path: Path, adapter: Adapter = LORA, prediction_type: str = "epsilon", about: About | None = ABOUT) -> Tensor:
     """Write an adapter file with weights that do something; returns the adapted output."""
     backbone = tiny.backbone()
-    base, before = backbone.fingerprint("unet"), predict(backbone.unet)
+    bases, before = fingerprints(backbone), predict(backbone.unet)
     adapter.inject(backbone)
     disturb(trainable(backbone))
-    save_adapter(path, adapter, dict(trainable(backbone)), base, prediction_type, about)
+    save_adapter(path, adapter, dict(trainable(backbone)), bases[0], prediction_type, about, bases[1])
     output = predict(backbone.unet)
     if not isinstance(adapter, TextualInversion):
         assert not close(output, before, 1e-3)
@@ -405,8 +406,11 @@ def test_a_wrong_request_is_one_sentence(source, to, out, reason, convert, their
 def test_another_base_is_refused_in_every_layout_that_names_it(cli, convert, workdir):
     make(workdir / "a.safetensors")
     assert convert("a.safetensors", "peft", "peft")[0] == convert("a.safetensors", "diffusers", "diffusers")[0] == 0
+    tiny.backbone().half().save(workdir / "half")
     tiny.backbone(seed=1).save(workdir / "other")
     for source in ("a.safetensors", "peft", "diffusers"):
+        status, _, err = cli("convert", "--source", source, "--to", "merged", "--out", f"of {source}", "--backbone", "half")
+        assert status == 0, err
         status, _, err = cli("convert", "--source", source, "--to", "merged", "--out", "out", "--backbone", "other")
         assert status == 2
         assert f"{source}: was trained on the base with UNet" in err

@@ -48,7 +48,8 @@ class Export(Callback):
             folder = rank_zero_folder(trainer)
             write_clips(folder / "clips.json", pl_module)
             about, base, predicts = self._about(pl_module, best), pl_module.base_fingerprint, pl_module.objective.prediction_type
-            save_adapter(folder / ADAPTER, pl_module.adapter, dict(pl_module.weights), base, predicts, about)
+            trained = pl_module.adapter, dict(pl_module.weights)
+            save_adapter(folder / ADAPTER, *trained, base, predicts, about, pl_module.base_rounded)
             write_card(folder / "adapter.md", pl_module.adapter, base, predicts, about)
 
     def _about(self, module: LitAudioLDM, chosen: BestWeights) -> About:

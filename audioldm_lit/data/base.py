@@ -37,7 +37,8 @@ class AudioDataModule(LightningDataModule, ABC):
 
     Args:
         root: Folder of the data set.
-        duration: Length of every waveform in seconds; longer clips are cut to their loudest window, shorter ones padded.
+        duration: Length of every waveform in seconds; longer clips are cut to their loudest window, shorter ones padded. On the
+            command line, the length that the model was trained on where it is left out and a model is named.
         sample_rate: Hz; must be the model's.
         padding: `zeros` after the clip, as AudioLDM does, or `repeat` the clip.
         shots: Training clips per class; all where not given. The choice is nested, 5 shots contain the 2 shots of the same seed,

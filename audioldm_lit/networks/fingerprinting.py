@@ -13,13 +13,20 @@ from torch import Tensor, nn
 SILENT = {"architectures", "dtype", "torch_dtype", "transformers_version", "initializer_factor", "initializer_range"}
 
 
-def fingerprint(network: nn.Module) -> str:
+def fingerprint(network: nn.Module, rounded: bool = False) -> str:
     """SHA-256 of a network's class and settings, and of the name, dtype, shape and bytes of every tensor.
 
     Weights alone do not say what is computed: those of attention with two heads fit attention with four. Settings at their
     default do not count, so that a release of diffusers or transformers that adds one changes no fingerprint.
+
+    Args:
+        network: The network.
+        rounded: Whether weights are rounded to float16 first: a network and its copy in half precision then have one fingerprint,
+            which is the copy's own.
     """
-    return _combined(network, (f"{name} {_digest(tensor)}" for name, tensor in network.state_dict().items()))
+    given = network.state_dict().items()
+    weights = ((name, _in_half(tensor) if rounded else tensor) for name, tensor in given)
+    return _combined(network, (f"{name} {_digest(tensor)}" for name, tensor in weights))
 
 
 def fingerprint_of_base(network: nn.Module) -> str:
@@ -37,6 +44,10 @@ def fingerprint_of_base(network: nn.Module) -> str:
 def _combined(network: nn.Module, weights: Iterable[str]) -> str:
     settings = json.dumps(_settings(network), sort_keys=True)
     return hashlib.sha256("\n".join([type(network).__name__, settings, *sorted(weights)]).encode()).hexdigest()
+
+
+def _in_half(tensor: Tensor) -> Tensor:
+    return tensor.half().to(tensor.dtype) if tensor.is_floating_point() else tensor
 
 
 def _digest(tensor: Tensor) -> str:

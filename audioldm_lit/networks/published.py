@@ -7,6 +7,20 @@ from audioldm_lit.errors import InputError
 
 Heads = Literal["as_saved", "original"]  # of attention: as the folder says, or as the original code has them
 WIDE = 256  # channels of the first level, from which on a head has 64 channels and not 32
+LEVELS = (1, 2, 3, 5)  # channels a level, in those of the first
+FIRST = (128, 192, 256)  # of S, M and L
+CONVERTED = 128  # `sample_size` in every converted folder, 512 / 4 of the converter and no length
+TRAINED = 256  # latent steps that all of them were trained on: 1,024 frames, 10.24 s
+
+
+def trained_steps(unet: Mapping[str, Any]) -> int:
+    """Latent steps in time that a UNet was trained on, by its settings.
+
+    What `sample_size` says, but for a UNet of the levels of a published model with the converter's 128: it was trained on 256.
+    """
+    published = [[first * factor for factor in LEVELS] for first in FIRST]
+    steps = int(unet["sample_size"])
+    return TRAINED if steps == CONVERTED and list(unet["block_out_channels"]) in published else steps
 
 
 def original_heads(unet: Mapping[str, Any], where: object) -> list[int]:

@@ -24,7 +24,13 @@ FORMAT = "audioldm_lit.adapter/1"
 
 
 def save_adapter(
-    path: Path, adapter: Adapter, weights: Mapping[str, Tensor], base: str, prediction_type: str, about: About | None = None
+    path: Path,
+    adapter: Adapter,
+    weights: Mapping[str, Tensor],
+    base: str,
+    prediction_type: str,
+    about: About | None = None,
+    rounded: str | None = None,
 ) -> None:
     """Write an adapter's weights.
 
@@ -35,6 +41,7 @@ def save_adapter(
         base: Fingerprint of the UNet before injection.
         prediction_type: What the adapted UNet predicts.
         about: What the run was, where it is known.
+        rounded: Fingerprint of that UNet's weights rounded to float16; without it, a copy of the base in half precision is refused.
     """
     metadata = {
         "format": FORMAT,
@@ -45,6 +52,8 @@ def save_adapter(
     }
     if about is not None:
         metadata["about"] = about.to_json()
+    if rounded is not None:
+        metadata["base_rounded"] = rounded
     with atomic_write(path) as unfinished:
         unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
 
@@ -65,7 +74,7 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
         base, prediction_type, spec = metadata["base"], metadata["prediction_type"], json.loads(metadata["adapter"])
     except (KeyError, ValueError) as error:
         raise InputError(path, f"does not say how it was made ({error})", "fetch the file again") from error
-    check_base(base, backbone.fingerprint("unet"), str(path))
+    check_origin(base, metadata.get("base_rounded"), backbone, str(path))
     adapter = _make(spec["class_path"], spec["init_args"], path)
     adapter.inject(backbone)
     load_weights(backbone, read_tensors(path), str(path))
@@ -97,6 +106,20 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, SafetensorError) as error:
         raise InputError(path, f"cannot be read as an adapter ({error})", "give the adapter.safetensors of a run") from error
+
+
+def check_origin(base: str, rounded: str | None, backbone: Backbone, origin: str) -> None:
+    """Refuse weights that were trained on another UNet than a backbone's; one whose weights agree in float16 is no other.
+
+    Args:
+        base: Fingerprint of the UNet they were trained on.
+        rounded: Fingerprint of its weights rounded to float16, where it is known.
+        backbone: The backbone, without an adapter.
+        origin: What an error names.
+    """
+    actual = backbone.fingerprint("unet")
+    if base != actual and backbone.fingerprint("unet", rounded=True) not in (base, rounded):
+        check_base(base, actual, origin)
 
 
 def check_base(expected: str, actual: str, origin: str) -> None:

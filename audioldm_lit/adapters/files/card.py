@@ -168,7 +168,7 @@ def _scores(about: About) -> str:
 def _limits(base: str, about: About) -> str:
     return f"""## Limits
 
-- It fits the base whose UNet has the fingerprint `{base}` and no other.
+- It fits the base whose UNet has the fingerprint `{base}`, also as a copy in half precision, and no other.
 - It knows {_counted(about.num_clips, "clip")}. What it does with other captions was not measured unless a score says so.
 - Whether clips resemble the training data too closely is for a listener, or `evaluate --training`, to say.
 """

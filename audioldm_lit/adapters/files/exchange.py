@@ -15,10 +15,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor
 
-from audioldm_lit.adapters.files.adapter_file import FORMAT, check_base, check_finite, read_metadata, read_tensors
+from audioldm_lit.adapters.files.adapter_file import FORMAT, check_finite, check_origin, read_metadata, read_tensors
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.adapters.files.diffusers_internals import LORA_FILE, LORA_METADATA_KEY
-from audioldm_lit.adapters.files.layout import LIBRARY_ERRORS, Adapted, Source, card_beside, first_line
+from audioldm_lit.adapters.files.layout import LIBRARY_ERRORS, Adapted, Source, card_beside, fingerprints, first_line
 from audioldm_lit.adapters.files.peft_settings import adapter_for, check_settings
 from audioldm_lit.adapters.peft_internals import CONFIG_FILE, NAME, WEIGHTS_FILE, injected_config
 from audioldm_lit.adapters.targets import resolve
@@ -53,10 +53,10 @@ class PeftLayout(Source):
         weights = {name.removeprefix(self.prefix): weight for name, weight in read_tensors(file).items()}
         check_finite(weights, where)
         check_settings(self.settings(path), where)
-        base, names = backbone.fingerprint("unet"), frozenset(backbone.state_dict())
+        base, names = fingerprints(backbone), frozenset(backbone.state_dict())
         layers = resolve([".*", "norm"], backbone.unet)
         origin = _parsed(read_metadata(file).get(ORIGIN, "{}"), where)
-        check_base(origin.get("base", base), base, where)
+        check_origin(origin.get("base", base[0]), origin.get("base_rounded"), backbone, where)
         try:
             self.inject(path, backbone)
             taken = peft.get_peft_model_state_dict(backbone.unet, adapter_name=NAME, save_embedding_layers=False)
@@ -74,7 +74,7 @@ class PeftLayout(Source):
         adapter = adapter_for(config, list(tuned), layers, where)
         about = About.from_json(origin["about"], where) if origin.get("about") else None
         prediction_type = origin.get("prediction_type", backbone.scheduler.config["prediction_type"])
-        return Adapted(backbone, adapter, base, names, prediction_type, about, bool(origin))
+        return Adapted(backbone, adapter, *base, names, prediction_type, about, bool(origin))
 
 
 class PeftFolder(PeftLayout):
@@ -178,7 +178,8 @@ def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _origin(adapted: Adapted) -> str:
     about = adapted.about and adapted.about.to_json()
-    return json.dumps({"base": adapted.base, "prediction_type": adapted.prediction_type, "about": about})
+    bases = {"base": adapted.base, "base_rounded": adapted.rounded}
+    return json.dumps({**bases, "prediction_type": adapted.prediction_type, "about": about})
 
 
 def _parsed(text: str | bytes, where: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Adapted:
         backbone: The backbone; what the adapter adds is trainable.
         adapter: The adapter.
         base: Fingerprint of the UNet before it.
+        rounded: Fingerprint of its weights rounded to float16.
         names: Names of the backbone's weights before it.
         prediction_type: What the adapted UNet predicts.
         about: What the run was, where it is known.
@@ -31,6 +32,7 @@ class Adapted:
     backbone: Backbone
     adapter: Adapter
     base: str
+    rounded: str
     names: frozenset[str]
     prediction_type: str
     about: About | None
@@ -82,14 +84,14 @@ class AdapterFile(Source):
 
     def read(self, path: Path, backbone: Backbone) -> Adapted:
         """Load with `load_adapter`."""
-        base, names = backbone.fingerprint("unet"), frozenset(backbone.state_dict())
+        base, names = fingerprints(backbone), frozenset(backbone.state_dict())
         adapter, prediction_type = load_adapter(path, backbone)
-        return Adapted(backbone, adapter, base, names, prediction_type, read_about(path), stated=True)
+        return Adapted(backbone, adapter, *base, names, prediction_type, read_about(path), stated=True)
 
     def write(self, path: Path, adapted: Adapted) -> None:
         """Write with `save_adapter`."""
         weights = dict(trainable(adapted.backbone))
-        save_adapter(path, adapted.adapter, weights, adapted.base, adapted.prediction_type, adapted.about)
+        save_adapter(path, adapted.adapter, weights, adapted.base, adapted.prediction_type, adapted.about, adapted.rounded)
 
 
 class MergedModel(Layout):
@@ -117,6 +119,11 @@ class MergedModel(Layout):
         backbone.scheduler.register_to_config(prediction_type=adapted.prediction_type)
         backbone.save(path)
         card_beside(path, adapted)
+
+
+def fingerprints(backbone: Backbone) -> tuple[str, str]:
+    """Those of a UNet: of its weights as they are, and rounded to float16."""
+    return backbone.fingerprint("unet"), backbone.fingerprint("unet", rounded=True)
 
 
 def card_beside(folder: Path, adapted: Adapted) -> None:
