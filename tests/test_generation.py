@@ -5,9 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+from audioldm_lit.audio.waveform import read
 from audioldm_lit.cli import main
 from audioldm_lit.inference.manifest import Entry
+
+import tiny
 
 PROMPTS = [f"sound {number}" for number in range(5)]
 
@@ -75,3 +79,32 @@ def test_two_processes_make_what_one_makes_bit_for_bit(cli, words, workdir, rank
     run(cli, *words, "--out=one")
     ranks(generate, workdir, [*words, "--out=two"])
     assert clips("two") == clips("one")
+
+
+def test_the_best_candidate_is_the_one_that_clap_hears_the_prompt_in(cli, words, tiny_folder):
+    few = [*words[1:], "--prompt", json.dumps(PROMPTS[:2]), "--num_candidates=3"]
+    run(cli, *few, "--out=all")
+    every = clips("all")
+    model = tiny.backbone()
+    for name, judging in {"own": [], "named": [f"--judge={tiny_folder}"]}.items():
+        run(cli, *few, "--keep=best", f"--out={name}", *judging)
+        content = json.loads(Path(name, "manifest.json").read_text())
+        assert clips(name).items() <= every.items()
+        assert content["judge"] == str(tiny_folder)
+        for prompt, row in zip(PROMPTS[:2], content["clips"], strict=True):
+            heard = [read(Path("all", Entry(prompt, prompt, 0, number).file), 16_000) for number in range(3)]
+            cosines = (model.encode_audio(torch.stack(heard)) @ model.encode_text([prompt])[0]).tolist()
+            assert row["clap_score"] == pytest.approx(max(cosines), abs=1e-3)  # of the samples before they became 16 bits
+            assert cosines[row["candidate"]] == max(cosines)
+    run(cli, *few, "--keep=best", "--out=own")
+    assert len(clips("own")) == 2
+
+
+def test_without_an_audio_tower_no_best_is_kept(cli, words, workdir):
+    model = tiny.backbone()
+    model.audio_encoder = model.feature_extractor = None
+    model.save(workdir / "deaf")
+    status, _, err = cli("generate", *words, "--backbone=deaf", "--num_candidates=2", "--keep=best", "--out=a")
+    assert status == 2
+    assert "error: --keep best: deaf has no CLAP audio tower to judge with; give --judge the folder of a CLAP, or" in err
+    assert not Path("a").exists()

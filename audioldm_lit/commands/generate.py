@@ -1,5 +1,6 @@
 """The verb `generate`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ import diffusers
 import torch
 from rich.console import Console
 
+from audioldm_lit.assets.finding import find_model
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage, say
@@ -16,10 +18,10 @@ from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.captions import caption_problems
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
+from audioldm_lit.inference.candidates import Group, Judge, Keep, groups, missing
 from audioldm_lit.inference.effect import measure_effect, show
-from audioldm_lit.inference.generation import BATCH, Generation, generate_clips, missing
+from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
 from audioldm_lit.inference.journal import MANIFEST, Journal
-from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.prompt_file import read_prompts
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.networks.published import Heads
@@ -41,6 +43,8 @@ def generate(
     duration: float | None = None,
     seed: int = 0,
     num_candidates: int = 1,
+    keep: Keep = "all",
+    judge: str | None = None,
     negative_prompt: str = "",
     sampler: Sampler | None = None,
     batch_size: int = BATCH,
@@ -65,6 +69,9 @@ def generate(
         duration: Seconds; by default the length that the model was made for.
         seed: Seed. A clip's noise belongs to (seed, prompt, candidate) alone.
         num_candidates: Clips per prompt.
+        keep: `all` of them, or the `best` alone: the one in which CLAP hears the prompt most.
+        judge: Folder of a CLAP, or a hub id of one that was fetched before, whose score of every clip goes into the manifest; by
+            default, where the best is kept, the model's own, which conditioned the clips and so is the more biased judge.
         negative_prompt: What guidance steers away from.
         sampler: How to sample.
         batch_size: Clips generated at once; changes the speed, not the sound.
@@ -73,21 +80,24 @@ def generate(
         json: File for the manifest's content, for programs.
     """
     texts = _texts(prompt, prompts)
-    _check_numbers(duration, num_candidates, batch_size)
+    _check_numbers(duration, num_candidates, batch_size, keep)
     rank, ranks = join()
     target, adapters = device_named(device), _adapters(adapter)
     base = Backbone.load(backbone, heads).to(target)
     if rank == 0:
         _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
     fingerprint = base.fingerprint("unet")  # before adapters are blended into it
+    scorer = _judge(base, backbone, keep, judge)
     generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, duration, quiet=rank > 0)
     used = {"backbone": backbone, "heads": heads, "base": fingerprint}
     added = [{**asdict(each), "file": str(each.file)} for each in adapters]
-    journal = Journal(out, {**used, "adapters": added, **_how(generation, negative_prompt), "precision": precision}, rank)
-    entries = [Entry(text, text, seed, candidate) for text in texts for candidate in range(num_candidates)]
-    batches = missing(entries, journal, batch_size)[rank::ranks]
+    kept = {"keep": f"best of {num_candidates}"} if keep == "best" else {}
+    how = {**_how(generation, negative_prompt), "precision": precision, **kept, **(scorer.spec() if scorer else {})}
+    journal = Journal(out, {**used, "adapters": added, **how}, rank)
+    batches = missing(groups(texts, seed, num_candidates, keep), journal, batch_size)[rank::ranks]
     before = len(journal)
-    _write_clips(journal, generation, batches, precision == "bfloat16")
+    with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        _write_clips(journal, generation, batches, batch_size, scorer)
     journal.finish()
     if rank == 0:
         _conclude(journal, generation, before, json)
@@ -102,12 +112,24 @@ def _warn(texts: Sequence[str], base: Backbone) -> None:
         say(f"warning: {len(found) - TOLD:,} more prompts like these")
 
 
-def _check_numbers(duration: float | None, num_candidates: int, batch_size: int) -> None:
+def _check_numbers(duration: float | None, num_candidates: int, batch_size: int, keep: Keep) -> None:
     """Refuse what nothing can be generated with."""
     if duration is not None and duration <= 0:
         raise InputError("--duration", f"is {duration}", "give a length in seconds above 0")
     if num_candidates < 1 or batch_size < 1:
         raise InputError("--num_candidates and --batch_size", f"are {num_candidates} and {batch_size}", "give at least 1")
+    if keep == "best" and num_candidates == 1:
+        raise InputError("--keep best", "has one candidate to choose from", "give --num_candidates 3, for example")
+
+
+def _judge(base: Backbone, name: str, keep: Keep, judge: str | None) -> Judge | None:
+    """Who scores the clips, if anybody."""
+    if judge is None and keep == "all":
+        return None
+    if judge is None and base.audio_encoder is None:
+        mend = "give --judge the folder of a CLAP, or add audio_encoder/ and feature_extractor/ to the model's"
+        raise InputError("--keep best", f"{name} has no CLAP audio tower to judge with", mend)
+    return Judge(judge or str(find_model(name)))
 
 
 def _generation(
@@ -126,17 +148,23 @@ def _generation(
     return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction_type)
 
 
-def _write_clips(journal: Journal, generation: Generation, batches: Sequence[Sequence[Entry]], bfloat16: bool) -> None:
-    """Generate batches, and write what of them is missing."""
-    model, count = generation.backbone, sum(map(len, batches))
-    stage = Stage(f"generating {count} clips, steps", len(batches) * generation.sampler.num_inference_steps)
-    with stage, torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-        for batch in batches:
-            cond = model.encode_text([entry.prompt for entry in batch])
-            for entry, waveform in generate_clips(generation, batch, cond, len(batch), stage.advance):
-                if entry not in journal:
-                    write(journal.folder / entry.file, waveform, model.sample_rate)
-                    journal.add(entry)
+def _write_clips(
+    journal: Journal, generation: Generation, batches: Sequence[Sequence[Group]], batch_size: int, judge: Judge | None
+) -> None:
+    """Generate batches, and write of each group that has none yet the one clip, or the best."""
+    model, asked = generation.backbone, [[entry for group in batch for entry in group] for batch in batches]
+    steps = sum(math.ceil(len(entries) / batch_size) for entries in asked) * generation.sampler.num_inference_steps
+    with Stage(f"generating {sum(map(len, asked))} clips, steps", steps) as stage:
+        for batch, entries in zip(batches, asked, strict=True):
+            cond = model.encode_text([entry.prompt for entry in entries])
+            made = dict(generate_clips(generation, entries, cond, batch_size, stage.advance))
+            scores = judge.scores(entries, list(made.values()), model.sample_rate) if judge else [0.0] * len(made)
+            of = dict(zip(entries, scores, strict=True))
+            for group in batch:
+                if not any(entry in journal for entry in group):
+                    best = max(group, key=of.__getitem__)
+                    write(journal.folder / best.file, made[best], model.sample_rate)
+                    journal.add(best, **({"clap_score": of[best]} if judge else {}))
 
 
 def _how(generation: Generation, negative: str) -> dict[str, Any]:

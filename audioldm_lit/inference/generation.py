@@ -1,6 +1,6 @@
 """Clips from conditions, batch by batch, each from noise that belongs to it alone."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -75,13 +75,3 @@ def generate_clips(
         latents = generation.latents(batch, cond[start : start + batch_size], on_step)
         waveforms = generation.backbone.decode(latents, generation.num_samples, generation.sampler.vocoder)
         yield from zip(batch, waveforms, strict=True)
-
-
-def missing(entries: Sequence[Entry], there: Container[Entry], batch_size: int = BATCH) -> list[Sequence[Entry]]:
-    """Batches of which a clip is missing, whole.
-
-    What is generated together is the same whatever is there already and however batches are shared out among processes, so that
-    on one kind of machine every clip is the same bit for bit.
-    """
-    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
-    return [batch for batch in batches if any(entry not in there for entry in batch)]
