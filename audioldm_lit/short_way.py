@@ -1,4 +1,4 @@
-"""The short way: a folder of recordings alone, spelt out into the ordinary settings of `prepare` and `fit`."""
+"""The short way: a folder of recordings alone, spelt out into the settings of `prepare` and `fit`; what `assets` is told."""
 
 import json
 import math
@@ -35,11 +35,18 @@ WAYS = {  # by verb, as help pages show it: usage, option and text
         "that holds nine of ten recordings: the model's own length, its half, quarter or eighth. What it stands for is printed; "
         "other options win over it.",
     ),
+    "assets": (
+        "assets ACTION NAME ...",
+        "ACTION NAME ...",
+        "list, fetch, verify, bundle or import, and the assets or the tar, instead of --action ACTION --names NAME ...",
+    ),
 }
 
 
 def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
     """The command line with `prepare DIR` and `fit --folder DIR` spelt out, but for the duration; whether one of them was there.
+
+    Also `assets ACTION NAME ...`, of which nothing is missing then.
 
     Args:
         words: The command line, its verb first.
@@ -56,7 +63,19 @@ def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
                     raise InputError("--folder", "no folder given", "use --folder DIR")
                 others = rest[:place] + rest[place + (1 if equals else 2) :]
                 return [verb, "--config", _from_here(CONFIG), "--data.init_args.root", given[0], *others], True
-    return list(words), False
+    return (_assets(rest) if verb == "assets" else list(words)), False
+
+
+def _assets(words: Sequence[str]) -> list[str]:
+    """`ACTION NAME ... --out FILE` as options."""
+    names, others = [], []
+    for word, before in zip(words, ["", *words], strict=False):
+        given = word.startswith("-") or (before.startswith("--") and "=" not in before)  # an option, or what is given to one
+        (others if given else names).append(word)
+    if not names and not others:
+        raise InputError("assets", "does not say what to do", "use assets list, fetch, verify, bundle or import")
+    action = ["--action", names[0]] if names else []
+    return ["assets", *action, *(word for name in names[1:] for word in ("--names", name)), *others]
 
 
 def with_duration(words: Sequence[str]) -> list[str]:

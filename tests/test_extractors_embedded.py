@@ -406,12 +406,21 @@ BROKEN = {
 def test_a_broken_clap_is_one_sentence(tmp_path, kind):
     BROKEN[kind](tmp_path / "clap")
     with pytest.raises(
-        InputError, match=r"clap: no CLAP can be loaded \(.*\); give its folder or a hub id fetched earlier\.$"
+        InputError, match=r"clap: no CLAP (can be loaded \(.*\); copy the whole folder again|here; give its folder .*)\.$"
     ) as caught:
         CLAP(str(tmp_path / "clap"))
     assert "\n" not in str(caught.value)
 
 
-def test_a_hub_id_that_was_never_fetched_is_one_sentence():
-    with pytest.raises(InputError, match=r"^nobody/no-such-clap: no CLAP can be loaded"):
-        CLAP("nobody/no-such-clap")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("laion/clap-htsat-unfused", "was not fetched yet; python -m audioldm_lit assets fetch clap-htsat-unfused."),
+        ("nobody/no-such-clap", "was not fetched yet; python -m audioldm_lit assets fetch nobody/no-such-clap."),
+        ("nowhere", "no CLAP here; give its folder or the hub id of one that was fetched."),
+    ],
+)
+def test_a_clap_that_is_not_here_is_one_sentence_that_speaks_of_no_connection(workdir, name, sentence):
+    with pytest.raises(InputError) as caught:
+        CLAP(name)
+    assert str(caught.value) == f"{name}: {sentence}"

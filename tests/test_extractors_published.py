@@ -18,13 +18,13 @@ import torchvggish
 from torch import Tensor, nn
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.metrics.extractors import panns, vggish
+from audioldm_lit.metrics.extractors import vggish
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.metrics.extractors.panns import Cnn14
 from audioldm_lit.metrics.extractors.vggish import VGGish
 from audioldm_lit.metrics.extractors.weights import load_weights
 
-URL = "https://example.org/weights.pth"
+NAME = "panns-cnn14-16k"
 VGGISH_PATCH, VGGISH_STEP = 15_600, 15_360
 
 
@@ -201,18 +201,18 @@ def test_the_module_that_holds_an_extractor_neither_saves_nor_trains_it(extracto
 
 
 @pytest.mark.parametrize(
-    ("make", "args", "url"),
+    ("make", "args", "name", "file"),
     [
-        (VGGish, (), vggish.URL),
-        (Cnn14, (16_000,), f"{panns.URL}Cnn14_16k_mAP=0.438.pth"),
-        (Cnn14, (32_000,), f"{panns.URL}Cnn14_mAP=0.431.pth"),
+        (VGGish, (), "vggish", "vggish-10086976.pth"),
+        (Cnn14, (16_000,), "panns-cnn14-16k", "Cnn14_16k_mAP=0.438.pth"),
+        (Cnn14, (32_000,), "panns-cnn14-32k", "Cnn14_mAP=0.431.pth"),
     ],
 )
-def test_without_its_file_an_extractor_says_which_one_and_where(workdir, make, args, url):
+def test_without_its_file_an_extractor_says_which_one_and_what_fetches_it(workdir, make, args, name, file):
     with pytest.raises(InputError) as caught:
         make(*args)
-    assert str(workdir / "cache" / "audioldm_lit" / "weights" / url.split("/")[-1]) in str(caught.value)
-    assert url in str(caught.value)
+    assert str(workdir / "cache" / "audioldm_lit" / "weights" / file) in str(caught.value)
+    assert f"python -m audioldm_lit assets fetch {name}, or evaluate --weights {name}=FILE" in str(caught.value)
 
 
 # ---------------------------------------------------------------- files of weights
@@ -230,7 +230,7 @@ def test_weights_arrive_unchanged_frozen_and_hashed(tmp_path, zipped, entry):
     source, network = nn.Linear(3, 4), nn.Linear(3, 4)
     state = source.state_dict()
     torch.save({"model": state, "iteration": 1} if entry else state, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
-    sha256 = load_weights(network, tmp_path / "w.pth", URL)
+    sha256 = load_weights(network, tmp_path / "w.pth", NAME)
     assert sha256 == hashlib.sha256((tmp_path / "w.pth").read_bytes()).hexdigest()
     assert torch.equal(network.weight, source.weight)
     assert not network.training
@@ -246,7 +246,7 @@ def test_a_training_sampler_beside_the_weights_does_not_stop_them(tmp_path, monk
         {"iteration": 1, "model": nn.Linear(3, 4).state_dict(), "sampler": sampler}, path, _use_new_zipfile_serialization=False
     )
     assert b"numpy.core.multiarray" in path.read_bytes()
-    assert load_weights(nn.Linear(3, 4), path, URL)
+    assert load_weights(nn.Linear(3, 4), path, NAME)
 
 
 class Intruder:
@@ -260,7 +260,7 @@ class Intruder:
 def test_code_in_a_file_is_not_run(tmp_path):
     torch.save({"model": nn.Linear(3, 4).state_dict(), "more": Intruder(tmp_path / "been here")}, tmp_path / "w.pth")
     with pytest.raises(InputError, match=r"w\.pth"):
-        load_weights(nn.Linear(3, 4), tmp_path / "w.pth", URL)
+        load_weights(nn.Linear(3, 4), tmp_path / "w.pth", NAME)
     assert not (tmp_path / "been here").exists()
 
 
@@ -296,9 +296,9 @@ def test_what_is_not_the_network_s_file_is_one_sentence_naming_it(tmp_path, kind
     elif kind in FILES:
         path.write_bytes(FILES[kind])
     with pytest.raises(InputError) as caught:
-        load_weights(nn.Linear(3, 4), path, URL)
+        load_weights(nn.Linear(3, 4), path, NAME)
     sentence = str(caught.value)
     assert sentence.startswith(f"{path}: ")
-    assert URL in sentence
+    assert f"assets fetch {NAME}" in sentence
     assert sentence.endswith(".")
     assert "\n" not in sentence

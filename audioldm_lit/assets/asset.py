@@ -96,6 +96,17 @@ class Asset(ABC):
         """Keep hashes."""
         write_json(self.record, {"asset": self.name, "digests": dict(digests)})
 
+    @property
+    def mend(self) -> str:
+        """What to do where one of its files is damaged."""
+        return fetching(self.name)
+
+    def is_whole(self) -> bool:
+        """Whether hashes are noted and all its files have them."""
+        digests = self.digests()
+        places = {self.root / file: wanted for file, wanted in digests.items() if self.owns(file)}
+        return bool(places) and all(path.is_file() and digest(path, wanted) == wanted for path, wanted in places.items())
+
     def verify(self) -> str:
         """Compare every file with its hash; notes the hashes where none were.
 
@@ -113,7 +124,7 @@ class Asset(ABC):
             self.note({file: digest(self.root / file) for file in files})
             return f"{count}, hashes noted now"
         for file in files:
-            check(self.root / file, digests[file], f"remove it, then {fetching(self.name)}")
+            check(self.root / file, digests[file], self.mend)
         return f"{count}, hashes as they should be"
 
 

@@ -150,6 +150,7 @@ def _check(url: str, part: Path, digest: str) -> None:
         check(part, digest, f"it was removed; run the same command again, and if it stays so do not use {url}")
     except InputError:
         part.unlink()
+        _mark(part).unlink(missing_ok=True)
         raise
 
 

@@ -48,7 +48,7 @@ def find_clap(name: str) -> Path:
     Raises:
         InputError: If there is none.
     """
-    if (path := _given_for(nickname(name))) is not None:
+    if (path := given_for(nickname(name))) is not None:
         return path
     if Path(name).is_dir():
         return _unwrapped(Path(name))
@@ -66,7 +66,7 @@ def find_weights(name: str) -> Path:
     """
     found = asset(name)
     assert isinstance(found, Download)
-    path = _given_for(name) or found.path
+    path = given_for(name) or found.path
     if not path.is_file():
         raise InputError(path, "no such file of weights", f"{fetching(name)}, or evaluate --weights {name}=FILE with your copy")
     return path
@@ -93,7 +93,8 @@ def given(weights: Mapping[str, Path]) -> Iterator[None]:
         raise InputError(f"--weights {rest[0]}", "nothing here asks for it", "leave it out, or choose another --protocol")
 
 
-def _given_for(name: str) -> Path | None:
+def given_for(name: str) -> Path | None:
+    """The file or folder that stands for an asset at the moment; None where its own does."""
     weights, asked = _given.get(({}, set()))
     asked.add(name)
     return weights.get(name)
@@ -106,11 +107,11 @@ def nickname(name: str) -> str:
 
 
 def again(path: Path) -> str:
-    """What to do about a model's file or folder that is damaged."""
+    """What to do about a model's file or folder that is damaged or missing."""
     repository = next((folder for folder in path.absolute().parents if folder.parent == hub_cache().absolute()), None)
     if repository is None:
         return "copy the whole folder again"
-    return f"remove it, then {fetching(repository.name.removeprefix('models--').replace('--', '/', 1))}"
+    return fetching(repository.name.removeprefix("models--").replace("--", "/", 1))
 
 
 def _unwrapped(path: Path) -> Path:

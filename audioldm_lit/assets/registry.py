@@ -11,6 +11,7 @@ from audioldm_lit.assets.asset import Asset
 from audioldm_lit.assets.sources import ByHand, Download, HubModel, WheelContent
 from audioldm_lit.errors import InputError
 from audioldm_lit.places import packaged
+from audioldm_lit.storage.fetch import Wheel
 
 SOURCES: Mapping[str, type[Asset]] = {"hub": HubModel, "url": Download, "wheel": WheelContent, "page": ByHand}  # by the key of each
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -41,6 +42,13 @@ def asset(name: str) -> Asset:
         return HubModel(name=name, about=f"the hub model {name}", licence="unknown", wanted=f"--backbone {name}", hub=name)
     near = nearest(name)
     raise InputError(name, "is no asset", f"the nearest is {near}" if near else "see python -m audioldm_lit assets list")
+
+
+def wheel(name: str) -> Wheel:
+    """The wheel that an asset is taken out of."""
+    found = registry()[name]
+    assert isinstance(found, WheelContent)
+    return found.source()
 
 
 def nearest(name: str) -> str | None:

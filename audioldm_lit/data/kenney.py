@@ -9,18 +9,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from audioldm_lit.assets.registry import wheel
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.storage.cache_folder import cache_folder
-from audioldm_lit.storage.fetch import Wheel
 
-WHEEL = Wheel(
-    requirement="arcade==3.3.3",
-    sha256="25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2",
-    contents="Kenney's game sound effects",
-    licence="CC0",
-    size="43 MB",
-    way_out="or give a folder of your own recordings with --data.init_args.root",
-)
+WHEEL = wheel("kenney-effects")
 SOUNDS = "arcade/resources/assets/sounds"
 TAKES = 5
 CAPTIONS = {

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from audioldm_lit.assets.finding import again
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import Heads, heads_settings
 from audioldm_lit.networks.strict_loading import load_pretrained
@@ -109,7 +110,7 @@ def _library_and_class(part: Any) -> list[str]:
 
 def _check_part(folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(folder, "this part of the model is missing", "copy the whole diffusers folder")
+        raise InputError(folder, "this part of the model is missing", again(folder))
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
-        raise InputError(file, f"cannot be read ({error})", "fetch the folder again") from error
+        raise InputError(file, f"cannot be read ({error})", again(file)) from error
 
 
 def _vocoder_class(config: Mapping[str, Any], where: str | Path) -> type[PreTrainedModel]:
@@ -145,4 +146,4 @@ def _load_network(folder: Path, network: type[nn.Module], **settings: Any) -> nn
     try:
         return load_pretrained(network, folder, **loading(folder), **settings)
     except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
-        raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", "fetch the folder again") from error
+        raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", again(folder)) from error

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from audioldm_lit.assets.finding import again
 from audioldm_lit.errors import InputError
 
 # diffusion_pytorch_model.safetensors, pytorch_model.fp16.bin, model-00001-of-00002.safetensors (an index lists the shards).
@@ -23,7 +24,7 @@ def loading(folder: Path) -> dict[str, Any]:
     """
     kinds = set(_kinds(folder))
     if not kinds:
-        raise InputError(folder, "holds no weights (.safetensors or .bin)", "fetch the folder again")
+        raise InputError(folder, "holds no weights (.safetensors or .bin)", again(folder))
     variant, kind = min(kinds, key=lambda found: (found[0], found[1] == "bin"))
     return {"use_safetensors": kind == "safetensors", **({"variant": variant} if variant else {})}
 

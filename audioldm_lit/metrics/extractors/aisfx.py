@@ -17,20 +17,14 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor, nn
 
+from audioldm_lit.assets.finding import given_for
+from audioldm_lit.assets.registry import wheel
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import Extractor
 from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.cache_folder import cache_folder
-from audioldm_lit.storage.fetch import Wheel
 
-WHEEL = Wheel(
-    requirement="aisfx==0.1.2",
-    sha256="bfe219950715af179e9a1653e7117cc1852baef267cd6596c42cad74afe1d194",
-    contents="the sound-effects classifier AISFX",
-    licence="weights CC BY 4.0, Ma and Lerch 2022",
-    size="23 MB",
-    way_out="or give a copy of its checkpoint.pth as `weights`",
-)
+WHEEL = wheel("aisfx")
 CHECKPOINT_SHA256 = "499ea75909c932a2f94c35fa722fa4fabc5bcb7e84917209cc5f7402627b7eb5"
 SAMPLE_RATE = 44_100
 N_FFT, HOP_LENGTH, N_MELS = 2048, 1024, 96
@@ -68,6 +62,7 @@ class AISFX(Extractor):
 
     def __init__(self, weights: Path | None = None) -> None:
         mend = f"give the one of {WHEEL.requirement} as `weights`, or none to fetch it"
+        weights = weights or given_for("aisfx")
         if weights is None:
             folder = cache_folder() / "aisfx"
             WHEEL.fetch(folder, lay_out)

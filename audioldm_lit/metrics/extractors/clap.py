@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from audioldm_lit.assets.finding import again, find_clap
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import Extractor
 from audioldm_lit.networks.fingerprinting import fingerprint
@@ -46,7 +47,7 @@ class CLAP(Extractor):
 
     Args:
         model: A folder with a CLAP, a folder with an AudioLDM that has both towers, or the hub id of a CLAP that is already in the
-            local hub cache; no connection is made.
+            local hub cache (`assets fetch clap-htsat-unfused`); no connection is made.
 
     Raises:
         InputError: If no such model is there or it is incomplete.
@@ -58,11 +59,12 @@ class CLAP(Extractor):
 
     def __init__(self, model: str = "laion/clap-htsat-unfused") -> None:
         self.name = f"clap:{model}"
+        folder = find_clap(model)
         try:
-            network, processor = (_towers if (Path(model) / "audio_encoder").is_dir() else _whole)(model)
+            network, processor = (_towers if (folder / "audio_encoder").is_dir() else _whole)(folder)
         except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip(".")
-            raise InputError(model, f"no CLAP can be loaded ({reason})", "give its folder or a hub id fetched earlier") from error
+            raise InputError(folder, f"no CLAP can be loaded ({reason})", again(folder)) from error
         self.network = network.requires_grad_(False).eval()
         self.front_end = processor.feature_extractor
         self.tokenizer = processor.tokenizer
@@ -110,12 +112,12 @@ class CLAP(Extractor):
         return self.network.get_text_features(tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output[0]
 
 
-def _whole(model: str) -> tuple[ClapModel, ClapProcessor]:
+def _whole(model: Path) -> tuple[ClapModel, ClapProcessor]:
     """A CLAP in a folder or a hub id of its own."""
     return load_pretrained(ClapModel, model), ClapProcessor.from_pretrained(model, local_files_only=True)
 
 
-def _towers(model: str) -> tuple[ClapModel, ClapProcessor]:
+def _towers(model: Path) -> tuple[ClapModel, ClapProcessor]:
     """The CLAP inside an AudioLDM: each tower in a sub-folder."""
     audio = load_pretrained(ClapAudioModelWithProjection, model, subfolder="audio_encoder")
     text = load_pretrained(ClapTextModelWithProjection, model, subfolder="text_encoder")

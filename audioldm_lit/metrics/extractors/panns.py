@@ -19,8 +19,6 @@ from audioldm_lit.metrics.extractors.weights import load_weights
 
 SampleRate = Literal[16000, 32000]
 
-URL = "https://zenodo.org/records/3987831/files/"  # CC BY 4.0
-FILES = {16_000: "Cnn14_16k_mAP=0.438.pth", 32_000: "Cnn14_mAP=0.431.pth"}  # 359 and 327 MB
 FRONT_ENDS = {16_000: (512, 160), 32_000: (1024, 320)}  # FFT and window length, hop
 WIDTHS = (1, 64, 128, 256, 512, 1024, 2048)
 
@@ -78,7 +76,7 @@ class Cnn14(Extractor):
 
     Args:
         sample_rate: Which of the two networks, in Hz; papers on AudioLDM report the one of 16 kHz.
-        weights: `Cnn14_16k_mAP=0.438.pth` or `Cnn14_mAP=0.431.pth`; by default in `$XDG_CACHE_HOME/audioldm_lit/weights`.
+        weights: `Cnn14_16k_mAP=0.438.pth` or `Cnn14_mAP=0.431.pth`; by default where `assets fetch panns-cnn14-16k` puts it.
     """
 
     features = ("embedding", "logits")
@@ -88,7 +86,7 @@ class Cnn14(Extractor):
         self.name = f"panns-cnn14-{sample_rate // 1000}k"
         self.sample_rate = sample_rate
         self.network = Cnn14Net(sample_rate)
-        self.sha256 = load_weights(self.network, weights, URL + FILES[sample_rate])
+        self.sha256 = load_weights(self.network, weights, self.name)
 
     def embed(self, waveform: Tensor, captions: Sequence[str] | None) -> dict[str, Tensor]:
         """Waveform (B, T) -> `embedding`: (B, 1, 2048), non-negative, and `logits` before the sigmoid: (B, 1, 527)."""

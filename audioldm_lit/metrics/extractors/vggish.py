@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from audioldm_lit.metrics.extractors.base import Extractor
 from audioldm_lit.metrics.extractors.weights import load_weights
 
-URL = "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth"  # 289 MB
 SAMPLE_RATE = 16_000
 WINDOW = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
@@ -69,7 +68,7 @@ class VGGish(Extractor):
     """VGGish's rows, one for each whole patch of 96 frames; what is left at a clip's end is dropped.
 
     Args:
-        weights: `vggish-10086976.pth` of torchvggish; by default in `$XDG_CACHE_HOME/audioldm_lit/weights`.
+        weights: `vggish-10086976.pth` of torchvggish; by default where `assets fetch vggish` puts it.
     """
 
     name = "vggish"
@@ -78,7 +77,7 @@ class VGGish(Extractor):
 
     def __init__(self, weights: Path | None = None) -> None:
         self.network = VGGishNet()
-        self.sha256 = load_weights(self.network, weights, URL)
+        self.sha256 = load_weights(self.network, weights, "vggish")
 
     def embed(self, waveform: Tensor, captions: Sequence[str] | None) -> dict[str, Tensor]:
         """Waveform (B, T) -> `embedding`: (B, R, 128) with R = 1 + (T - 15,600) // 15,360."""
