@@ -49,7 +49,11 @@ def check_licence(name: str, commercial: bool) -> Licence:
     licence = licence_of(name)
     if commercial and not licence.commercial:
         why = "is not known" if licence.commercial is None else "forbids commercial use"
-        raise InputError(name, f"its licence ({licence.text}) {why}", "take another base, or leave `commercial` out")
+        raise InputError(
+            name,
+            f"its licence ({licence.text}) {why}",
+            "take another base; where you know better, state `license: ...` in a header of its README.md",
+        )
     return licence
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
 from audioldm_lit.adapters.files.card import About, write_card
+from audioldm_lit.assets.licence import check_licence
+from audioldm_lit.console.stages import say
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.checkpoint import averaged_weights
@@ -26,11 +28,21 @@ class Export(Callback):
     every clip's id, caption and hash.
 
     Args:
-        licence: Licence of the base's weights, for the card: `CC BY-NC-SA 4.0` for the published AudioLDM.
+        licence: Licence of the base's weights, for the card; by default the one that its README or `assets list` states.
+        commercial: Whether to refuse a base whose licence is not known to allow commercial use.
     """
 
-    def __init__(self, licence: str = "unknown") -> None:
+    def __init__(self, licence: str | None = None, commercial: bool = False) -> None:
         self.licence = licence
+        self.commercial = commercial
+
+    def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
+        """Look up the licence and say it, before anything is trained."""
+        if stage == "fit":
+            found = check_licence(pl_module.backbone_name, self.commercial)
+            self.licence = self.licence or found.text
+            if trainer.is_global_zero:
+                say(f"licence of {pl_module.backbone_name}, and of what is derived from it: {found}")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Put the best weights into the model, on every process, and write them, on the first; nothing where no check was kept."""
@@ -60,7 +72,7 @@ class Export(Callback):
             base, best = outcome.dials
             scores |= {name: (getattr(base, name), getattr(best, name)) for name in ("learned", "copied", "forgot")}
         run = len(captions), train.fingerprint(), chosen.step, module.seed
-        return About.of_run(module.backbone_name, captions, *run, self.licence, scores, module.heads)
+        return About.of_run(module.backbone_name, captions, *run, self.licence or "unknown", scores, module.heads)
 
 
 def best_weights(path: str, loss: float, module: LitAudioLDM) -> tuple[BestWeights, dict[str, Tensor]]:

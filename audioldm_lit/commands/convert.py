@@ -14,6 +14,7 @@ from torch import Tensor
 from audioldm_lit import seeding
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
+from audioldm_lit.assets.licence import check_licence
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import Heads
@@ -32,6 +33,7 @@ def convert(
     out: Path,
     backbone: str = NANO,
     heads: Heads = "as_saved",
+    commercial: bool = False,
     json: Path | None = None,
 ) -> None:
     """Carry an adapter to or from PEFT and diffusers, or fold it into its model.
@@ -49,12 +51,14 @@ def convert(
         backbone: Model that the adapter belongs to: a folder in the diffusers layout, or a hub id that was fetched before. PEFT and
             diffusers do not note which one it was.
         heads: Of the UNet's attention: `as_saved`, or `original`; those that the adapter was trained with.
+        commercial: Refuse a model whose licence is not known to allow commercial use.
         json: File for what was found, for programs.
     """
     kind = _kind(source)
     if kind == to:
         raise InputError(source, f"is in the layout '{to}' already", "name another with --to")
     _check_out(out, to)
+    licence = check_licence(backbone, commercial)
     model = Backbone.load(backbone, heads)
     fresh = copy.deepcopy(model.unet)
     adapted = SOURCES[kind].read(source, model)
@@ -71,7 +75,8 @@ def convert(
         }  # fmt: skip
         if json is not None:
             write_json(json, found)
-    Console().print(escape("\n".join(_lines(found, adapted))), soft_wrap=True, highlight=False)
+    said = [*_lines(found, adapted), f"licence of {backbone}, and of what is derived from it: {licence}"]
+    Console().print(escape("\n".join(said)), soft_wrap=True, highlight=False)
 
 
 def _lines(found: Mapping[str, Any], adapted: Adapted) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from audioldm_lit.assets.finding import find_model
+from audioldm_lit.assets.licence import check_licence
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage, say
@@ -50,6 +51,7 @@ def generate(
     batch_size: int = BATCH,
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
+    commercial: bool = False,
     json: Path | None = None,
 ) -> None:
     """Generate sound from text, with the base model or with any number of adapters.
@@ -77,14 +79,17 @@ def generate(
         batch_size: Clips generated at once; changes the speed, not the sound.
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         precision: Arithmetic of the networks.
+        commercial: Refuse a model whose licence is not known to allow commercial use.
         json: File for the manifest's content, for programs.
     """
     texts = _texts(prompt, prompts)
     _check_numbers(duration, num_candidates, batch_size, keep)
+    licence = check_licence(backbone, commercial)
     rank, ranks = join()
     target, adapters = device_named(device), _adapters(adapter)
     base = Backbone.load(backbone, heads).to(target)
     if rank == 0:
+        say(f"licence of {backbone}, and of what is derived from it: {licence}")
         _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
     fingerprint = base.fingerprint("unet")  # before adapters are blended into it
     scorer = _judge(base, backbone, keep, judge)
