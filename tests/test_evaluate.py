@@ -16,6 +16,7 @@ import soundfile
 import torch
 from rich.console import Console
 
+from audioldm_lit.assets.registry import asset
 from audioldm_lit.audio.waveform import resample
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
@@ -632,7 +633,33 @@ def test_an_unknown_protocol_lists_the_known_ones(cli, sets):
 
 
 def test_a_protocol_without_its_published_weights_says_where_they_belong(cli, sets):
-    assert re.search(r"no such file of weights; download https://\S+ and put it there", refused(cli, protocol="audioldm-2023"))
+    sentence = refused(cli, protocol="audioldm-2023")
+    name = re.search(r"no such file of weights; python -m audioldm_lit assets fetch (\S+), or evaluate --weights", sentence)[1]
+    assert asset(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("vggish", "--weights vggish: names no file; write NAME=FILE."),
+        ("vgish=light.yaml", "vgish: is no asset; the nearest is vggish."),
+        ("vggish=nope=1.pth", "nope=1.pth: no such file or folder; correct --weights vggish=FILE."),
+        ("vggish=light.yaml", "--weights vggish: nothing here asks for it; leave it out, or choose another --protocol."),
+    ],
+)
+def test_weights_on_the_command_line_are_one_sentence_where_they_are_wrong(cli, sets, given, sentence):
+    assert refused(cli, "--weights", given) == f"error: {sentence}\n"
+
+
+@pytest.mark.parametrize("name", ["clap-htsat-unfused", "laion/clap-htsat-unfused"])
+def test_weights_on_the_command_line_stand_for_those_of_a_protocol(cli, sets, tiny_folder, name):
+    settings = {"extractor": {"class_path": METRICS + "extractors.clap.CLAP"}}
+    path = protocol("clap.yaml", metrics={"clap": {"class_path": METRICS + "text.CLAPScore", "init_args": settings}})
+    assert "assets fetch clap-htsat-unfused" in refused(cli, protocol=str(path))
+    words = ["--generated", "generated", "--reference", "reference", "--protocol", path, "--device", "cpu"]
+    status, _, err = cli("evaluate", *words, "--weights", f"{name}={tiny_folder}")
+    assert "assets fetch" not in err
+    assert status == 0 or "caption" in err
 
 
 def with_metric(name: str, **init_args: Any) -> dict[str, Any]:

@@ -1,17 +1,14 @@
 """Networks as they are told apart, and weights as they are taken."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.strict_loading import load_strictly
 
@@ -107,63 +104,3 @@ def test_whatever_does_not_fit_is_named_and_nothing_taken(weights, sentence):
         load_strictly(network.state_dict(), weights)
     assert str(refused.value) == f"its weights do not fit: {sentence}"
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-
-
-def as_pickle(file: Path) -> None:
-    name = "pytorch_model.bin" if file.name == "model.safetensors" else "diffusion_pytorch_model.bin"
-    torch.save(load_file(file), file.with_name(name))
-    file.unlink()
-
-
-def in_half(file: Path) -> None:
-    file.rename(file.with_name(f"{file.stem}.fp16.safetensors"))
-
-
-def in_shards(file: Path) -> None:
-    weights, names = load_file(file), [f"{file.stem}-0000{number}-of-00002.safetensors" for number in (1, 2)]
-    parts = [dict(list(weights.items())[number::2]) for number in (0, 1)]
-    for name, part in zip(names, parts, strict=True):
-        save_file(part, file.with_name(name), metadata={"format": "pt"})
-    where = {key: name for name, part in zip(names, parts, strict=True) for key in part}
-    size = sum(weight.nbytes for weight in weights.values())
-    index = {"metadata": {"total_size": size}, "weight_map": where}
-    file.with_name(f"{file.name}.index.json").write_text(json.dumps(index))
-    file.unlink()
-
-
-def beside_half(file: Path) -> None:
-    save_file(
-        {key: torch.zeros_like(weight) for key, weight in load_file(file).items()}, file.with_name(f"{file.stem}.fp16.safetensors")
-    )
-
-
-@pytest.mark.parametrize("change", [as_pickle, in_half, in_shards, beside_half])
-def test_weights_are_found_in_every_file_that_published_folders_have(backbone, tiny_folder, tmp_path, change):
-    shutil.copytree(tiny_folder, tmp_path / "model")
-    for file in sorted((tmp_path / "model").rglob("*.safetensors")):
-        change(file)
-    loaded = Backbone.load(tmp_path / "model")
-    assert all(loaded.fingerprint(part) == backbone.fingerprint(part) for part in PARTS)
-
-
-class Harm:
-    """What a pickle does when it is believed."""
-
-    def __reduce__(self):
-        return Path.touch, (Path("harm"),)
-
-
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tiny_folder, workdir):
-    shutil.copytree(tiny_folder, "model")
-    for file in Path("model/unet").glob("*.safetensors"):
-        as_pickle(file)
-    torch.save({"weights": Harm()}, "model/unet/diffusion_pytorch_model.bin")
-    with pytest.raises(InputError, match=r"^model/unet: "):
-        Backbone.load("model")
-    assert not Path("harm").exists()
-
-
-def test_a_part_without_weights_is_named(tiny_folder, workdir):
-    shutil.copytree(tiny_folder, "model", ignore=lambda folder, names: [name for name in names if name.endswith(".safetensors")])
-    with pytest.raises(InputError, match=r"holds no weights"):
-        Backbone.load("model")
