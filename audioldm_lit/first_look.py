@@ -34,7 +34,7 @@ MODELS = ("backbone", "model.backbone")
 ROOTS = ("data.root", "data.init_args.root")
 DATA = ("data", "data.class_path", *ROOTS)
 PARTS = {"class_path", "init_args", "dict_kwargs", "help"}  # what a class's setting consists of beside the class's own
-NO_PATHS = ("best", "hpc", "last", "null", "registry")  # what `ckpt_path` takes beside a path, and nothing at all
+NO_PATHS = ("best", "last", "null")  # what `ckpt_path` takes beside a path, and nothing at all
 
 
 def first_look(verb: str, words: Sequence[str]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def first_look(verb: str, words: Sequence[str]) -> dict[str, Any]:
         return given  # the settings are shown, and nothing is read
     data = str(given.get("data.class_path", given.get("data")))
     for key, value in given.items():
-        if isinstance(value, str) and value.partition(":")[0] not in NO_PATHS:
+        if isinstance(value, str) and value not in NO_PATHS:
             _check_place(key, value, data)
     return given
 
@@ -138,5 +138,7 @@ def _check_place(key: str, value: str, data: str) -> None:
         find_model(value)
     elif key in ROOTS and data.startswith("audioldm_lit.") and not os.path.isdir(os.path.expanduser(value)):
         raise InputError(value, "no such folder", f"correct {key}")
+    elif key == "ckpt_path" and "://" in value:
+        raise InputError(f"--ckpt_path {value}", "is an address, and checkpoints are read from this machine alone", "give a file")
     elif key in READ and not value.startswith(("[", "{")) and "://" not in value and not os.path.exists(value):
         raise InputError(value, "no such file or folder", f"give --{key} {READ[key]}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 
@@ -29,8 +29,10 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
-from audioldm_lit.training.lightning_internals import OpenCLI, only_tried
+from audioldm_lit.training.checkpoint_file import PlainCheckpoints
+from audioldm_lit.training.lightning_internals import OpenCLI, PatientStop, only_tried
 from audioldm_lit.training.loggers import log_config
+from audioldm_lit.training.resume import check_resumable, checkpoint_to_read
 from audioldm_lit.training.run_folder import rank_zero_folder
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -106,13 +108,13 @@ class AudioLDMCLI(OpenCLI):
         super().__init__(**kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static there, where every object has the same
-        """The one verb, with the arguments of the trainer's method that the CLI gives itself."""
-        return {self.verb: LightningCLI.subcommands()[self.verb]}
+        """The one verb, with the arguments of the trainer's method that are no settings: checkpoints are always plain data."""
+        return {self.verb: LightningCLI.subcommands()[self.verb] | {"weights_only"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Callbacks that every run has, configurable under their own keys; the end of a run goes in the order of these lines."""
         parser.add_lightning_class_args(BestCheck, "checkpoint")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(PatientStop, "early_stopping")
         parser.add_lightning_class_args(Audition, "audition")
         parser.add_lightning_class_args(Dials, "dials")
         parser.add_lightning_class_args(Averages, "averages")
@@ -138,7 +140,9 @@ class AudioLDMCLI(OpenCLI):
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if settings.enable_progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks = [RunProgress(), *callbacks]
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        plugins = settings.plugins or []
+        plugins = plugins if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(callbacks=callbacks, plugins=[*plugins, PlainCheckpoints()], **kwargs)
 
     def run_verb(self, verb: str) -> None:
         """Run, and remove the empty run folder that the logger made if the input turns out to be wrong."""
@@ -150,6 +154,7 @@ class AudioLDMCLI(OpenCLI):
                 "use one of configs/logger/, or a list of loggers with a CSVLogger first",
             )
         try:
+            self._find_checkpoint(verb)
             super().run_verb(verb)
         except InputError:
             folder = rank_zero_folder(self.trainer)
@@ -158,6 +163,15 @@ class AudioLDMCLI(OpenCLI):
                 folder.rmdir()
                 folder = folder.parent
             raise
+
+    def _find_checkpoint(self, verb: str) -> None:
+        """Put the checkpoint that is meant in place of what `--ckpt_path` says, or refuse it."""
+        settings = self.config_init[verb]
+        if settings.ckpt_path is not None:
+            path = checkpoint_to_read(str(settings.ckpt_path), self.trainer)
+            if verb == "fit":
+                check_resumable(path, self.trainer.max_steps, "scores.json" if settings.scores.after_fit else "result.json")
+            settings.ckpt_path = str(path)
 
 
 def run(

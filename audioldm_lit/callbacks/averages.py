@@ -1,9 +1,8 @@
 """Post-hoc EMA in a run: averages of the trained weights are stored while it trains, and the best length is found when it ends."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.ema import WIDEST, PowerAverage
-from audioldm_lit.training.lightning_internals import only_tried, validation_autocast, validation_batch
+from audioldm_lit.training.lightning_internals import only_tried, validation_autocast, validation_batch, validation_batches
 from audioldm_lit.training.post_hoc_average import SIGMA_RELS, Candidate, choose, read_snapshots, write_snapshots
 from audioldm_lit.training.run_folder import run_folder
 
@@ -99,11 +98,20 @@ class Averages(Callback):
             self._store(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Choose, while model and data are still on their device; the choice is left in the outcome."""
+        """Include the last step."""
         self._follow(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
+        """Choose; the choice is left in the outcome. A run that was killed here has only this left to do when it is resumed."""
+        if self.restored:  # Lightning skips the hooks of training where no step is left
+            self.on_train_start(trainer, pl_module)
+        self._choose(trainer, pl_module)
+
+    def _choose(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         policy = trainer.checkpoint_callback
         if not self.averages or not isinstance(policy, ModelCheckpoint) or policy.best_model_score is None:
             return
+        pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU by now
         best, least = policy.best_model_path, float(policy.best_model_score)
         if trainer.global_step not in self.snapshots:
             self._store(trainer)
@@ -156,8 +164,7 @@ def held_out_loss(trainer: Trainer, module: LitAudioLDM, weights: dict[str, Tens
     try:
         for name, weight in module.weights.items():
             weight.data = weights[name].to(weight.data)
-        batches: Iterable[Any] = trainer.val_dataloaders or ()
-        for batch in islice(batches, int(trainer.num_val_batches[0])):
+        for batch in validation_batches(trainer):
             batch = validation_batch(trainer, batch)
             with validation_autocast(trainer):
                 module.held_out_loss.update(batch["id"], module.held_out(batch))

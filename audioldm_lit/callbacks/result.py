@@ -23,11 +23,6 @@ class Result(Callback):
         """Start the clock, encoding included."""
         self.began = time.monotonic()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
-        """Read what the training took, the choice of an average included."""
-        self.seconds = round(time.monotonic() - self.began, 1)
-        self.peak_device_memory_gb = _device_memory(pl_module.device)
-
     def on_fit_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Write and print, on the first process; nothing where no check was kept."""
         if pl_module.outcome.best is None or not trainer.is_global_zero:
@@ -41,8 +36,8 @@ class Result(Callback):
             data.coverage,
             steps=trainer.global_step,
             trained_weights=sum(weight.numel() for weight in pl_module.weights.values()),
-            seconds=self.seconds,
-            peak_device_memory_gb=self.peak_device_memory_gb,
+            seconds=round(time.monotonic() - self.began, 1),
+            peak_device_memory_gb=_device_memory(pl_module.device),
             adapter=folder / ADAPTER,
             auditions=auditions if auditions.is_dir() else None,
         )

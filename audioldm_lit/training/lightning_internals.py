@@ -3,13 +3,14 @@
 Documented are, among others, `trainer.strategy`, `trainer.state`, `trainer.sanity_checking` and `trainer.checkpoint_callback`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
@@ -51,6 +52,13 @@ def autocast(trainer: Trainer) -> AbstractContextManager[None]:
     return trainer.precision_plugin.forward_context()
 
 
+def validation_batches(trainer: Trainer) -> Iterator[Any]:
+    """The batches of a check; a resumed run in which no step is left has made no loaders of its own accord."""
+    trainer.fit_loop.epoch_loop.val_loop.setup_data()
+    loaders: Iterable[Any] = trainer.val_dataloaders or ()
+    return islice(loaders, int(trainer.num_val_batches[0]))
+
+
 def validation_batch(trainer: Trainer, batch: Mapping[str, Any]) -> Mapping[str, Any]:
     """A batch as `validation_step` would get it, for a check outside of the loop."""
     return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
@@ -76,6 +84,15 @@ class SelectiveCheckpoint(ModelCheckpoint):
         """Go on with the best check so far: where `dirpath` differs, Lightning would forget the score."""
         if Path(state_dict["best_model_path"]).is_file():  # a run that was killed between two files may have none
             super().load_state_dict({**state_dict, "dirpath": self.dirpath, "last_model_path": ""})
+
+
+class PatientStop(EarlyStopping):
+    """EarlyStopping which a resume does not make forget that its patience was over."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Its state is restored by now, but Lightning's own wish to stop is not, and training would go on for another check."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class OpenCLI(LightningCLI):

@@ -1,0 +1,70 @@
+"""Which checkpoint a run goes on from, and whether it can."""
+
+from pathlib import Path
+
+from lightning import Trainer
+
+from audioldm_lit.console.stages import say
+from audioldm_lit.errors import InputError
+from audioldm_lit.training.checkpoint_file import PLACE, read_checkpoint
+from audioldm_lit.training.run_folder import rank_zero_folder
+
+WORDS = ("last", "best")  # that stand for a checkpoint of the newest run of the same name
+
+
+def checkpoint_to_read(asked: str, trainer: Trainer) -> Path:
+    """The checkpoint that `--ckpt_path` means.
+
+    Args:
+        asked: A path, or `last` or `best` for that of the newest run of the logger's name.
+        trainer: Of the new run.
+
+    Raises:
+        InputError: If there is none, or it cannot be read.
+    """
+    path = _newest(asked, rank_zero_folder(trainer).parent) if asked in WORDS else Path(asked)
+    try:
+        read_checkpoint(asked if "://" in asked else path, in_memory=False)
+    except InputError as fault:
+        before = sorted(path.parent.glob("best-*.ckpt")) if path.name == "last.ckpt" and path.is_file() else []
+        if not before:
+            raise
+        say(f"{fault.where}: {fault.problem}; going on from {before[-1].name} beside it")
+        read_checkpoint(before[-1], in_memory=False)
+        path = before[-1]
+    return path
+
+
+def check_resumable(path: Path, max_steps: int, end: str = "result.json") -> None:
+    """Refuse a checkpoint from which `fit` cannot go on, or has nothing left to do.
+
+    Args:
+        path: The checkpoint.
+        max_steps: Of the new run; -1 for no bound.
+        end: Name of the file that a run writes last. One that was killed after its last step and before has its end left to do.
+
+    Raises:
+        InputError: If it is refused.
+    """
+    checkpoint = read_checkpoint(path, in_memory=False)
+    lacking = [entry for entry in PLACE if entry not in checkpoint]
+    if lacking:
+        raise InputError(path, f"has no {lacking[0]}, so training cannot go on from it", "give one that `fit` wrote, unchanged")
+    step = checkpoint["global_step"]
+    ended = (path.parent.parent / end).is_file()
+    if 0 <= max_steps < step or (step == max_steps and ended):
+        problem = f"is at step {step:,} and trainer.max_steps is {max_steps:,}: nothing is left to train"
+        raise InputError(path, problem, "raise trainer.max_steps")
+
+
+def _newest(word: str, runs: Path) -> Path:
+    """The last or the best checkpoint of the newest run that has one."""
+    found = sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise InputError(f"--ckpt_path {word}", f"finds no checkpoint below {runs}", "leave it out to begin, or name a file")
+    if word == "last":
+        return found[-1]
+    best = sorted(found[-1].parent.glob("best-*.ckpt"))
+    if not best:
+        raise InputError("--ckpt_path best", f"finds none in {found[-1].parent}", "take last, or name a file")
+    return best[-1]
