@@ -26,11 +26,11 @@ from transformers import (
 
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.audio.log_mel import LogMel
-from audioldm_lit.console.stages import Stage
+from audioldm_lit.console.stages import Stage, say_once
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
-from audioldm_lit.networks.published import Heads, trained_steps
+from audioldm_lit.networks.published import Heads, heads_remark, trained_steps
 from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
@@ -96,7 +96,10 @@ class Backbone(nn.Module):
             InputError: If the folder or a part is missing, or weights and configuration disagree.
         """
         with Stage(f"loading {name}"):
-            return cls(**load_parts(find_model(name), heads))
+            parts = load_parts(folder := find_model(name), heads)
+            if heads == "as_saved" and (remark := heads_remark(parts["unet"].config, folder, name)):
+                say_once(remark)
+            return cls(**parts)
 
     @classmethod
     def build(cls, configs: Mapping[str, Mapping[str, Any]], tokenizer: RobertaTokenizer, seed: int = 0) -> "Backbone":

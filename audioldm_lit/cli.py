@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": "scores of any system's clips against recordings, with intervals",
     "ablate": "a grid of trainings, here or on Slurm, resumable, one table of results",
     "curve": "how many clips are needed, from a grid over their number",
+    "doctor": "what a model's folder holds and lacks, and what this machine has for it",
     "assets": "weights and data sets: list, fetch, verify, bundle for another machine, import",
     "convert": "an adapter to or from PEFT and diffusers, or folded into its model",
 }

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from threading import Event, Thread
 from typing import ClassVar, Self, TypeVar
 
@@ -124,6 +125,12 @@ def say(text: str) -> None:
     else:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+
+@cache
+def say_once(text: str) -> None:
+    """Say what a program comes upon several times once."""
+    say(text)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from audioldm_lit.assets.finding import again
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import Heads, heads_settings
 from audioldm_lit.networks.strict_loading import load_pretrained
+from audioldm_lit.networks.twins import check_towers
 from audioldm_lit.networks.weight_files import loading
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
@@ -54,7 +55,7 @@ def load_parts(folder: Path, heads: Heads = "as_saved") -> dict[str, Any]:
         heads: Of the UNet's attention.
 
     Raises:
-        InputError: If a part is missing, or weights and configuration disagree.
+        InputError: If a part is missing, weights and configuration disagree, or CLAP's towers do not belong together.
     """
     hears = (folder / "audio_encoder").is_dir()
     for part in ("tokenizer", "scheduler", *(["feature_extractor"] if hears else [])):
@@ -71,6 +72,7 @@ def load_parts(folder: Path, heads: Heads = "as_saved") -> dict[str, Any]:
     parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     if hears:
         parts["feature_extractor"] = ClapFeatureExtractor.from_pretrained(folder / "feature_extractor", local_files_only=True)
+        check_towers(folder / "audio_encoder", parts["text_encoder"], parts["audio_encoder"], parts["tokenizer"])
     return parts
 
 
