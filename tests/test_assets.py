@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_what_assets_is_told_wrongly_is_one_sentence(cli, words, sentence):
     status, out, err = cli(*words)
     assert (status, out) == (2, "")
     assert err.splitlines()[-1].startswith(f"error: {sentence}")
+
+
+def test_connections_are_opened_by_one_module_alone():
+    """Beside pip, which fetches wheels in a process of its own."""
+    opening = (
+        r"^\s*(?:import|from) (?:urllib\.request|http\b|requests|httpx|aiohttp|socket)|snapshot_download|hf_hub_download|torch\.hub"
+    )
+    sources = {path: path.read_text(encoding="utf-8") for path in packaged("cli.py").parent.rglob("*.py")}
+    assert [path.name for path, text in sources.items() if re.search(opening, text, re.MULTILINE)] == ["download.py"]
+    reading = [
+        line for text in sources.values() for line in re.findall(r".*(?:Tokenizer|Extractor|Processor|Config)\.from_pre.*", text)
+    ]
+    assert len(reading) > 5
+    assert [line for line in reading if "local_files_only=True" not in line] == []
 
 
 # ---------------------------------------------------------------- plain addresses

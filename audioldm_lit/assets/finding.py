@@ -166,6 +166,8 @@ def _nowhere(name: str, found: Asset | None) -> InputError:
     """Why nothing of this name can be a model."""
     if "://" in name:
         return _address(name)
+    if isinstance(found, Download) and found.path.suffix == ".ckpt":
+        return InputError(name, "is one file, and a model is a folder", f"{fetching(name)}, then {_converting(found)}")
     if found is not None:
         return InputError(name, f"is {found.about}, no AudioLDM", LAYOUT)
     near = nearest(name)
@@ -179,7 +181,15 @@ def _address(url: str) -> InputError:
     """What to do about an address."""
     parts = urlsplit(url)
     model = "/".join(parts.path.strip("/").split("/")[:2])
-    published = [one.name for one in registry().values() if isinstance(one, Download) and urlsplit(one.url).path == parts.path]
-    fetched = model if parts.hostname == "huggingface.co" and HUB_ID.fullmatch(model) else next(iter(published), None)
-    mend = f"{fetching(fetched)}, then give {fetched}" if fetched else "download it and give its folder"
+    published = [one for one in registry().values() if isinstance(one, Download) and urlsplit(one.url).path == parts.path]
+    mend = "download it and give its folder"
+    if parts.hostname == "huggingface.co" and HUB_ID.fullmatch(model):
+        mend = f"{fetching(model)}, then give {model}"
+    elif published:
+        mend = f"{fetching(published[0].name)}, then {_converting(published[0])}"
     return InputError(url, "is an address, and no connection is made to find a model", mend)
+
+
+def _converting(checkpoint: Download) -> str:
+    """The command that makes a model's folder of a checkpoint of the original."""
+    return f"python -m audioldm_lit convert --source {checkpoint.path} --to model --out FOLDER"

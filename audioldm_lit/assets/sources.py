@@ -3,6 +3,7 @@
 import os
 import pkgutil
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ class HubModel(Asset):
 
     Attributes:
         hub: Its id.
+        only: Names of the files that are wanted; all where not given.
     """
 
     hub: str
+    only: Sequence[str] = ()
     room = "hub"
 
     @property
@@ -60,7 +63,7 @@ class HubModel(Asset):
         hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
         commit, listed = _listing(self.hub, read_json(f"{hub}/api/models/{self.hub}/revision/main?blobs=true"))
         folder = self.repository / "snapshots" / commit
-        chosen = {name: listed[name] for name in chosen_files(list(listed))}
+        chosen = {name: listed[name] for name in chosen_files(list(listed)) if name in self.only or not self.only}
         say(f"{self.hub}: {len(chosen)} files, {sum(size for size, _ in chosen.values()) / MB:,.0f} MB; {self.licence}")
         digests = {(folder / name).relative_to(self.root).as_posix(): hash_ for name, (_, hash_) in chosen.items()}
         self.note(digests)
