@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from audioldm_lit.assets import registry as registry_module
 from audioldm_lit.assets.asset import hub_cache
@@ -74,6 +75,7 @@ def test_assets_are_listed_with_what_is_here(cli):
     words = {line.split()[0]: line.split()[1:4] for line in out.splitlines() if line[:1].strip()}
     assert words["panns-cnn14-16k"] == ["yes", "359", "MB"]
     assert words["vggish"][0] == "no"
+    assert "by hand" in cli("assets", "list", "esc50")[1]
     assert words["audioldm-s-full"][:2] == ["no", "unknown"]
 
 
@@ -203,6 +205,13 @@ def test_a_file_that_changed_since_is_found_and_fetched_again(cli, published):
     assert f"not {SHA256}; python -m audioldm_lit assets fetch thing" in err
     assert cli("assets", "fetch", "thing")[0] == 0
     assert place().read_bytes() == CONTENT
+
+
+def test_two_processes_do_not_write_into_the_same_part(published):
+    place().parent.mkdir(parents=True)
+    with FileLock(f"{place()}.part.lock"), pytest.raises(InputError, match="is being fetched by another process; wait for it"):
+        thing(published).fetch()
+    assert published.asked == []
 
 
 # ---------------------------------------------------------------- the hub

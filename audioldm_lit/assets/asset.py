@@ -72,6 +72,11 @@ class Asset(ABC):
             InputError: If it cannot be got; the same call goes on from there.
         """
 
+    @property
+    def state(self) -> str:
+        """Whether it is here, in a word."""
+        return "yes" if self.files() else "no"
+
     def adopt(self, digests: Digests) -> None:
         """Take files that lie where they belong for its own, with their hashes."""
         self.note(digests)

@@ -171,6 +171,7 @@ class ByHand(Asset):
     """
 
     page: str
+    state = "by hand"
 
     def files(self) -> list[str]:
         """None: it lies wherever its user put it."""

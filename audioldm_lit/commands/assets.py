@@ -19,7 +19,7 @@ def assets(action: Action, names: Sequence[str] = (), out: Path | None = None) -
     """Weights and data sets: what there is, fetched, verified and carried to machines without a network.
 
     Everything is kept in the cache (`$XDG_CACHE_HOME/audioldm_lit`, by default under `~/.cache`), hub models in the hub's own
-    (`$HF_HOME`, by default `~/.cache/huggingface`). Only `fetch` opens connections, and what broke off it continues.
+    (`$HF_HOME`, by default `~/.cache/huggingface`). Only `fetch` opens connections; run again, it goes on from where it broke off.
 
     Args:
         action: `list` shows every asset, its size, licence and use, and whether it is here; `fetch` gets assets and verifies them;
@@ -41,7 +41,7 @@ def _list(names: Sequence[str], out: Path | None) -> None:
         table.add_column(title, overflow="fold", no_wrap=title in ("name", "here", "size"))
     for one in [asset(name) for name in names] or registry().values():
         size = "unknown" if one.megabytes is None else f"{one.megabytes:,} MB"
-        row = (one.name, "yes" if one.files() else "no", size, one.licence, one.about, one.wanted)
+        row = (one.name, one.state, size, one.licence, one.about, one.wanted)
         table.add_row(*map(escape, row))
     Console().print(table, highlight=False)
 

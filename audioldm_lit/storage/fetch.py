@@ -59,7 +59,11 @@ class Wheel:
             wheels = sorted(Path(download).glob("*.whl"))
             if done.returncode or not wheels:
                 reason = (done.stderr.strip().splitlines() or ["no output"])[-1].removeprefix("ERROR: ").strip(".")
-                raise InputError(self.requirement, f"pip cannot fetch it ({reason})", f"connect to a package index, {self.way_out}")
+                raise InputError(
+                    self.requirement,
+                    f"pip cannot fetch it ({reason})",
+                    f"connect to a package index, bring it by `assets import`, {self.way_out}",
+                )
             self.unpack(wheels[0], folder, lay_out)
 
     def unpack(self, path: Path, folder: Path, lay_out: LayOut) -> None:
