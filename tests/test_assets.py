@@ -253,6 +253,17 @@ def test_a_model_of_the_hub_is_fetched_file_by_file_and_loads_by_its_id(publishe
     asset(MODEL).verify()
 
 
+def test_a_newer_snapshot_of_another_program_takes_the_place_of_ours(published, tiny_folder):
+    from audioldm_lit.assets.finding import find_model
+
+    published.publish(MODEL, tiny_folder)
+    asset(MODEL).fetch()
+    ours = find_model(MODEL)
+    shutil.move(ours, ours.with_name("newer"))
+    (ours.parent.parent / "refs" / "main").write_text("newer")
+    assert find_model(MODEL) == ours.with_name("newer")
+
+
 def test_of_two_copies_of_the_same_weights_the_safer_and_fuller_is_fetched():
     names = ["a/model.safetensors", "a/pytorch_model.bin", "a/model.fp16.safetensors", "b/pytorch_model.bin", "README.md"]
     names += [

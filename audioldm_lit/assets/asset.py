@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
@@ -110,7 +111,10 @@ class Asset(ABC):
         """Whether hashes are noted and all its files have them."""
         digests = self.digests()
         places = {self.root / file: wanted for file, wanted in digests.items() if self.owns(file)}
-        return bool(places) and all(path.is_file() and digest(path, wanted) == wanted for path, wanted in places.items())
+        if not places or not all(path.is_file() for path in places):
+            return False
+        with Stage(f"verifying {self.name}"):
+            return all(digest(path, wanted) == wanted for path, wanted in places.items())
 
     def verify(self) -> str:
         """Compare every file with its hash; notes the hashes where none were.
@@ -125,11 +129,12 @@ class Asset(ABC):
         if not files:
             raise InputError(self.name, "is not here, or not all of it", fetching(self.name))
         digests, count = self.digests(), f"{self.name}: {len(files)} file" + "s" * (len(files) > 1)
-        if not digests.keys() >= set(files):
-            self.note({file: digest(self.root / file) for file in files})
-            return f"{count}, hashes noted now"
-        for file in files:
-            check(self.root / file, digests[file], self.mend)
+        with Stage(f"verifying {self.name}"):
+            if not digests.keys() >= set(files):
+                self.note({file: digest(self.root / file) for file in files})
+                return f"{count}, hashes noted now"
+            for file in files:
+                check(self.root / file, digests[file], self.mend)
         return f"{count}, hashes as they should be"
 
 

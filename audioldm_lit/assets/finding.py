@@ -133,7 +133,7 @@ def _fetched(found: HubModel) -> Path:
 
 def _checked(folder: Path) -> Path:
     """The folder, if an AudioLDM is in it."""
-    pipeline = _content(folder / "model_index.json").get("_class_name", PIPELINE)
+    pipeline = str(_content(folder / "model_index.json").get("_class_name", PIPELINE))
     if pipeline != PIPELINE:
         what = OTHERS.get(pipeline, f"a model of {pipeline}")
         raise InputError(folder, f"is {what}, no AudioLDM", "python -m audioldm_lit assets list names those that fit")

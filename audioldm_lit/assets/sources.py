@@ -40,19 +40,21 @@ class HubModel(Asset):
         return self.root / f"models--{self.hub.replace('/', '--')}"
 
     def files(self) -> list[str]:
-        """Those noted when it was fetched; where none were, because another program fetched it, all that lie there."""
-        noted = [file for file in self.digests() if self.owns(file)]
+        """Of its newest snapshot those noted at its fetching; all that lie there where another program fetched it."""
+        snapshot = newest_snapshot(self.repository)
+        if snapshot is None:
+            return []
+        noted = [file for file in self.digests() if file.startswith(f"{snapshot.relative_to(self.root).as_posix()}/")]
         if noted:
             return noted if all((self.root / file).is_file() for file in noted) else []
-        snapshot = newest_snapshot(self.repository)
-        found = sorted(snapshot.rglob("*")) if snapshot else []
+        found = sorted(snapshot.rglob("*"))
         if any(path.suffix == ".part" or (path.is_symlink() and not path.exists()) for path in found):
             return []
         return [path.relative_to(self.root).as_posix() for path in found if path.is_file()]
 
     def owns(self, file: str) -> bool:
-        """Snapshots, and which of them is the newest."""
-        return file.startswith((f"{self.repository.name}/snapshots/", f"{self.repository.name}/refs/"))
+        """All in its snapshots."""
+        return file.startswith(f"{self.repository.name}/snapshots/")
 
     def fetch(self) -> None:
         """Get the files of its newest state, safetensors rather than pickles and full rather than half precision."""
@@ -64,6 +66,8 @@ class HubModel(Asset):
         commit, listed = _listing(self.hub, read_json(f"{hub}/api/models/{self.hub}/revision/main?blobs=true"))
         folder = self.repository / "snapshots" / commit
         chosen = {name: listed[name] for name in chosen_files(list(listed)) if name in self.only or not self.only}
+        if not chosen:
+            raise InputError(self.hub, "holds no file that is wanted", "look at its page on the hub")
         say(f"{self.hub}: {len(chosen)} files, {sum(size for size, _ in chosen.values()) / MB:,.0f} MB; {self.licence}")
         digests = {(folder / name).relative_to(self.root).as_posix(): hash_ for name, (_, hash_) in chosen.items()}
         self.note(digests)
