@@ -19,6 +19,7 @@ from audioldm_lit.errors import InputError
 CLIPS = "what holds or lists the clips"
 READ = {  # settings that name a file or folder to read, and what to give there
     "adapter": "the adapter.safetensors of a run",
+    "audio": "a recording to edit",
     "ckpt_path": "a checkpoint that `fit` wrote",
     "compare": CLIPS,
     "config": "a grid such as configs/ablation/nano_esc10.yaml",  # of `ablate`; those of other verbs are taken apart

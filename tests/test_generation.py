@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from audioldm_lit.audio.waveform import read
+from audioldm_lit.audio.level import loudness
+from audioldm_lit.audio.waveform import read, write
 from audioldm_lit.cli import main
 from audioldm_lit.inference.manifest import Entry
 
@@ -107,4 +108,49 @@ def test_without_an_audio_tower_no_best_is_kept(cli, words, workdir):
     status, _, err = cli("generate", *words, "--backbone=deaf", "--num_candidates=2", "--keep=best", "--out=a")
     assert status == 2
     assert "error: --keep best: deaf has no CLAP audio tower to judge with; give --judge the folder of a CLAP, or" in err
+    assert not Path("a").exists()
+
+
+def test_an_edited_recording_keeps_its_length_unless_another_is_asked_for(cli, words):
+    write(Path("sound.wav"), torch.randn(16_000, generator=torch.Generator().manual_seed(0)) * 0.1, 16_000)
+    run(cli, *words[:2], *words[3:], "--audio=sound.wav", "--span=[0.3, 0.5]", "--out=edited")
+    run(cli, *words, "--audio=sound.wav", "--strength=0.3", "--out=short")
+    edited, short = (json.loads(Path(folder, "manifest.json").read_text()) for folder in ("edited", "short"))
+    assert (edited["num_samples"], edited["audio"]["strength"], edited["audio"]["span"]) == (16_000, 1.0, [0.3, 0.5])
+    assert (short["num_samples"], short["audio"]["strength"], short["audio"]["span"]) == (5_120, 0.3, None)
+
+
+def test_levels_are_as_asked_and_what_would_clip_is_told(cli, words):
+    few = [word for word in words if "duration" not in word and "prompts" not in word] + [
+        "--prompt=rain",
+        "--sampler.vocoder=griffin_lim",
+    ]
+    run(cli, *few, "--duration=1.5", "--lufs=-30", "--out=even")
+    (file,) = clips("even")
+    assert loudness(read(Path("even", file), 16_000).double().numpy(), 16_000) == pytest.approx(-30, abs=0.05)
+    status, _, err = cli("generate", *few, "--lufs=0", "--out=loud")
+    assert (status, "1 clips would have clipped and were made softer, by up to" in err) == (0, True)
+    (row,) = json.loads(Path("loud/manifest.json").read_text())["clips"]
+    assert row["softer_db"] > 0
+    assert float(read(Path("loud", row["file"]), 16_000).abs().max()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--strength=0.5"], "--strength: says how a recording is edited, and none is given; give --audio FILE"),
+        (["--audio=sound.wav", "--strength=1"], "--strength: of 1 keeps nothing of the recording"),
+        (["--audio=sound.wav", "--strength=1.5"], "--strength: is 1.5"),
+        (["--audio=sound.wav", "--strength=0.0005"], "--strength: of 0.0005 leaves none of the sampler's steps"),
+        (["--audio=silence.wav"], "silence.wav: holds no sound"),
+        (["--audio=nowhere.wav"], "nowhere.wav: no such file"),
+        (["--peak=-1", "--lufs=-20"], "--peak and --lufs: are both given"),
+        (["--keep=best"], "--keep best: has one candidate"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(cli, words, options, named):
+    write(Path("sound.wav"), torch.ones(8_000).cumsum(0) / 8_000, 16_000)
+    write(Path("silence.wav"), torch.zeros(8_000), 16_000)
+    status, _, err = cli("generate", *words, "--out=a", *options)
+    assert (status, named in err.splitlines()[-1]) == (2, True), err
     assert not Path("a").exists()

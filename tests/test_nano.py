@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from audioldm_lit.audio.waveform import fit
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.inference.editing import Recording
 from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
@@ -59,3 +60,20 @@ def test_rain_is_steadier_than_a_barking_dog(nano):
     level = waveforms.unfold(1, 320, 320).square().mean(dim=2).add(1e-8).log10() * 10  # (B, frames) dB
     change = level.diff(dim=1).abs().median(dim=1).values  # dB from one 20 ms frame to the next
     assert change[:4].mean() < change[4:].mean()
+
+
+def test_an_edit_keeps_what_it_is_to_keep(nano):
+    seconds = torch.arange(40_960) / 16_000
+    sound = fit(torch.sin(2 * torch.pi * (200 + 300 * seconds) * seconds) * torch.exp(-2 * (seconds % 0.5)), 40_960)
+    sampler, unconditional = Sampler("DPMSolverMultistepScheduler", num_inference_steps=10), nano.encode_text([""])[0]
+
+    def apart(**how: object) -> torch.Tensor:
+        """Distance of every frame (256,) from the recording after the decoder, in nats."""
+        edit = Recording.encode(nano, sound, **how)
+        generation = Generation(nano, sampler, unconditional, len(sound), edit=edit)
+        ((_, made),) = generate_clips(generation, [Entry("rain", "rain", 0, 0)], nano.encode_text(["rain"]))
+        return (nano.log_mel(made[None]) - nano.log_mel(nano.reconstruct(sound[None]))).abs().mean(dim=3)[0, 0]
+
+    within = apart(strength=1.0, span=(0.8, 1.6))
+    assert max(within[:70].mean(), within[170:].mean()) < 0.25 < 1 < within[80:160].mean()
+    assert apart(strength=0.2).mean() < 0.5 < 1 < apart(strength=0.9).mean()

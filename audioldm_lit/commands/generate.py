@@ -6,12 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import diffusers
 import torch
 from rich.console import Console
 
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.assets.licence import check_licence
+from audioldm_lit.audio.level import Level, excess
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage, say
@@ -20,6 +20,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.health.captions import caption_problems
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.candidates import Group, Judge, Keep, groups, missing
+from audioldm_lit.inference.editing import EditSetting
 from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
 from audioldm_lit.inference.journal import MANIFEST, Journal
@@ -31,6 +32,7 @@ from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.gather import join
 
 TOLD = 5  # warnings; of more their number
+SOFTER = "softer_db"  # key of a clip's row
 HEARD = 4  # prompts on which the effect of an adapter is measured
 
 
@@ -42,6 +44,12 @@ def generate(
     heads: Heads = "as_saved",
     adapter: Path | AdapterSetting | list[Path | AdapterSetting] | None = None,
     duration: float | None = None,
+    audio: Path | None = None,
+    strength: float | None = None,
+    span: tuple[float, float] | None = None,
+    band: tuple[float, float] | None = None,
+    peak: float | None = None,
+    lufs: float | None = None,
     seed: int = 0,
     num_candidates: int = 1,
     keep: Keep = "all",
@@ -68,7 +76,15 @@ def generate(
         adapter: The adapter.safetensors of a run, or a list of such files, each alone or with its strength and the timesteps where
             it acts: '["a.safetensors", {"file": "b.safetensors", "strength": 0.5, "timesteps": [200, 1000]}]'. The base model
             alone where not given.
-        duration: Seconds; by default the length that the model was made for.
+        duration: Seconds, any; by default the recording's that is given, or the length that the model was made for. What is longer
+            than that is generated in overlapping windows.
+        audio: A recording to begin from instead of pure noise.
+        strength: How much of the recording is changed, above 0 and up to 1; by default 0.6, and 1 where span or band is given.
+        span: Seconds of the recording, `[2, 3.5]`, between which sound is generated; the rest stays, as the decoder makes it.
+        band: Hz, `[1000, 4000]`, between which sound is generated; the rest stays likewise.
+        peak: Level of every clip's loudest sample in dB of full scale, such as -1; as generated where not given.
+        lufs: Loudness of every clip in LUFS (ITU-R BS.1770-4), such as -23; as generated where not given. What would clip is made
+            softer, and said.
         seed: Seed. A clip's noise belongs to (seed, prompt, candidate) alone.
         num_candidates: Clips per prompt.
         keep: `all` of them, or the `best` alone: the one in which CLAP hears the prompt most.
@@ -82,27 +98,28 @@ def generate(
         commercial: Refuse a model whose licence is not known to allow commercial use.
         json: File for the manifest's content, for programs.
     """
-    texts = _texts(prompt, prompts)
+    texts, edit, level = _texts(prompt, prompts), EditSetting(audio, strength, span, band), Level(peak, lufs)
     _check_numbers(duration, num_candidates, batch_size, keep)
     licence = check_licence(backbone, commercial)
+    edit.check()
     rank, ranks = join()
     target, adapters = device_named(device), _adapters(adapter)
     base = Backbone.load(backbone, heads).to(target)
     if rank == 0:
         say(f"licence of {backbone}, and of what is derived from it: {licence}")
         _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
-    fingerprint = base.fingerprint("unet")  # before adapters are blended into it
+    used = {"backbone": backbone, "heads": heads, "base": base.fingerprint("unet")}  # before adapters are blended into it
     scorer = _judge(base, backbone, keep, judge)
-    generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, duration, quiet=rank > 0)
-    used = {"backbone": backbone, "heads": heads, "base": fingerprint}
-    added = [{**asdict(each), "file": str(each.file)} for each in adapters]
+    generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, edit, duration, quiet=rank > 0)
+    level.check(generation.seconds)
+    added = {"adapters": [{**asdict(each), "file": str(each.file)} for each in adapters]}
     kept = {"keep": f"best of {num_candidates}"} if keep == "best" else {}
-    how = {**_how(generation, negative_prompt), "precision": precision, **kept, **(scorer.spec() if scorer else {})}
-    journal = Journal(out, {**used, "adapters": added, **how}, rank)
+    chosen = {**kept, **(scorer.spec() if scorer else {}), **edit.spec(), **level.spec()}
+    journal = Journal(out, {**used, **added, **_how(generation, negative_prompt), "precision": precision, **chosen}, rank)
     batches = missing(groups(texts, seed, num_candidates, keep), journal, batch_size)[rank::ranks]
     before = len(journal)
     with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        _write_clips(journal, generation, batches, batch_size, scorer)
+        _write_clips(journal, generation, batches, batch_size, scorer, level)
     journal.finish()
     if rank == 0:
         _conclude(journal, generation, before, json)
@@ -143,22 +160,29 @@ def _generation(
     texts: Sequence[str],
     sampler: Sampler,
     negative: str,
+    edit: EditSetting,
     duration: float | None,
     quiet: bool,
 ) -> Generation:
     """The base with the adapters, and how it generates."""
-    _check_timesteps(adapters, sampler, base)
+    made, num_samples, gain = edit.prepared(base, duration)
+    _check_steps(sampler.steps(base, base.scheduler.config["prediction_type"], made).tolist(), adapters, edit)
+    window = base.latent_shape(round(base.window * base.sample_rate))[1]
     model = _blend(base, adapters, texts, Console(quiet=quiet))
-    num_samples = round((duration or model.window) * model.sample_rate)
-    return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction_type)
+    return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction_type, made, gain, window)
 
 
 def _write_clips(
-    journal: Journal, generation: Generation, batches: Sequence[Sequence[Group]], batch_size: int, judge: Judge | None
+    journal: Journal,
+    generation: Generation,
+    batches: Sequence[Sequence[Group]],
+    batch_size: int,
+    judge: Judge | None,
+    level: Level,
 ) -> None:
     """Generate batches, and write of each group that has none yet the one clip, or the best."""
     model, asked = generation.backbone, [[entry for group in batch for entry in group] for batch in batches]
-    steps = sum(math.ceil(len(entries) / batch_size) for entries in asked) * generation.sampler.num_inference_steps
+    steps = sum(math.ceil(len(entries) / batch_size) for entries in asked) * len(generation.steps)
     with Stage(f"generating {sum(map(len, asked))} clips, steps", steps) as stage:
         for batch, entries in zip(batches, asked, strict=True):
             cond = model.encode_text([entry.prompt for entry in entries])
@@ -168,8 +192,11 @@ def _write_clips(
             for group in batch:
                 if not any(entry in journal for entry in group):
                     best = max(group, key=of.__getitem__)
-                    write(journal.folder / best.file, made[best], model.sample_rate)
-                    journal.add(best, **({"clap_score": of[best]} if judge else {}))
+                    waveform = made[best] * level.gain(made[best], model.sample_rate)
+                    write(journal.folder / best.file, waveform, model.sample_rate)
+                    told = {"clap_score": of[best]} if judge else {}
+                    softer = {SOFTER: excess(waveform)} if excess(waveform) else {}
+                    journal.add(best, **told, **softer)
 
 
 def _how(generation: Generation, negative: str) -> dict[str, Any]:
@@ -184,9 +211,11 @@ def _conclude(journal: Journal, generation: Generation, before: int, json: Path 
     if json is not None:
         with atomic_write(json) as unfinished:
             unfinished.write_bytes(manifest.read_bytes())
-    seconds = generation.num_samples / generation.backbone.sample_rate
+    softer = [row[SOFTER] for row in journal.rows.values() if SOFTER in row]
+    if softer:
+        say(f"warning: {len(softer)} clips would have clipped and were made softer, by up to {max(softer):.1f} dB")
     there = f", {before} of them from before," if before else ""
-    Console().print(f"{len(journal)} clips of {seconds:g} s{there} and {MANIFEST} in {journal.folder}", soft_wrap=True)
+    Console().print(f"{len(journal)} clips of {generation.seconds:g} s{there} and {MANIFEST} in {journal.folder}", soft_wrap=True)
 
 
 def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] | None) -> list[AdapterSetting]:
@@ -198,11 +227,11 @@ def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] |
     return adapters
 
 
-def _check_timesteps(adapters: Sequence[AdapterSetting], sampler: Sampler, base: Backbone) -> None:
-    """Refuse an adapter that would never act."""
-    scheduler = getattr(diffusers, sampler.scheduler).from_config(base.scheduler.config)
-    scheduler.set_timesteps(sampler.num_inference_steps)
-    steps = scheduler.timesteps.tolist()
+def _check_steps(steps: Sequence[float], adapters: Sequence[AdapterSetting], edit: EditSetting) -> None:
+    """Refuse an edit that nothing would be done for, and an adapter that would never act."""
+    if not steps:
+        mend = "give more of it, or more of --sampler.num_inference_steps"
+        raise InputError("--strength", f"of {edit.amount:g} leaves none of the sampler's steps", mend)
     for setting in adapters:
         if not any(map(setting.acts_at, steps)):
             raise InputError(

@@ -13,8 +13,7 @@ from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.adapters.files.adapter_file import load_adapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-
-ALL = (0, 1000)  # timesteps of AudioLDM's noise schedule
+from audioldm_lit.inference.sampling import ALL
 
 
 @dataclass(frozen=True)

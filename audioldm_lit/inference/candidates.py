@@ -39,7 +39,7 @@ class Judge:
 
 def groups(texts: Iterable[str], seed: int, num_candidates: int, keep: Keep) -> list[Group]:
     """Candidates of every text: together where the best of them is kept, else each by itself."""
-    each = [[Entry(text, text, seed, candidate) for candidate in range(num_candidates)] for text in texts]
+    each: list[Group] = [[Entry(text, text, seed, candidate) for candidate in range(num_candidates)] for text in texts]
     return each if keep == "best" else [[entry] for candidates in each for entry in candidates]
 
 

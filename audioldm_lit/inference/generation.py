@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.inference.editing import FREE, Edit
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
@@ -35,6 +36,9 @@ class Generation:
         unconditional: Embedding (D,) of the empty or negative prompt.
         num_samples: Length of the clips in samples, any: longer latents than needed are generated and the sound is cut.
         prediction_type: What the UNet predicts, `epsilon` or `v_prediction`.
+        edit: What of the clips is given.
+        gain: Factor of what is decoded.
+        window: Latent steps in time that the UNet sees at once, see `Windows`; all where not given.
     """
 
     backbone: Backbone
@@ -42,12 +46,25 @@ class Generation:
     unconditional: Tensor
     num_samples: int
     prediction_type: str = "epsilon"
+    edit: Edit = FREE
+    gain: float = 1.0
+    window: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the clips."""
+        return self.num_samples / self.backbone.sample_rate
+
+    @property
+    def steps(self) -> Tensor:
+        """Timesteps that are walked, falling."""
+        return self.sampler.steps(self.backbone, self.prediction_type, self.edit)
 
     def latents(self, clips: Sequence[Keyed], cond: Tensor, on_step: Callable[[], None] = lambda: None) -> Tensor:
         """Latents (B, C, F/4, M/4), float32, of clips and their conditions (B, D); `on_step` is called after every step."""
         generators = [seeding.generator(*clip.key) for clip in clips]
         noise = seeding.normal(generators, self.backbone.latent_shape(self.num_samples)).to(self.backbone.device)
-        how = self.unconditional, noise, generators, self.prediction_type, on_step
+        how = self.unconditional, noise, generators, self.prediction_type, on_step, self.edit, self.window
         return self.sampler.latents(self.backbone, cond, *how)
 
 
@@ -74,4 +91,4 @@ def generate_clips(
         batch = entries[start : start + batch_size]
         latents = generation.latents(batch, cond[start : start + batch_size], on_step)
         waveforms = generation.backbone.decode(latents, generation.num_samples, generation.sampler.vocoder)
-        yield from zip(batch, waveforms, strict=True)
+        yield from zip(batch, generation.gain * waveforms, strict=True)

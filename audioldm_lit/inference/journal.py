@@ -46,9 +46,9 @@ class Journal:
         gather(None)
         self.path = folder / LINES.replace("*", str(rank))
 
-    def __contains__(self, entry: Entry) -> bool:
+    def __contains__(self, entry: object) -> bool:
         """Whether a clip is there."""
-        return _key(asdict(entry)) in self.rows
+        return isinstance(entry, Entry) and _key(asdict(entry)) in self.rows
 
     def __len__(self) -> int:
         """How many clips are there."""

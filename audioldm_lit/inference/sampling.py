@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, get_args
 
 import diffusers
@@ -11,7 +12,12 @@ from torch import Tensor
 
 from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.deep_features import DeepFeatures
+from audioldm_lit.inference.editing import FREE, Edit
+from audioldm_lit.inference.windows import Windows
 from audioldm_lit.storage.spec import init_args
+
+ALL = (0, 1000)  # timesteps of AudioLDM's noise schedule
 
 
 class Sampler:
@@ -23,6 +29,11 @@ class Sampler:
         guidance_scale: Weight w of classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598); 1 turns it off.
         eta: Share of fresh noise in DDIM, 0 (deterministic) to 1; ignored by schedulers that have none. AudioLDM's own
             scripts use 1.0 with 200 steps.
+        guidance_interval: Timesteps within 0 (no noise) to 1000 (only noise), from the first up to but not including the second,
+            where guidance acts: at high noise it costs variety and at low noise it does nothing, but takes a second pass
+            (Kynkäänniemi et al. 2024, arXiv 2404.07724). Everywhere where not given.
+        cache_interval: Steps from one to the next that computes the UNet's deep blocks anew; between them their features are kept
+            (DeepCache, Ma et al. 2024, arXiv 2312.00858). 1 computes everything.
         vocoder: What turns log-mels into sound: `own`, the model's network, or `griffin_lim`, a formula that was trained on
             nothing and can be the better choice for sounds far from what the network was trained on.
     """
@@ -33,6 +44,8 @@ class Sampler:
         num_inference_steps: int = 50,
         guidance_scale: float = 2.5,
         eta: float = 0.0,
+        guidance_interval: tuple[int, int] | None = None,
+        cache_interval: int = 1,
         vocoder: VocoderName = "own",
     ) -> None:
         found = getattr(diffusers, scheduler, None)
@@ -43,17 +56,41 @@ class Sampler:
             raise InputError("sampler.num_inference_steps", f"is {num_inference_steps}", "give at least 1")
         if not 0 <= eta <= 1:
             raise InputError("sampler.eta", f"is {eta}", "give a number from 0 to 1")
+        low, high = guidance_interval or ALL
+        if not ALL[0] <= low < high <= ALL[1]:
+            mend = "give two timesteps from 0 to 1000, the lower one first"
+            raise InputError("sampler.guidance_interval", f"is [{low}, {high}]", mend)
+        if cache_interval < 1:
+            raise InputError("sampler.cache_interval", f"is {cache_interval}", "give 1, which computes everything, or more")
         if vocoder not in get_args(VocoderName):
             raise InputError("sampler.vocoder", f"is '{vocoder}'", f"give {' or '.join(get_args(VocoderName))}")
         self.scheduler = scheduler
         self.num_inference_steps = num_inference_steps
         self.guidance_scale = guidance_scale
         self.eta = eta
+        self.guidance_interval = guidance_interval
+        self.cache_interval = cache_interval
         self.vocoder: VocoderName = vocoder
 
     def spec(self) -> dict[str, Any]:
         """Settings as they go into manifests."""
         return init_args(self)
+
+    def steps(self, backbone: Backbone, prediction_type: str, edit: Edit = FREE) -> Tensor:
+        """Timesteps that are walked, falling."""
+        scheduler = self._scheduler(backbone, prediction_type)
+        timesteps: Tensor = edit.steps(scheduler.timesteps, scheduler.config["num_train_timesteps"])
+        return timesteps
+
+    def _scheduler(self, backbone: Backbone, prediction_type: str) -> Any:
+        scheduler = getattr(diffusers, self.scheduler).from_config(backbone.scheduler.config, prediction_type=prediction_type)
+        scheduler.set_timesteps(self.num_inference_steps)
+        return scheduler
+
+    def guides_at(self, timestep: float) -> bool:
+        """Whether a step is guided."""
+        low, high = self.guidance_interval or ALL
+        return self.guidance_scale > 1 and low <= timestep < high
 
     @torch.no_grad()
     def latents(
@@ -61,10 +98,12 @@ class Sampler:
         backbone: Backbone,
         cond: Tensor,
         unconditional: Tensor,
-        latents: Tensor,
+        noise: Tensor,
         generators: Sequence[torch.Generator],
         prediction_type: str,
         on_step: Callable[[], None] = lambda: None,
+        edit: Edit = FREE,
+        window: int | None = None,
     ) -> Tensor:
         """Denoise.
 
@@ -72,30 +111,43 @@ class Sampler:
             backbone: The model.
             cond: Conditions (B, D).
             unconditional: Embedding (D,) of the empty or negative prompt.
-            latents: Starting noise (B, C, F/4, M/4), standard normal.
+            noise: Starting noise (B, C, F/4, M/4), standard normal.
             generators: One a clip, for schedulers that add noise.
             prediction_type: `epsilon` or `v_prediction`.
             on_step: Called after every step.
+            edit: What of the clips is given.
+            window: Latent steps in time that the UNet sees at once, see `Windows`; all where not given.
 
         Returns:
             Clean latents of the same shape, float32.
         """
-        scheduler = getattr(diffusers, self.scheduler).from_config(backbone.scheduler.config, prediction_type=prediction_type)
-        scheduler.set_timesteps(self.num_inference_steps)
+        scheduler = self._scheduler(backbone, prediction_type)
+        options = self._step_options(scheduler, generators)
+        model = Windows(backbone, window)
+        steps = edit.steps(scheduler.timesteps, scheduler.config["num_train_timesteps"])
+        latents = noise * scheduler.init_noise_sigma
+        with DeepFeatures(backbone, self.cache_interval) as features:
+            for number, step in enumerate(steps):
+                features.next_step()
+                level = step.expand(len(noise))
+                noisy = partial(scheduler.add_noise, noise=noise, timesteps=level)
+                latents = edit.hold(latents, noisy, first=number == 0)
+                pred = self._predict(model, scheduler.scale_model_input(latents, step), level.to(noise.device), cond, unconditional)
+                latents = scheduler.step(pred, step, latents, **options).prev_sample
+                on_step()
+        return edit.hold(latents, lambda clean: clean, first=False)
+
+    def _predict(self, model: Windows, latents: Tensor, timesteps: Tensor, cond: Tensor, unconditional: Tensor) -> Tensor:
+        """What the model predicts, guided where it is to be; float32."""
+        if not self.guides_at(float(timesteps[0])):
+            return model(latents, timesteps, cond).float()
+        both = torch.cat([unconditional.expand_as(cond), cond])
+        without, with_cond = model(latents.repeat(2, 1, 1, 1), timesteps.repeat(2), both).float().chunk(2)
+        # epsilon = epsilon(empty) + w (epsilon(c) - epsilon(empty)); Eq. 6 of Ho and Salimans, w counted from 1
+        return without + self.guidance_scale * (with_cond - without)
+
+    def _step_options(self, scheduler: Any, generators: Sequence[torch.Generator]) -> dict[str, Any]:
+        """What the scheduler's step takes beside the prediction."""
         accepted = inspect.signature(scheduler.step).parameters
-        extra: dict[str, Any] = {"generator": list(generators)} if "generator" in accepted else {}
-        if "eta" in accepted:
-            extra["eta"] = self.eta
-        guided = self.guidance_scale > 1
-        both = torch.cat([unconditional.expand_as(cond), cond]) if guided else cond
-        latents = latents * scheduler.init_noise_sigma
-        for step in scheduler.timesteps:
-            inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, step)
-            pred = backbone(inputs, step.expand(len(inputs)).to(inputs.device), both).float()
-            if guided:
-                # epsilon = epsilon(empty) + w (epsilon(c) - epsilon(empty)); Eq. 6 of Ho and Salimans, w counted from 1
-                without, with_cond = pred.chunk(2)
-                pred = without + self.guidance_scale * (with_cond - without)
-            latents = scheduler.step(pred, step, latents, **extra).prev_sample
-            on_step()
-        return latents
+        known = {"generator": list(generators), "eta": self.eta}
+        return {name: value for name, value in known.items() if name in accepted}
