@@ -654,12 +654,11 @@ def test_weights_on_the_command_line_are_one_sentence_where_they_are_wrong(cli, 
 @pytest.mark.parametrize("name", ["clap-htsat-unfused", "laion/clap-htsat-unfused"])
 def test_weights_on_the_command_line_stand_for_those_of_a_protocol(cli, sets, tiny_folder, name):
     settings = {"extractor": {"class_path": METRICS + "extractors.clap.CLAP"}}
-    path = protocol("clap.yaml", metrics={"clap": {"class_path": METRICS + "text.CLAPScore", "init_args": settings}})
+    path = protocol("clap.yaml", metrics={"kad": {**KAD, "init_args": settings}})
     assert "assets fetch clap-htsat-unfused" in refused(cli, protocol=str(path))
     words = ["--generated", "generated", "--reference", "reference", "--protocol", path, "--device", "cpu"]
     status, _, err = cli("evaluate", *words, "--weights", f"{name}={tiny_folder}")
-    assert "assets fetch" not in err
-    assert status == 0 or "caption" in err
+    assert status == 0, err
 
 
 def with_metric(name: str, **init_args: Any) -> dict[str, Any]:
