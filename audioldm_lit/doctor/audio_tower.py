@@ -6,7 +6,7 @@ from pickle import UnpicklingError
 from safetensors import SafetensorError
 from transformers import ClapAudioModelWithProjection, ClapFeatureExtractor, ClapTextModelWithProjection
 
-from audioldm_lit.assets.finding import find_clap
+from audioldm_lit.assets.finding import again, find_clap
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_pretrained
@@ -42,7 +42,7 @@ def add_audio_tower(model: Path, clap: str) -> float:
         twin = load_pretrained(ClapTextModelWithProjection, folder, **loading(folder))
         front_end = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:
-        raise InputError(folder, f"no CLAP can be loaded ({str(error).splitlines()[0]})", "fetch it again") from error
+        raise InputError(folder, f"no CLAP can be loaded ({str(error).splitlines()[0]})", again(folder)) from error
     if audio.config.enable_fusion:
         raise InputError(folder, "is a CLAP that fuses windows, AudioLDM's does not", "take one of the kind 'unfused'")
     backbone = Backbone.load(model)
