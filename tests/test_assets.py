@@ -126,11 +126,12 @@ def test_what_broke_off_is_continued_by_the_same_command(cli, published):
     assert err.splitlines()[-1].endswith("broke off after 2.0 of 5.1 MB; run the same command again, it goes on from there.")
     assert not place().exists()
     published.break_after = None
-    status, _, err = cli("assets", "fetch", "thing")
+    status, out, err = cli("assets", "fetch", "thing")
     assert status == 0, err
     assert published.asked == [("/a/weights_x=1.pth", 0), ("/a/weights_x=1.pth", 2_000_000)]
     assert place().read_bytes() == CONTENT
     assert [path.name for path in place().parent.iterdir()] == [place().name]
+    assert out.splitlines()[-1] == f"{place()}: a thing; CC0; for nothing"
     assert json.loads(next((cache_folder() / "assets").iterdir()).read_text())["digests"] == {
         "weights/weights_x=1.pth": f"sha256:{SHA256}"
     }

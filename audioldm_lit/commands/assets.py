@@ -1,5 +1,6 @@
 """The verb `assets`."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -50,7 +51,8 @@ def _fetch(names: Sequence[str], out: Path | None) -> None:
     for one in [asset(name) for name in names]:
         one.fetch()
         _say(one.verify())
-        _say(f"{one.name} is here, in {one.root}; {one.licence}; for {one.wanted}")
+        place = one.root / os.path.commonpath(one.files())
+        _say(f"{place}: {one.about}; {one.licence}; for {one.wanted}")
 
 
 def _verify(names: Sequence[str], out: Path | None) -> None:
