@@ -40,7 +40,7 @@ def download(url: str, path: Path, digest: str | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{part}.lock", timeout=0):
-            _receive(url, part, whole_again=digest is None)
+            _receive(url, part, same_version=digest is None)
             if digest is not None:
                 _check(url, part, digest)
             os.replace(part, path)
@@ -68,17 +68,17 @@ def read_json(url: str) -> Any:
         _unreachable(url, error)
 
 
-def _receive(url: str, part: Path, whole_again: bool) -> None:
-    """Add to the part what is missing of it; with `whole_again` only if it is of the same version, which no hash will tell."""
+def _receive(url: str, part: Path, same_version: bool) -> None:
+    """Add to the part what is missing of it; with `same_version` only to one of the same version, where no hash will tell."""
     have = part.stat().st_size if part.is_file() else 0
     try:
-        answer = _opened(url, have, _mark(part) if whole_again else None)
+        answer = _opened(url, have, _mark(part) if same_version else None)
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             _unreachable(url, error)
         if error.headers["Content-Range"] != f"bytes */{have}":  # it is none of this file
             part.unlink()
-            _receive(url, part, whole_again)
+            _receive(url, part, same_version)
         return
     except UNREACHABLE as error:
         _unreachable(url, error)
