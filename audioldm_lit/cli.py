@@ -129,7 +129,7 @@ def _command(function: Callable[..., None], args: list[str]) -> Any:
     parser = Parser(prog=f"python -m audioldm_lit {function.__name__}", description=about, allow_abbrev=False)
     if "config" not in signature(function).parameters:
         parser.add_argument("--config", action="config", help="File with any of these settings.")
-    names = parser.add_function_arguments(function, as_group=False)
+    names = parser.add_function_arguments(function, as_group=False, sub_configs=True)
     settings = parser.instantiate(parser.parse_args(_spelt_out(function, args)))
     return function(**{name: settings[name] for name in names})
 

@@ -15,7 +15,7 @@ FILES = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in FILES if path.parent.name != "ablation"]  # grids are cases of test_grid.py
 WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment")]
 DATA = [path for path in CONFIGS if path.parent.name == "data"]
-FOLDERS = ("adapter", "augmentation", "conditioning", "logger", "objective", "phrasing")
+FOLDERS = ("adapter", "augmentation", "conditioning", "logger", "objective", "phrasing", "sampler")
 OF = {"augmentation": "data.init_args", "logger": "trainer", "phrasing": "data.init_args"}  # whose part it is, else the model's
 BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
 NEEDED = {

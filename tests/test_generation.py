@@ -13,6 +13,7 @@ from audioldm_lit.cli import main
 from audioldm_lit.inference.manifest import Entry
 
 import tiny
+from runs import REPOSITORY
 
 PROMPTS = [f"sound {number}" for number in range(5)]
 
@@ -133,6 +134,12 @@ def test_levels_are_as_asked_and_what_would_clip_is_told(cli, words):
     (row,) = json.loads(Path("loud/manifest.json").read_text())["clips"]
     assert row["softer_db"] > 0
     assert float(read(Path("loud", row["file"]), 16_000).abs().max()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_preset_is_a_file_of_which_settings_may_be_changed(cli, words):
+    run(cli, *words[:5], "--sampler", str(REPOSITORY / "configs/sampler/draft.yaml"), "--sampler.num_inference_steps=2", "--out=a")
+    settings = json.loads(Path("a/manifest.json").read_text())["sampler"]
+    assert (settings["num_inference_steps"], settings["cache_interval"], settings["guidance_interval"]) == (2, 2, [0, 700])
 
 
 @pytest.mark.parametrize(
