@@ -271,7 +271,7 @@ REFUSED = [
     (named("cvssp/audioldm-s-ful-v2"), f"and no model of this id was fetched; the nearest known is {ID}: {FETCH} {ID}."),
     (named("somebody/else"), f"no such folder, and no model of this id was fetched; correct it, or {FETCH} somebody/else."),
     (named("audioldm-m-ful"), f"no AudioLDM here; the nearest known is audioldm-m-full: {FETCH} audioldm-m-full."),
-    (named("audioldm-m-full-ckpt"), f"is one file, and a model is a folder; {FETCH} audioldm-m-full-ckpt, then python -m"),
+    (named("audioldm-m-full-ckpt"), f"audioldm-m-full-ckpt: was not fetched yet; {FETCH} audioldm-m-full-ckpt, then python -m"),
     (named("vggish"), "vggish: is VGGish in the port torchvggish 0.1, no AudioLDM; give a folder"),
     (named("runs/of/mine"), "runs/of/mine: no AudioLDM here; give a folder in the diffusers layout"),
     (

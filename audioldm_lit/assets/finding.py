@@ -21,6 +21,7 @@ OTHERS = {  # pipelines that a model_index.json may name, and what they are
     "StableDiffusionPipeline": "a Stable Diffusion, which makes pictures",
     "StableAudioPipeline": "a Stable Audio",
 }
+ORIGINAL = ".ckpt"  # how files of the original's models are called
 LAYOUT = "give a folder in the diffusers layout (unet/, vae/, text_encoder/, ...)"
 _given: ContextVar[tuple[Mapping[str, Path], set[str]]] = ContextVar("given")  # by asset, and which were asked for
 
@@ -157,8 +158,16 @@ def _content(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def original(path: Path) -> InputError:
+    """What to do with a checkpoint of the original that was given for a model or an adapter."""
+    mend = f"{_converting(path)} makes a model's folder of it"
+    return InputError(path, "is one file, as those of the original AudioLDM are", mend)
+
+
 def _file(path: Path) -> InputError:
     """What a file is that was given for a model."""
+    if path.suffix == ORIGINAL:
+        return original(path)
     return InputError(path, "is a file, and a model is a folder", LAYOUT)
 
 
@@ -166,8 +175,10 @@ def _nowhere(name: str, found: Asset | None) -> InputError:
     """Why nothing of this name can be a model."""
     if "://" in name:
         return _address(name)
-    if isinstance(found, Download) and found.path.suffix == ".ckpt":
-        return InputError(name, "is one file, and a model is a folder", f"{fetching(name)}, then {_converting(found)}")
+    if isinstance(found, Download) and found.path.suffix == ORIGINAL:
+        if found.path.is_file():
+            return original(found.path)
+        return InputError(name, "was not fetched yet", f"{fetching(name)}, then {_converting(found.path)}")
     if found is not None:
         return InputError(name, f"is {found.about}, no AudioLDM", LAYOUT)
     near = nearest(name)
@@ -186,10 +197,10 @@ def _address(url: str) -> InputError:
     if parts.hostname == "huggingface.co" and HUB_ID.fullmatch(model):
         mend = f"{fetching(model)}, then give {model}"
     elif published:
-        mend = f"{fetching(published[0].name)}, then {_converting(published[0])}"
+        mend = f"{fetching(published[0].name)}, then {_converting(published[0].path)}"
     return InputError(url, "is an address, and no connection is made to find a model", mend)
 
 
-def _converting(checkpoint: Download) -> str:
+def _converting(checkpoint: Path) -> str:
     """The command that makes a model's folder of a checkpoint of the original."""
-    return f"python -m audioldm_lit convert --source {checkpoint.path} --to model --out FOLDER"
+    return f"python -m audioldm_lit convert --source {checkpoint} --to model --out FOLDER"

@@ -9,7 +9,7 @@ import yaml
 from audioldm_lit.assets.asset import Asset
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.assets.registry import known, registry
-from audioldm_lit.assets.sources import HubModel
+from audioldm_lit.assets.sources import Download, HubModel
 from audioldm_lit.errors import InputError
 
 # Identifiers of licences that the hub uses and that allow commercial use.
@@ -55,6 +55,17 @@ def check_licence(name: str, commercial: bool) -> Licence:
             "take another base; where you know better, state `license: ...` in a header of its README.md",
         )
     return licence
+
+
+def state_licence(folder: Path, file: str) -> str:
+    """State in a model folder the licence of the published file that it was made of, by the file's name; returns a sentence."""
+    published = (one for one in registry().values() if isinstance(one, Download) and one.path.name == file)
+    found = next(published, None)
+    if found is None:
+        return f"licence of {file}: unknown; state `license: ...` in a header of the folder's README.md"
+    header = f"---\nlicense: {found.licence.lower().replace(' ', '-')}\n---\n\n{found.about}, converted from {file}.\n"
+    (folder / "README.md").write_text(header, encoding="utf-8")
+    return f"licence of {file}: {found.licence}"
 
 
 def _stated(readme: Path) -> Licence | None:

@@ -1,7 +1,7 @@
 """The verb `convert`."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,46 +14,73 @@ from torch import Tensor
 from audioldm_lit import seeding
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
-from audioldm_lit.assets.licence import check_licence
+from audioldm_lit.assets.finding import ORIGINAL, find_model, original
+from audioldm_lit.assets.licence import check_licence, state_licence
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
-from audioldm_lit.networks.published import Heads
+from audioldm_lit.networks.model_folder import part_settings
+from audioldm_lit.networks.original.back import to_checkpoint
+from audioldm_lit.networks.original.checkpoint import read
+from audioldm_lit.networks.original.content import Weights, content_of
+from audioldm_lit.networks.original.conversion import to_folder
+from audioldm_lit.networks.original.parity import differences
+from audioldm_lit.networks.published import Heads, heads_settings
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import atomic_write, write_json
 
 SOURCES: dict[str, Source] = {"adapter": AdapterFile(), "peft": PeftFolder(), "diffusers": DiffusersFolder()}
 LAYOUTS: dict[str, Layout] = {**SOURCES, "merged": MergedModel()}
+FILES = {"adapter": (".safetensors",), "original": (".ckpt", ".safetensors")}  # what is no folder, and how its name ends
+Carried = tuple[dict[str, tuple[float, float]], list[str]]  # differences by part, absolute and relative, and what is to be told
 TIMESTEPS = 4  # at which both sides are compared, spread over the schedule
 TOLERANCE = 1e-4  # of the largest output; a folded adapter differs by rounding, some 1e-6
 
 
 def convert(
     source: Path,
-    to: Literal["adapter", "peft", "diffusers", "merged"],
+    to: Literal["adapter", "peft", "diffusers", "merged", "model", "original"],
     out: Path,
     backbone: str = NANO,
     heads: Heads = "as_saved",
     commercial: bool = False,
+    weights: Weights | None = None,
+    tokenizer: Path | None = None,
     json: Path | None = None,
 ) -> None:
-    """Carry an adapter to or from PEFT and diffusers, or fold it into its model.
+    """Carry an adapter to or from PEFT and diffusers, or fold it into its model; or a model from the original's file, or back.
 
-    Both sides are loaded, each by its own project's loader, and predict on the same noise: the largest difference is printed, and
+    Both sides are loaded, each by its own project's loader, and compute on the same noise: the largest difference is printed, and
     above 1e-4 of the largest output nothing is written.
 
     Args:
         source: Adapter: the adapter.safetensors of a run, a folder that PEFT saved, or a folder or file that diffusers saved
-            (`save_lora_adapter`); which one it is, its content says.
+            (`save_lora_adapter`); which one it is, its content says. For `model` a checkpoint of the original such as
+            audioldm-s-full.ckpt, for `original` a model's folder.
         to: `adapter` for this project's file; `peft` for a folder that `peft.PeftModel.from_pretrained(unet, folder)` loads;
             `diffusers` for one that `unet.load_lora_adapter(folder, prefix=None, use_safetensors=True)` loads, LoRA and LoKr alone;
-            `merged` for a whole model with the adapter folded in.
-        out: File for `adapter`, otherwise a folder, new or empty.
+            `merged` for a whole model with the adapter folded in; `model` for a model folder in the diffusers layout; `original`
+            for a checkpoint that the original's trainer loads.
+        out: File for `adapter` and `original` (.ckpt or .safetensors), otherwise a folder, new or empty.
         backbone: Model that the adapter belongs to: a folder in the diffusers layout, or a hub id that was fetched before. PEFT and
             diffusers do not note which one it was.
         heads: Of the UNet's attention: `as_saved`, or `original`; those that the adapter was trained with.
         commercial: Refuse a model whose licence is not known to allow commercial use.
+        weights: With `model`, which of the UNet's weights are taken: `ema` for their moving average, `raw` for the last ones. The
+            average, where there is one, if not given. The others are kept in original/ for the way back.
+        tokenizer: With `model`, a folder with RoBERTa's vocabulary, which no checkpoint holds; if not given, that of a hub model
+            that was fetched before.
         json: File for what was found, for programs.
     """
+    if to != "model" and (weights is not None or tokenizer is not None):
+        raise InputError(f"--to {to}", "takes neither --weights nor --tokenizer", "leave them out")
+    if to in MODELS:
+        _carry_model(source, to, out, weights, tokenizer, json)
+    else:
+        _carry_adapter(source, to, out, backbone, heads, commercial, json)
+
+
+def _carry_adapter(source: Path, to: str, out: Path, backbone: str, heads: Heads, commercial: bool, json: Path | None) -> None:
+    """Carry an adapter from one layout to another."""
     kind = _kind(source)
     if kind == to:
         raise InputError(source, f"is in the layout '{to}' already", "name another with --to")
@@ -75,8 +102,46 @@ def convert(
         }  # fmt: skip
         if json is not None:
             write_json(json, found)
-    said = [*_lines(found, adapted), f"licence of {backbone}, and of what is derived from it: {licence}"]
-    Console().print(escape("\n".join(said)), soft_wrap=True, highlight=False)
+    _print([*_lines(found, adapted), f"licence of {backbone}, and of what is derived from it: {licence}"])
+
+
+def _carry_model(source: Path, to: str, out: Path, weights: Weights | None, tokenizer: Path | None, json: Path | None) -> None:
+    """Carry a whole model from the original's layout or to it."""
+    _check_out(out, to)
+    with atomic_write(out.absolute()) as unfinished:
+        found, told = MODELS[to](source, unfinished, out.suffix, weights, tokenizer)
+        for part, (_, relative) in found.items():
+            _check_difference(f"--to {to}, {part}", relative)
+        if json is not None:
+            absolute = {part: difference for part, (difference, _) in found.items()}
+            write_json(json, {"source": str(source), "to": to, "out": str(out), "max_absolute_difference": absolute})
+    parts = ", ".join(f"{part} {absolute:.1e}" for part, (absolute, _) in found.items())
+    _print([f"{out}: {source} -> {to}; largest difference of the outputs: {parts}", *told])
+
+
+def _to_model(source: Path, out: Path, _: str, weights: Weights | None, tokenizer: Path | None) -> Carried:
+    """The original's file to a model folder."""
+    content, taken = to_folder(source, out, weights, tokenizer)
+    unet, scale = content.settings["unet"], content.settings["vae"]["scaling_factor"]
+    told = [f"weights of the UNet: {taken}; heads by level {unet['attention_head_dim']}; scaling factor {scale:.7f}"]
+    return differences(source, out, content, taken), [*told, state_licence(out, source.name)]
+
+
+def _to_original(source: Path, out: Path, suffix: str, *_: object) -> Carried:
+    """A model folder to the original's file."""
+    folder = find_model(source)
+    taken, told = to_checkpoint(folder, out, suffix)
+    unet = heads_settings(part_settings(folder / "unet"), "original", folder / "unet")
+    if unet:
+        told.append(f"the original runs it with heads {unet['attention_head_dim']}, unlike the folder's own setting")
+    return differences(out, folder, content_of(read(out), out), taken, unet), told
+
+
+MODELS: dict[str, Callable[..., Carried]] = {"model": _to_model, "original": _to_original}
+
+
+def _print(lines: Sequence[str]) -> None:
+    Console().print(escape("\n".join(lines)), soft_wrap=True, highlight=False)
 
 
 def _lines(found: Mapping[str, Any], adapted: Adapted) -> list[str]:
@@ -95,6 +160,8 @@ def _kind(source: Path) -> str:
     """Name of the layout that a path is in."""
     if not source.exists():
         raise InputError(source, "no such file or folder", "give the adapter to convert")
+    if source.suffix == ORIGINAL:
+        raise original(source)
     kinds = [name for name, layout in SOURCES.items() if layout.holds(source)]
     if not kinds:
         raise InputError(
@@ -107,8 +174,9 @@ def _kind(source: Path) -> str:
 
 def _check_out(out: Path, to: str) -> None:
     """Refuse to write over anything but an empty folder."""
-    if to == "adapter" and (out.suffix != ".safetensors" or out.is_dir()):
-        raise InputError(out, "--to adapter writes a file", "give a name that ends in .safetensors")
+    files = FILES.get(to)
+    if files is not None and (out.suffix not in files or out.is_dir()):
+        raise InputError(out, f"--to {to} writes a file", f"give a name that ends in {' or '.join(files)}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(out, "is there already", "remove it, or choose another with --out")
 
@@ -127,10 +195,11 @@ def _difference(expected: Tensor, actual: Tensor, to: str) -> tuple[float, float
     """Largest absolute difference, and its share of the largest value expected."""
     absolute = (expected - actual).abs().max().item()
     relative = absolute / max(expected.abs().max().item(), 1e-12)
-    if not relative <= TOLERANCE:  # NaN is above it too
-        raise InputError(
-            f"--to {to}",
-            f"the output would differ by {relative:.1e} of its largest value, more than {TOLERANCE:g}",
-            "keep the adapter as it is, nothing was written",
-        )
+    _check_difference(f"--to {to}", relative)
     return absolute, relative
+
+
+def _check_difference(where: str, relative: float) -> None:
+    if not relative <= TOLERANCE:  # NaN is above it too
+        problem = f"the output would differ by {relative:.1e} of its largest value, more than {TOLERANCE:g}"
+        raise InputError(where, problem, "keep it as it is, nothing was written")

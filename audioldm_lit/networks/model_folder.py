@@ -61,12 +61,12 @@ def load_parts(folder: Path, heads: Heads = "as_saved") -> dict[str, Any]:
     for part in ("tokenizer", "scheduler", *(["feature_extractor"] if hears else [])):
         _check_part(folder / part)
     networks = {part: network for part, network in NETWORKS.items() if part != "audio_encoder" or hears}
-    changed = {"unet": heads_settings(_settings(folder / "unet"), heads, folder / "unet")}
+    changed = {"unet": heads_settings(part_settings(folder / "unet"), heads, folder / "unet")}
     parts: dict[str, Any] = {
-        part: _load_network(folder / part, network, **changed.get(part, {})) for part, network in networks.items()
+        part: load_network(folder / part, network, **changed.get(part, {})) for part, network in networks.items()
     }
-    parts["vocoder"] = _load_network(
-        folder / "vocoder", _vocoder_class(_settings(folder / "vocoder"), folder / "vocoder" / "config.json")
+    parts["vocoder"] = load_network(
+        folder / "vocoder", _vocoder_class(part_settings(folder / "vocoder"), folder / "vocoder" / "config.json")
     )
     parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
@@ -99,7 +99,11 @@ def save_parts(parts: Mapping[str, Any], folder: Path) -> None:
     for part, value in parts.items():
         value.save_pretrained(folder / part)
         _forget_origin(folder / part / "config.json")
-    # The pipeline's own index holds the parts its class knows; the audio tower stands beside them.
+    write_index(parts, folder)
+
+
+def write_index(parts: Mapping[str, Any], folder: Path) -> None:
+    """Write the pipeline's own index, which holds the parts that its class knows; the audio tower stands beside them."""
     index = {"_class_name": "AudioLDMPipeline", **{part: _library_and_class(parts[part]) for part in INDEXED}}
     write_json(folder / "model_index.json", index)
 
@@ -115,7 +119,7 @@ def _check_part(folder: Path) -> None:
         raise InputError(folder, "this part of the model is missing", again(folder))
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def part_settings(folder: Path) -> dict[str, Any]:
     """What a part's config.json says."""
     _check_part(folder)
     file = folder / "config.json"
@@ -142,7 +146,7 @@ def _forget_origin(file: Path) -> None:
         write_json(file, content)
 
 
-def _load_network(folder: Path, network: type[nn.Module], **settings: Any) -> nn.Module:
+def load_network(folder: Path, network: type[nn.Module], **settings: Any) -> nn.Module:
     """Load one network and insist that its file holds every weight the configuration asks for; `settings` win over its own."""
     _check_part(folder)
     try:

@@ -1,0 +1,1 @@
+"""The original AudioLDM's checkpoint, one file of all its networks: to a model folder, and back."""
