@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from audioldm_lit.callbacks.adapter_effect import AdapterEffect
 from audioldm_lit.callbacks.audition import Audition
@@ -34,6 +35,7 @@ from audioldm_lit.training.lightning_internals import OpenCLI, PatientStop, only
 from audioldm_lit.training.loggers import log_config
 from audioldm_lit.training.resume import check_resumable, checkpoint_to_read
 from audioldm_lit.training.run_folder import rank_zero_folder
+from audioldm_lit.training.settings import check_trainer
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "max_steps": 400,
@@ -142,7 +144,10 @@ class AudioLDMCLI(OpenCLI):
             callbacks = [RunProgress(), *callbacks]
         plugins = settings.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
-        return super().instantiate_trainer(callbacks=callbacks, plugins=[*plugins, PlainCheckpoints()], **kwargs)
+        try:
+            return super().instantiate_trainer(callbacks=callbacks, plugins=[*plugins, PlainCheckpoints()], **kwargs)
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:  # how Lightning refuses a setting
+            raise InputError("trainer", f"is refused ({' '.join(str(error).split())})", "correct this setting") from error
 
     def run_verb(self, verb: str) -> None:
         """Run, and remove the empty run folder that the logger made if the input turns out to be wrong."""
@@ -153,6 +158,8 @@ class AudioLDMCLI(OpenCLI):
                 f"is {type(logger).__name__}, under which runs have no folder of their own",
                 "use one of configs/logger/, or a list of loggers with a CSVLogger first",
             )
+        if verb == "fit":
+            check_trainer(self.trainer)
         try:
             self._find_checkpoint(verb)
             super().run_verb(verb)

@@ -42,6 +42,7 @@ from audioldm_lit.training.held_out_loss import grid, held_out_losses
 from audioldm_lit.training.latents import draw_latents, stream_places
 from audioldm_lit.training.outcome import Outcome
 from audioldm_lit.training.precision import store_in_bfloat16
+from audioldm_lit.training.settings import check_model
 from audioldm_lit.training.time_mask import TimeMask
 
 
@@ -89,10 +90,10 @@ class LitAudioLDM(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_model(optimizer, warmup_steps, val_timesteps)
         self.strict_loading = False  # checkpoints hold the trained weights alone; on_load_checkpoint is the strict one
         self.backbone = Backbone.load(backbone, heads)
-        self.backbone_name = backbone
-        self.heads = heads
+        self.backbone_name, self.heads = backbone, heads
         self.base_fingerprint, self.base_rounded = (self.backbone.fingerprint("unet", rounded) for rounded in (False, True))
         self.adapter = adapter or PeftAdapter()
         with torch.random.fork_rng():
@@ -108,8 +109,7 @@ class LitAudioLDM(LightningModule):
         self.warmup_steps = warmup_steps
         self.ema = None if ema_decay is None else EMA(ema_decay)
         self.val_timesteps = val_timesteps
-        self.compile_unet = compile_unet
-        self.gradient_checkpointing = gradient_checkpointing
+        self.compile_unet, self.gradient_checkpointing = compile_unet, gradient_checkpointing
         self.cache_dir = cache_dir or cache_folder()
         self.seed = seed
         self.noise_scheduler = DDIMScheduler.from_config(

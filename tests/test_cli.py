@@ -142,7 +142,16 @@ def test_what_a_first_look_cannot_judge_is_left_to_the_parser(words):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--model.warmup_steps", "abc"), "--model.warmup_steps: Expected a <class 'int'>. Got value: abc; correct it."),
+        (("--model.warmup_steps", "abc"), "--model.warmup_steps: is abc, not a whole number; correct it."),
+        (("--model.optimizer", "torch.nn.Linear"), r"--model.optimizer: is torch\.nn\.Linear, which is no Optimizer; correct it."),
+        (("--model.adapter", "torch.nn.Linear"), r"--model.adapter: is no Adapter, given torch\.nn\.Linear; correct it."),
+        (("--trainer.precision", "17"), "--trainer.precision: is none of .*bf16-mixed.*, given 17; correct it."),
+        (("--trainer.accelerator", "foo"), "trainer: is refused .*'foo'.*; correct this setting."),
+        (("--model.val_timesteps", "2000"), "model.val_timesteps: is 2000; give 1 to 1000, such as 4."),
+        (("--model.optimizer.init_args.lr", "-1"), "model.optimizer: is refused .*-1.*; correct its settings."),
+        (("--model.ema_decay", ".nan"), "model.ema_decay: is nan; give a number from 0 to below 1, or null for no average."),
+        (("--trainer.val_check_interval", "500"), "trainer.val_check_interval: is 500 and .*; give at most 300."),
+        (("--trainer.logger.init_args.save_dir", "/dev/null"), "/dev/null: is no folder; choose another .*"),
         (
             ("--trainer.logger.init_args.folder", "x"),
             "--trainer.logger: .*'folder' is not accepted.*; --trainer.logger.help lightning.*CSVLogger lists what is.",

@@ -9,6 +9,7 @@ from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.diffusion import PREDICTION_TYPES
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
+from audioldm_lit.training.settings import check_batch
 
 
 def check_prediction(backbone: Backbone, objective: Objective) -> None:
@@ -29,7 +30,7 @@ def check_prediction(backbone: Backbone, objective: Objective) -> None:
 
 
 def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:
-    """Refuse a rate or a duration that the model cannot have."""
+    """Refuse a rate or a duration that the model cannot have, and a batch that this machine cannot."""
     rate = backbone.sample_rate
     if data.sample_rate != rate:
         raise InputError("data.init_args.sample_rate", f"is {data.sample_rate} Hz", f"give {rate} Hz, at which this model works")
@@ -37,6 +38,7 @@ def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:
     whole = steps * backbone.mel_frames_per_latent * backbone.log_mel.hop_length
     if whole != data.num_samples:
         raise InputError("data.init_args.duration", f"is {data.duration} s, no whole number of latents", f"take {whole / rate:g} s")
+    check_batch(data.batch_size, backbone.latent_shape(data.num_samples))
 
 
 def check_captions(backbone: Backbone, data: AudioDataModule, conditioning: Conditioning, generates: bool) -> None:

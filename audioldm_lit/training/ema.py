@@ -60,6 +60,8 @@ class EMA(RunningAverage):
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__()
+        if not 0 <= decay < 1:
+            raise InputError("model.ema_decay", f"is {decay}", "give a number from 0 to below 1, or null for no average")
         self.decay = decay
 
     def beta(self, t: int) -> float:

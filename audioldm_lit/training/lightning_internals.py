@@ -5,6 +5,7 @@ Documented are, among others, `trainer.strategy`, `trainer.state`, `trainer.sani
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
+
+from audioldm_lit.errors import InputError
 
 
 def only_tried(trainer: Trainer) -> bool:
@@ -76,6 +79,11 @@ class SelectiveCheckpoint(ModelCheckpoint):
         """Whether the present check may be among the best."""
         return True
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a wrong value to watch at once."""
+        check_monitor(trainer, "checkpoint.monitor", self.monitor)
+        super().on_validation_end(trainer, pl_module)
+
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Lightning asks this of every check: it is the only place where one can be refused."""
         return self.accepts(trainer) and super().check_monitor_top_k(trainer, current)
@@ -86,8 +94,22 @@ class SelectiveCheckpoint(ModelCheckpoint):
             super().load_state_dict({**state_dict, "dirpath": self.dirpath, "last_model_path": ""})
 
 
+def check_monitor(trainer: Trainer, setting: str, monitor: str | None) -> None:
+    """Refuse a value to watch that the check before training did not log; Lightning finds it out when the first hours are over."""
+    known = sorted(map(str, trainer.callback_metrics))
+    if trainer.sanity_checking and monitor not in known:
+        near = get_close_matches(str(monitor), known, n=1)
+        mend = f"the nearest is {near[0]}" if near else f"choose one of {', '.join(known)}"
+        raise InputError(setting, f"is {monitor}, which no check logs", mend)
+
+
 class PatientStop(EarlyStopping):
     """EarlyStopping which a resume does not make forget that its patience was over."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a wrong value to watch at once."""
+        check_monitor(trainer, "early_stopping.monitor", self.monitor)
+        super().on_validation_end(trainer, pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Its state is restored by now, but Lightning's own wish to stop is not, and training would go on for another check."""

@@ -1,0 +1,62 @@
+"""Settings that nothing can be trained with, refused before a model is loaded or a clip is read."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.cli import OptimizerCallable
+
+from audioldm_lit.errors import InputError
+
+MOST_TIMESTEPS = 1000  # at which a held-out clip is judged: as many as AudioLDM's schedule has
+SHARE = 0.5  # of this machine's memory that the latents of a batch, their noise and gradients may take
+COPIES = (
+    8  # of a batch's latents that a step holds at least: mean, deviation, latents, noise, their sum, prediction, error, gradient
+)
+BYTES = 4  # a number
+
+
+def check_model(optimizer: OptimizerCallable, warmup_steps: int, val_timesteps: int) -> None:
+    """Refuse numbers that `LitAudioLDM` cannot train with, among them what the optimizer itself refuses."""
+    if not 1 <= val_timesteps <= MOST_TIMESTEPS:
+        raise InputError("model.val_timesteps", f"is {val_timesteps}", f"give 1 to {MOST_TIMESTEPS}, such as 4")
+    if warmup_steps < 0:
+        raise InputError("model.warmup_steps", f"is {warmup_steps}", "give 0 or more steps")
+    try:
+        rates = [group["lr"] for group in optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups]
+    except (TypeError, ValueError) as error:
+        raise InputError("model.optimizer", f"is refused ({error})", "correct its settings") from error
+    if not all(math.isfinite(rate) for rate in rates):
+        raise InputError("model.optimizer", f"has the learning rate {rates[0]}", "give a number above 0, such as 1e-3")
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Refuse a run without a check, which would keep nothing, and a folder that cannot be made."""
+    every, last = trainer.val_check_interval, trainer.max_steps * trainer.accumulate_grad_batches
+    if isinstance(every, int) and trainer.check_val_every_n_epoch is None and 0 < last < every:
+        problem = f"is {every:,} and training ends after {last:,} batches: no check, so nothing would be kept"
+        raise InputError("trainer.val_check_interval", problem, f"give at most {last}")
+    if trainer.limit_val_batches == 0:
+        raise InputError("trainer.limit_val_batches", "is 0: no check, so nothing would be kept", "leave it out, or give 1 or more")
+    if trainer.log_dir:
+        check_writable(Path(trainer.log_dir))
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(there, "is no folder", "choose another with trainer.logger.init_args.save_dir")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(there, "cannot be written to", "correct its permissions, or choose another folder")
+
+
+def check_batch(batch_size: int, latent_shape: tuple[int, ...]) -> None:
+    """Refuse a batch whose latents alone would not fit into this machine's memory."""
+    needed = COPIES * BYTES * batch_size * math.prod(latent_shape)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > SHARE * memory:
+        problem = f"is {batch_size:,}, whose latents alone take {needed / 1e9:,.0f} GB"
+        raise InputError("data.init_args.batch_size", problem, "give fewer clips, such as 8")
