@@ -36,7 +36,7 @@ COMMANDS = {
     "curve": "how many clips are needed, from a grid over their number",
     "doctor": "what a model's folder holds and lacks, and what this machine has for it",
     "assets": "weights and data sets: list, fetch, verify, bundle for another machine, import",
-    "convert": "an adapter to or from PEFT and diffusers, or folded into its model",
+    "convert": "an adapter to or from PEFT and diffusers, or folded into its model; the original's file to a model",
 }
 
 

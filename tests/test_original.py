@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from audioldm_lit.networks.original.checkpoint import read
 from audioldm_lit.networks.original.content import PARTS, content_of
 from audioldm_lit.networks.original.conversion import to_folder
 from audioldm_lit.networks.original.schedule import buffers_of, scheduler_of
+from audioldm_lit.training.checkpoint_file import read_checkpoint
 
 import originals
 import tiny
@@ -82,6 +84,19 @@ def test_every_layout_comes_back_to_the_last_bit_and_computes_the_same(size, cla
     assert all(0 <= difference < 1e-5 for difference in found.values())
     assert convert("model", "original", f"b{suffix}")[0] == 0
     assert same(read(workdir / f"b{suffix}"), expected)
+
+
+@pytest.mark.slow
+def test_the_shape_of_s_is_converted_in_less_than_thirteen_tenths_of_its_size(tokenizer, workdir):
+    file = originals.write(workdir / "a.ckpt", originals.tensors(originals.PUBLISHED["s"]))
+    # Not ru_maxrss, which begins at that of the process that starts another.
+    code = "import sys; from audioldm_lit.cli import main; main(sys.argv[1:]); print(open('/proc/self/status').read())"
+    words = ["convert", "--source", file, "--to", "model", "--out", "model", "--tokenizer", tokenizer]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    peak = 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", done.stdout)[1])
+    assert peak < 1.3 * file.stat().st_size
+    to_checkpoint(workdir / "model", workdir / "b.ckpt", ".ckpt")
+    assert same(read(workdir / "b.ckpt"), read(file))
 
 
 def test_half_precision_comes_back_to_the_last_bit(small, tokenizer, tmp_path):
@@ -290,6 +305,10 @@ def without(tensors: dict[str, Tensor], *begins: str) -> dict[str, Tensor]:
             lambda all_: without(all_, f"{UNET}film_emb", "cond_stage_model.") | {"cond_stage_models.1.model.a": torch.ones(1)},
             "is a checkpoint of AudioLDM 2",
         ),
+        (
+            lambda all_: all_ | {f"{UNET}middle_block.3.in_layers.0.weight": torch.ones(1)},
+            "has two transformers a block where AudioLDM has one",
+        ),
         (lambda all_: without(all_, "cond_stage_model."), "holds no CLAP"),
         (lambda all_: without(all_, "first_stage_model.vocoder."), "lacks tensors of first_stage_model.vocoder.*"),
         (lambda all_: without(all_, f"{UNET}out.2.bias"), f"lacks 1 tensors ({UNET}out.2.bias)"),
@@ -354,6 +373,8 @@ def test_a_checkpoint_where_an_adapter_or_a_model_is_asked_for_names_the_command
         status, _, err = cli(*words)
         assert status == 2
         assert command in err
+    with pytest.raises(InputError, match=command):
+        read_checkpoint("a.ckpt")  # of --ckpt_path
     status, _, err = cli("convert", "--source", "a.ckpt", "--to", "peft", "--out", "b", "--weights", "raw")
     assert status == 2
     assert "--to peft: takes neither --weights nor --tokenizer" in err

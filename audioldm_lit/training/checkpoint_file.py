@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from audioldm_lit.assets.finding import original
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.original.unet import UNet
 from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.training.checkpoint import KEY, ORIGIN
 
@@ -57,6 +59,8 @@ def read_checkpoint(path: str | Path, in_memory: bool = True) -> dict[str, Any]:
         found = torch.load(path, weights_only=True, map_location="cpu", mmap=not in_memory)
     except UNREADABLE as error:
         raise InputError(path, *_fault(Path(path), error)) from error
+    if isinstance(found, dict) and any(name.startswith(UNet.prefix) for name in found.get("state_dict", ())):
+        raise original(Path(path))
     if not isinstance(found, dict) or KEY not in found:
         raise InputError(path, "is no checkpoint of this project", f"give --{ORIGIN.strip('-')} one that `fit` wrote")
     return found

@@ -105,6 +105,9 @@ def _check_kind(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuse a model of another kind by its name, before tensors that it could not have are missed."""
     if not any(name.startswith(UNet.prefix) for name in tensors):
         raise InputError(path, f"holds no UNet ({UNet.prefix}*)", GIVE)
+    if f"{UNet.prefix}middle_block.3.in_layers.0.weight" in tensors:  # where AudioLDM's middle ends with 2
+        problem = "has two transformers a block where AudioLDM has one, as the training repository makes them by default"
+        raise InputError(path, problem, "train with `extra_sa_layer: false` in its unet_config; no model folder can hold the other")
     if f"{UNet.prefix}film_emb.weight" in tensors:
         return
     others = {
