@@ -5,6 +5,7 @@ from pathlib import Path
 from huggingface_hub import try_to_load_from_cache
 from transformers import RobertaTokenizer
 
+from audioldm_lit.assets.asset import fetching
 from audioldm_lit.errors import InputError
 
 # Hub models that come with it, in the order in which they are looked for among those fetched before.
@@ -35,7 +36,7 @@ def find_tokenizer(folder: Path | None, vocabulary: int) -> RobertaTokenizer:
         raise InputError(
             "--tokenizer",
             "the original's file holds no vocabulary, and none of RoBERTa's was fetched before",
-            "give a folder with vocab.json and merges.txt of roberta-base, or any model folder's tokenizer/",
+            f"{fetching('roberta-tokenizer')}, or give a folder with vocab.json and merges.txt, or a model folder's tokenizer/",
         )
     if not any((found / name).is_file() for name in FILES):
         raise InputError(found, "holds no tokenizer", "give a folder with vocab.json and merges.txt of roberta-base")
