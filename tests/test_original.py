@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -60,6 +61,10 @@ def same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
     return actual.keys() == expected.keys() and all(
         actual[name].dtype == tensor.dtype and torch.equal(actual[name], tensor) for name, tensor in expected.items()
     )
+
+
+def set_in(file: str, **settings: object) -> None:
+    Path(file).write_text(json.dumps({**json.loads(Path(file).read_text()), **settings}))
 
 
 # ---------------------------------------------------------------------- there and back
@@ -237,18 +242,24 @@ def test_an_adapted_model_goes_back_with_its_own_weights_as_their_average(small,
 def test_a_folder_that_was_never_an_original_goes_there_without_what_it_lacks(small, tokenizer, workdir, convert):
     to_folder(originals.write(workdir / "a.ckpt", small), workdir / "model", "raw", tokenizer)
     Backbone.load("model").save(Path("saved"))
-    config = Path("saved/unet/config.json")
-    config.write_text(json.dumps({**json.loads(config.read_text()), "attention_head_dim": 8}))
+    set_in("saved/unet/config.json", attention_head_dim=8)
+    set_in("saved/scheduler/scheduler_config.json", prediction_type="v_prediction")
     status, out, err = convert("saved", "original", "b.safetensors")
     assert status == 0, err
     assert "has no original/" in out
     assert "the original runs it with heads [1, 2], unlike the folder's own setting" in out
+    assert "it predicts v_prediction: set `parameterization: v`" in out
     back = read(Path("b.safetensors"))
     lost = small.keys() - back.keys()
     assert not [name for name in lost if not name.startswith(("cond_stage_model.model.", "first_stage_model.loss"))]
     assert all(torch.equal(back[name], small[name]) for name in back if name.startswith(("model.", "first_", "cond_")))
     assert torch.allclose(back["betas"], small["betas"], atol=1e-7)
     assert back["scale_factor"] == small["scale_factor"]
+    set_in("saved/unet/config.json", class_embed_type=None)
+    assert "saved/unet: lacks what is film_emb.weight in the original" in convert("saved", "original", "c.ckpt")[2]
+    shutil.rmtree("saved/audio_encoder")
+    assert "saved: has no CLAP audio tower, which every file of the original holds" in convert("saved", "original", "c.ckpt")[2]
+    assert not Path("c.ckpt").exists()
 
 
 def test_a_model_that_the_original_cannot_hold_is_refused(tiny_folder, convert, workdir):

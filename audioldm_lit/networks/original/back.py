@@ -23,6 +23,8 @@ from audioldm_lit.networks.original.unet import UNet
 
 # Settings that the original has no say in, that it holds elsewhere, or that differ between published folders and the original.
 FREE = {"sample_size", "scaling_factor", "layer_norm_eps", "attention_head_dim"}
+MEND = "give a model with the original's settings"
+PARAMETERIZATION = {"v_prediction": "v", "sample": "x0"}  # as the original calls what is predicted
 EMA = {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(0, dtype=torch.int32)}
 
 
@@ -40,6 +42,9 @@ def to_checkpoint(source: Path, out: Path, kind: str) -> tuple[Weights, list[str
     Raises:
         InputError: If a part is missing, or one that the original has no place for.
     """
+    if not (source / "audio_encoder").is_dir():
+        mend = f"python -m audioldm_lit doctor --model {source} --add_audio_tower CLAP adds one"
+        raise InputError(source, "has no CLAP audio tower, which every file of the original holds", mend)
     head, rest = _rest(source)
     told, tensors = [], dict(rest)
     for part in PARTS:
@@ -47,8 +52,12 @@ def to_checkpoint(source: Path, out: Path, kind: str) -> tuple[Weights, list[str
     scale = rest.get("scale_factor", torch.tensor(0.0))
     factor = part_settings(source / "vae").get("scaling_factor", 0.18215)
     tensors["scale_factor"] = torch.tensor(factor).to(scale.dtype).reshape(scale.shape)
+    scheduler = DDIMScheduler.from_pretrained(source / "scheduler", local_files_only=True)
+    predicts = scheduler.config["prediction_type"]
+    if predicts != "epsilon":
+        told.append(f"it predicts {predicts}: set `parameterization: {PARAMETERIZATION[predicts]}` in the original's settings")
     if not rest:
-        tensors |= buffers_of(DDIMScheduler.from_pretrained(source / "scheduler", local_files_only=True))
+        tensors |= buffers_of(scheduler)
         told.append(f"{source} has no {REST.parent}/: what CLAP has beside its embeddings is left out, which strict loading misses")
     unet = [name for name in tensors if name.startswith(UNet.prefix)]
     unchanged = bool(head) and head["unet"] == digest(source)
@@ -74,7 +83,7 @@ def _rest(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _originals(part: Part, folder: Path, clap: str) -> dict[str, Tensor]:
     """The original's tensors of a part."""
     blank = _blank(part, folder)
-    places = part.places(blank)
+    places = _places(part, blank, folder)
     weights = _weights(part, folder, places)
     thirds: dict[str, dict[int | None, Tensor]] = defaultdict(dict)
     for name, place in places.items():
@@ -85,6 +94,13 @@ def _originals(part: Part, folder: Path, clap: str) -> dict[str, Tensor]:
     return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
+def _places(part: Part, blank: nn.Module, folder: Path) -> dict[str, Place]:
+    try:
+        return part.places(blank)
+    except KeyError as error:
+        raise InputError(folder, f"has {error.args[0]}, for which the original has no place", MEND) from error
+
+
 def _joined(thirds: Mapping[int | None, Tensor]) -> Tensor:
     """A tensor of its thirds, or the whole one that it is already."""
     return thirds[None] if None in thirds else torch.cat([thirds[number] for number in range(3)])
@@ -92,11 +108,14 @@ def _joined(thirds: Mapping[int | None, Tensor]) -> Tensor:
 
 def _check_settings(part: Part, settings: Settings, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Refuse settings that nobody could read from the original's tensors again."""
-    again = part.kept(part.blank(part.settings({name: tensor.shape for name, tensor in tensors.items()})))
+    try:
+        again = part.kept(part.blank(part.settings({name: tensor.shape for name, tensor in tensors.items()})))
+    except KeyError as error:
+        raise InputError(folder, f"lacks what is {error.args[0]} in the original", MEND) from error
     lost = [name for name in again if name not in FREE | SILENT and _plain(again[name]) != _plain(settings.get(name))]
     if lost:
         problem = f"asks for {lost[0]} {settings.get(lost[0])}, for which the original has no place ({again[lost[0]]} there)"
-        raise InputError(folder / "config.json", problem, "give a model with the original's settings")
+        raise InputError(folder / "config.json", problem, MEND)
 
 
 def _blank(part: Part, folder: Path) -> nn.Module:

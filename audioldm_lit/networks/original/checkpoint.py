@@ -40,9 +40,6 @@ class Nothing:
 
     def __setstate__(self, _: Any) -> None: ...
 
-    def __hash__(self) -> int:
-        return id(self)
-
 
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, mapped into memory: nothing of them is read before it is used.
@@ -54,7 +51,7 @@ def read(path: Path) -> dict[str, Tensor]:
         InputError: If it is damaged, holds anything but tensors and plain values, or no tensors.
     """
     if not path.is_file():
-        raise InputError(path, "no such file", "give the original's checkpoint, such as audioldm-s-full.ckpt")
+        raise InputError(path, "is no file", "give the original's checkpoint, such as audioldm-s-full.ckpt")
     with path.open("rb") as file:
         head = file.read(9)
     if not head.startswith(b"PK") and not head.endswith(b"{"):

@@ -87,7 +87,11 @@ class Part(ABC):
         return {}
 
     def places(self, network: nn.Module) -> dict[str, Place]:
-        """For every tensor of our network but those it is born with, where it stands in the original."""
+        """For every tensor of our network but those it is born with, where it stands in the original.
+
+        Raises:
+            KeyError: Names one that has no place there.
+        """
         settings = self.kept(network)
         table, born = dict(self.modules(settings)), self.born_with(settings)
         return {name: _place(name, table) for name in network.state_dict() if name not in born}
@@ -142,7 +146,8 @@ def _place(name: str, table: Mapping[str, Place]) -> Place:
     module, within = name, ""
     while module not in table:
         module, dot, last = module.rpartition(".")
-        assert dot, f"no table has {name}"
+        if not dot:
+            raise KeyError(name)
         within = f".{last}{within}"
     return replace(table[module], name=table[module].name + within)
 
