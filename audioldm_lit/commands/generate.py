@@ -201,8 +201,10 @@ def _write_clips(
 
 def _how(generation: Generation, negative: str) -> dict[str, Any]:
     """Settings of a generation as they go into the manifest."""
-    sizes = {"sample_rate": generation.backbone.sample_rate, "num_samples": generation.num_samples}
-    return {"sampler": generation.sampler.spec(), "negative_prompt": negative, **sizes}
+    model = generation.backbone
+    sizes = {"sample_rate": model.sample_rate, "num_samples": generation.num_samples}
+    windows = {"window": model.window} if generation.seconds > model.window else {}  # seconds, see `Windows`
+    return {"sampler": generation.sampler.spec(), "negative_prompt": negative, **sizes, **windows}
 
 
 def _conclude(journal: Journal, generation: Generation, before: int, json: Path | None) -> None:
