@@ -28,7 +28,7 @@ READ = {  # settings that name a file or folder to read, and what to give there
     "prompts": "a text file with one prompt a line",
     "reference": CLIPS,
     "run": "the folder of a run, runs/NAME/version_N",
-    "source": "the adapter to convert",
+    "source": "the adapter or model to convert",
     "training": CLIPS,
 }
 MODELS = ("backbone", "model.backbone")

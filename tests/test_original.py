@@ -325,6 +325,14 @@ def without(tensors: dict[str, Tensor], *begins: str) -> dict[str, Tensor]:
         (lambda all_: without(all_, f"{UNET}out.2.bias"), f"lacks 1 tensors ({UNET}out.2.bias)"),
         (lambda all_: without(all_, "model_ema.diffusion_modelout2bias"), "lacks 1 tensors of the UNet's moving average"),
         (lambda all_: without(all_, "scale_factor"), "lacks scale_factor"),
+        (
+            lambda all_: all_ | {"first_stage_model.vocoder.ups.0.weight": torch.ones(32, 16, 12)},
+            "the vocoder has upsampling kernels of [12, 16, 8, 4, 4], of which the rates are not known",
+        ),
+        (
+            lambda all_: all_ | {f"{UNET}input_blocks.1.0.out_layers.3.weight": torch.ones(40, 40, 3, 3)},
+            "the UNet has levels of [40, 64] channels, which heads of 32 do not part",
+        ),
         (lambda all_: all_ | {f"{UNET}label_emb.weight": torch.ones(1)}, "holds 1 tensors that no AudioLDM has"),
         (lambda all_: all_ | {f"{UNET}out.2.bias": torch.ones(9)}, "holds 1 tensors of another shape than AudioLDM's"),
     ],

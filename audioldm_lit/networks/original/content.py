@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.original.clap import AudioTower, TextTower
-from audioldm_lit.networks.original.part import Part, Place, Settings
+from audioldm_lit.networks.original.part import Part, Place, Settings, Shapes
 from audioldm_lit.networks.original.unet import UNet
 from audioldm_lit.networks.original.vae import VAE
 from audioldm_lit.networks.original.vocoder import Vocoder
@@ -70,10 +70,7 @@ def content_of(tensors: Mapping[str, Tensor], path: Path) -> Content:
     for part in PARTS:
         prefix = prefix_of(part, clap)
         shapes = {name.removeprefix(prefix): tensor.shape for name, tensor in tensors.items() if name.startswith(prefix)}
-        try:
-            settings[part.folder] = part.settings(shapes) | elsewhere.get(part.folder, {})
-        except (KeyError, IndexError) as error:
-            raise InputError(path, f"lacks tensors of {prefix}* ({error.args[0]})", "fetch the whole file again") from error
+        settings[part.folder] = _settings(part, shapes, prefix, path) | elsewhere.get(part.folder, {})
         blank = blanks[part.folder] = part.blank(settings[part.folder])
         places[part.folder] = {name: within(place, prefix) for name, place in part.places(blank).items()}
         _check_fit(blank.state_dict(), places[part.folder], tensors, path)
@@ -117,6 +114,15 @@ def _check_kind(tensors: Mapping[str, Tensor], path: Path) -> None:
     found = [kind for kind, begins in others.items() if any(name.startswith(begins) for name in tensors)]
     kind = f"is a checkpoint of {found[0]}" if found else "is a checkpoint of another latent diffusion model"
     raise InputError(path, f"{kind}: its UNet has no film_emb, through which AudioLDM hears a text", GIVE)
+
+
+def _settings(part: Part, shapes: Shapes, prefix: str, path: Path) -> Settings:
+    try:
+        return part.settings(shapes)
+    except (KeyError, IndexError) as error:
+        raise InputError(path, f"lacks tensors of {prefix}* ({error.args[0]})", "fetch the whole file again") from error
+    except InputError as error:
+        raise InputError(path, f"{error.where} {error.problem}", GIVE) from error
 
 
 def _check_fit(own: Mapping[str, Tensor], places: Mapping[str, Place], tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -50,7 +50,7 @@ class UNet(DiffusersPart):
             "layers_per_block": layers,
             "block_out_channels": widths,
             "cross_attention_dim": widths,
-            "attention_head_dim": original_heads({"block_out_channels": widths}, self.prefix),  # heads, in spite of its name
+            "attention_head_dim": original_heads({"block_out_channels": widths}, "the UNet"),  # heads, in spite of its name
             "down_block_types": ["CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in attends],
             "up_block_types": ["CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(attends)],
             "class_embed_type": "simple_projection",

@@ -30,7 +30,7 @@ class Vocoder(TransformersPart):
         kernels = tuple(shapes[f"ups.{number}.weight"][2] for number in range(max(ups, 1)))
         if kernels not in RATES:
             problem = f"has upsampling kernels of {list(kernels)}, of which the rates are not known"
-            raise InputError("first_stage_model.vocoder", problem, "give a checkpoint of an AudioLDM at 16 kHz")
+            raise InputError("the vocoder", problem, "give a checkpoint of an AudioLDM at 16 kHz")
         each = numbers(shapes, "resblocks.") // ups
         return {
             "model_in_dim": shapes["conv_pre.weight"][1],
