@@ -31,10 +31,12 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
 from audioldm_lit.networks.published import Heads, heads_remark, trained_steps
+from audioldm_lit.networks.resting import let_go, rests, take_up
 from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
+RESTING = ("vae", "text_encoder", "vocoder", "audio_encoder")  # parts that no training step needs
 VocoderName = Literal["own", "griffin_lim"]  # the model's own network, or the formula
 
 
@@ -78,6 +80,7 @@ class Backbone(nn.Module):
             n_mels=vocoder.config.model_in_dim,
         )
         self.griffin_lim = GriffinLim(self.log_mel)
+        self.folder: Path | None = None  # that it was loaded from
         self.requires_grad_(False).eval()
 
     # ------------------------------------------------------------------ making, loading, saving
@@ -99,7 +102,9 @@ class Backbone(nn.Module):
             parts = load_parts(folder := find_model(name), heads)
             if heads == "as_saved" and (remark := heads_remark(parts["unet"].config, folder, name)):
                 say_once(remark)
-            return cls(**parts)
+            backbone = cls(**parts)
+            backbone.folder = folder
+            return backbone
 
     @classmethod
     def build(cls, configs: Mapping[str, Mapping[str, Any]], tokenizer: RobertaTokenizer, seed: int = 0) -> "Backbone":
@@ -114,6 +119,8 @@ class Backbone(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write every part under `folder` in the diffusers layout, so that `load` and diffusers can read it."""
+        for part in RESTING:
+            self._ready(part)
         parts = {**dict(self.named_children()), "tokenizer": self.tokenizer, "scheduler": self.scheduler}
         if self.feature_extractor is not None:
             parts["feature_extractor"] = self.feature_extractor
@@ -123,11 +130,29 @@ class Backbone(nn.Module):
 
     def fingerprint(self, part: str, rounded: bool = False) -> str:
         """First 16 hex digits of one part's `fingerprint`: of its settings and its weights, as they are or rounded to float16."""
-        return fingerprint(self.get_submodule(part), rounded)[:16]
+        return fingerprint(self._ready(part), rounded)[:16]
 
     def decoder_passport(self, vocoder: VocoderName) -> dict[str, str]:
         """What sound made of latents depends on: fingerprints of the VAE and of the vocoder, or the formula's name."""
         return {"vae": self.fingerprint("vae"), "vocoder": self.fingerprint("vocoder") if vocoder == "own" else vocoder}
+
+    def rest(self) -> None:
+        """Free the weights of all parts but the UNet, and but those with weights that train; each comes back when it is asked for.
+
+        A model that was not loaded from a folder keeps them.
+        """
+        for part in RESTING:
+            network = getattr(self, part)
+            if self.folder is not None and network is not None:
+                let_go(network)
+
+    def _ready(self, part: str) -> Any:
+        """A part with its weights."""
+        network = getattr(self, part)
+        if network is not None and rests(network):
+            assert self.folder is not None
+            take_up(network, self.folder / part)
+        return network
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the UNet's mode; VAE, CLAP and vocoder always stay in eval, or their dropout would corrupt the targets."""
@@ -185,7 +210,7 @@ class Backbone(nn.Module):
         tokens = self.tokenizer(
             list(prompts), padding=True, truncation=True, max_length=self.text_window.max_tokens, return_tensors="pt"
         ).to(self.device)
-        embeds = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds
+        embeds = self._ready("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds
         return F.normalize(embeds.float(), dim=-1)  # the tower itself returns them un-normalised
 
     @torch.no_grad()
@@ -210,14 +235,16 @@ class Backbone(nn.Module):
         """The CLAP audio tower and its front end; raises `InputError` if the model folder has none."""
         if self.audio_encoder is None or self.feature_extractor is None:
             raise InputError(
-                "audio_encoder", "this model has no CLAP audio tower", "add audio_encoder/ and feature_extractor/ to its folder"
+                "audio_encoder",
+                "this model has no CLAP audio tower",
+                "python -m audioldm_lit doctor --model MODEL --add_audio_tower CLAP",
             )
-        return self.audio_encoder, self.feature_extractor
+        return self._ready("audio_encoder"), self.feature_extractor
 
     @torch.no_grad()
     def encode_posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Waveform (B, T) -> mean and standard deviation of its latents, each (B, C, F/4, M/4), in the UNet's scale."""
-        posterior = self.vae.encode(self.log_mel(waveform)).latent_dist
+        posterior = self._ready("vae").encode(self.log_mel(waveform)).latent_dist
         scale = self.vae.config["scaling_factor"]
         return posterior.mean * scale, posterior.std * scale
 
@@ -236,7 +263,7 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def decode_mel(self, latents: Tensor) -> Tensor:
         """Latents (B, C, F/4, M/4) -> log-mel (B, 1, F, M)."""
-        return self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
+        return self._ready("vae").decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
 
     @torch.no_grad()
     def decode(self, latents: Tensor, num_samples: int | None = None, vocoder: VocoderName = "own") -> Tensor:
@@ -244,7 +271,8 @@ class Backbone(nn.Module):
         log_mel = self.decode_mel(latents)[:, 0]  # (B, F, M)
         # The vocoder returns a few samples more than F * hop_length.
         end = num_samples or log_mel.shape[1] * self.log_mel.hop_length
-        return {"own": self.vocoder, "griffin_lim": self.griffin_lim}[vocoder](log_mel)[:, :end].float()
+        network = self._ready("vocoder") if vocoder == "own" else self.griffin_lim
+        return network(log_mel)[:, :end].float()
 
     def reconstruct(self, waveform: Tensor, vocoder: VocoderName = "own") -> Tensor:
         """Waveform (B, T) -> itself through VAE and vocoder, (B, T): as near as anything generated can come to it."""

@@ -22,6 +22,7 @@ from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.export import Export
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.progress import RunProgress
+from audioldm_lit.callbacks.resting_parts import RestingParts
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.callbacks.scores import Scores
 from audioldm_lit.console.parser import OneSentence
@@ -199,7 +200,7 @@ def run(
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_callback=SaveConfig,
-        trainer_defaults={"callbacks": [Predictions(), BaseLoss(), ColdWeights()]},
+        trainer_defaults={"callbacks": [Predictions(), BaseLoss(), ColdWeights(), RestingParts()]},
         args=None if args is None else words,
         parser_class=Parser,
         parser_kwargs={"prog": "python -m audioldm_lit", "allow_abbrev": False},

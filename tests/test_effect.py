@@ -14,6 +14,7 @@ from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.inference.blending import copy_backbone
 from audioldm_lit.inference.effect import NO_EFFECT, SATURATED, Effect, measure_effect, show
 
 import tiny
@@ -41,7 +42,7 @@ def adapted(adapter, amount: float) -> Backbone:
 
 
 def effect(adapter, backbone, prompts=PROMPTS) -> Effect:
-    return measure_effect(BASE, adapter, backbone, "epsilon", prompts)
+    return measure_effect(BASE, adapter, copy_backbone(backbone), "epsilon", prompts)
 
 
 @pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "word"])  # a new word is news to the base, trained or not

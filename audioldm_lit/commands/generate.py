@@ -18,7 +18,7 @@ from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.captions import caption_problems
-from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
+from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend, copy_backbone
 from audioldm_lit.inference.candidates import Group, Judge, Keep, groups, missing
 from audioldm_lit.inference.editing import EditSetting
 from audioldm_lit.inference.effect import measure_effect, show
@@ -248,7 +248,7 @@ def _blend(base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence
     copies = []
     for setting in adapters:
         adapted = AdaptedCopy.load(setting, base)
-        effect = measure_effect(base, adapted.adapter, adapted.backbone, adapted.prediction_type, prompts[:HEARD])
+        effect = measure_effect(base, adapted.adapter, copy_backbone(adapted.backbone), adapted.prediction_type, prompts[:HEARD])
         show(effect, console, f"Effect of {setting.file}")
         copies.append(adapted)
     return Blend(base, copies)

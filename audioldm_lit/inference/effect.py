@@ -34,11 +34,10 @@ from rich.table import Table
 from torch import Tensor
 
 from audioldm_lit import seeding
-from audioldm_lit.adapters.base import Adapter
+from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.diffusion import noise_of
-from audioldm_lit.inference.blending import copy_backbone
 
 NO_EFFECT, SATURATED = 0.005, 0.15
 TIMESTEPS = (900, 700, 500, 300, 100)
@@ -99,26 +98,26 @@ class Effect:
 def measure_effect(
     base: Backbone, adapter: Adapter, adapted: Backbone, prediction_type: str, prompts: Sequence[str], seed: int = 0
 ) -> Effect:
-    """Compare an adapted model with its base, for which one more UNet is held in memory.
+    """Compare an adapted model with its base; the adapter is folded into it.
 
     Args:
         base: The model as it was, in float32 and eval mode.
         adapter: The adapter.
-        adapted: The same model with the adapter injected and not folded, in float32; it is left as it is.
+        adapted: The same model with the adapter injected and not folded, in float32; give a copy where it is still needed so.
         prediction_type: What the adapted UNet predicts, `epsilon` or `v_prediction`.
         prompts: Texts on which the predictions are compared; each model reads them in its own way.
         seed: Seed of the noise.
     """
-    merged = copy_backbone(adapted)
-    adapter.merge(merged)
-    merged.unet.eval()
+    before = [(name, weight.numel(), _square(weight)) for name, weight in trainable(adapted).items()]
+    adapter.merge(adapted)
+    adapted.unet.eval()
     embeds = base.encode_text(prompts)
-    conds = embeds, adapter.prompt_embeds(merged, prompts, embeds)
+    conds = embeds, adapter.prompt_embeds(adapted, prompts, embeds)
     generators = [seeding.generator("effect", seed, row) for row in range(len(prompts))]
     latents = seeding.normal(generators, base.latent_shape(round(base.window * base.sample_rate))).to(base.device)
     with Stage("effect of the adapter"):
-        distances = _distances(base, merged, conds, latents, prediction_type)
-    return Effect(_blocks(base, merged), _added(base, adapted, merged), distances)
+        distances = _distances(base, adapted, conds, latents, prediction_type)
+    return Effect(_blocks(base, adapted), _added(base, before, adapted), distances)
 
 
 def _blocks(base: Backbone, merged: Backbone) -> dict[str, float]:
@@ -132,16 +131,18 @@ def _blocks(base: Backbone, merged: Backbone) -> dict[str, float]:
     return {block: (change[block] / size[block]) ** 0.5 for block in sorted(size, key=_place)}
 
 
-def _added(base: Backbone, adapted: Backbone, merged: Backbone) -> dict[str, Added]:
-    """Weights that train outside the UNet, or in it and are still there after folding, by block."""
+def _added(base: Backbone, trained: Sequence[tuple[str, int, float]], merged: Backbone) -> dict[str, Added]:
+    """What trains outside the UNet, or is still there after folding, by block; `trained` gives names, sizes and sums of squares."""
     known = {f"unet.{name}" for name in base.unet.state_dict()}
     kept = {f"unet.{name}" for name in merged.unet.state_dict()}
-    found: dict[str, list[Tensor]] = defaultdict(list)
-    for name, weight in adapted.named_parameters():
-        if weight.requires_grad and name not in known and (name in kept or not name.startswith("unet.")):
-            found[_block(name.removeprefix("unet."))].append(weight)
-    counts = {block: sum(weight.numel() for weight in weights) for block, weights in found.items()}
-    return {block: Added(counts[block], sum(map(_square, found[block])) ** 0.5) for block in sorted(found, key=_place)}
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for name, count, square in trained:
+        if name not in known and (name in kept or not name.startswith("unet.")):
+            found[_block(name.removeprefix("unet."))].append((count, square))
+    return {
+        block: Added(sum(count for count, _ in found[block]), sum(square for _, square in found[block]) ** 0.5)
+        for block in sorted(found, key=_place)
+    }
 
 
 def _distances(

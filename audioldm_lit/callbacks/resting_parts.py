@@ -1,0 +1,15 @@
+"""Memory for training: what only encodes and decodes stays out of it between checks."""
+
+from typing import Any
+
+from lightning import Callback, Trainer
+
+from audioldm_lit.module import LitAudioLDM
+
+
+class RestingParts(Callback):
+    """Frees VAE, CLAP and vocoder once everything is encoded; a check that needs them reads them from their folder again."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LitAudioLDM, batch: Any, batch_idx: int) -> None:
+        """Before a step, whatever a check has called back goes."""
+        pl_module.backbone.rest()

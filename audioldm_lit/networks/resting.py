@@ -1,0 +1,31 @@
+"""Networks that give their weights back while nobody asks for them, and read them from their folder when somebody does."""
+
+from pathlib import Path
+
+from torch import nn
+
+from audioldm_lit.networks.model_folder import load_network
+
+
+def let_go(network: nn.Module) -> None:
+    """Free a network's weights, on whatever device; not those of one in which anything trains, which its folder has not."""
+    weights = list(network.parameters())
+    if not any(weight.requires_grad for weight in weights):
+        for weight in weights:
+            weight.data = weight.data.new_empty(0)
+
+
+def rests(network: nn.Module) -> bool:
+    """Whether its weights are gone."""
+    return all(weight.numel() == 0 for weight in network.parameters())
+
+
+def take_up(network: nn.Module, folder: Path) -> None:
+    """Give a network that rests its weights again, from its folder, where they were and in the precision they had.
+
+    Raises:
+        InputError: If the folder is not what it was.
+    """
+    saved = dict(load_network(folder, type(network)).named_parameters())
+    for name, weight in network.named_parameters():
+        weight.data = saved[name].data.to(weight.device, weight.dtype)
