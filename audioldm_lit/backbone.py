@@ -54,6 +54,8 @@ class Backbone(nn.Module):
         feature_extractor: Front end of the audio tower; required with `audio_encoder`.
     """
 
+    folder: Path | None = None  # that it was loaded from
+
     def __init__(
         self,
         unet: UNet2DConditionModel,
@@ -80,7 +82,6 @@ class Backbone(nn.Module):
             n_mels=vocoder.config.model_in_dim,
         )
         self.griffin_lim = GriffinLim(self.log_mel)
-        self.folder: Path | None = None  # that it was loaded from
         self.requires_grad_(False).eval()
 
     # ------------------------------------------------------------------ making, loading, saving
@@ -120,7 +121,7 @@ class Backbone(nn.Module):
     def save(self, folder: Path) -> None:
         """Write every part under `folder` in the diffusers layout, so that `load` and diffusers can read it."""
         for part in RESTING:
-            self._ready(part)
+            getattr(self, part)  # back from its rest
         parts = {**dict(self.named_children()), "tokenizer": self.tokenizer, "scheduler": self.scheduler}
         if self.feature_extractor is not None:
             parts["feature_extractor"] = self.feature_extractor
@@ -130,7 +131,7 @@ class Backbone(nn.Module):
 
     def fingerprint(self, part: str, rounded: bool = False) -> str:
         """First 16 hex digits of one part's `fingerprint`: of its settings and its weights, as they are or rounded to float16."""
-        return fingerprint(self._ready(part), rounded)[:16]
+        return fingerprint(self.get_submodule(part), rounded)[:16]
 
     def decoder_passport(self, vocoder: VocoderName) -> dict[str, str]:
         """What sound made of latents depends on: fingerprints of the VAE and of the vocoder, or the formula's name."""
@@ -142,17 +143,16 @@ class Backbone(nn.Module):
         A model that was not loaded from a folder keeps them.
         """
         for part in RESTING:
-            network = getattr(self, part)
+            network = self._modules.get(part)
             if self.folder is not None and network is not None:
                 let_go(network)
 
-    def _ready(self, part: str) -> Any:
-        """A part with its weights."""
-        network = getattr(self, part)
-        if network is not None and rests(network):
-            assert self.folder is not None
-            take_up(network, self.folder / part)
-        return network
+    def __getattr__(self, name: str) -> Any:
+        """A part, with its weights."""
+        found = super().__getattr__(name)
+        if name in RESTING and self.folder is not None and found is not None and rests(found):
+            take_up(found, self.folder / name)
+        return found
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the UNet's mode; VAE, CLAP and vocoder always stay in eval, or their dropout would corrupt the targets."""
@@ -210,7 +210,7 @@ class Backbone(nn.Module):
         tokens = self.tokenizer(
             list(prompts), padding=True, truncation=True, max_length=self.text_window.max_tokens, return_tensors="pt"
         ).to(self.device)
-        embeds = self._ready("text_encoder")(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds
+        embeds = self.text_encoder(tokens.input_ids, attention_mask=tokens.attention_mask).text_embeds
         return F.normalize(embeds.float(), dim=-1)  # the tower itself returns them un-normalised
 
     @torch.no_grad()
@@ -239,12 +239,12 @@ class Backbone(nn.Module):
                 "this model has no CLAP audio tower",
                 "python -m audioldm_lit doctor --model MODEL --add_audio_tower CLAP",
             )
-        return self._ready("audio_encoder"), self.feature_extractor
+        return self.audio_encoder, self.feature_extractor
 
     @torch.no_grad()
     def encode_posterior(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Waveform (B, T) -> mean and standard deviation of its latents, each (B, C, F/4, M/4), in the UNet's scale."""
-        posterior = self._ready("vae").encode(self.log_mel(waveform)).latent_dist
+        posterior = self.vae.encode(self.log_mel(waveform)).latent_dist
         scale = self.vae.config["scaling_factor"]
         return posterior.mean * scale, posterior.std * scale
 
@@ -263,7 +263,7 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def decode_mel(self, latents: Tensor) -> Tensor:
         """Latents (B, C, F/4, M/4) -> log-mel (B, 1, F, M)."""
-        return self._ready("vae").decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
+        return self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
 
     @torch.no_grad()
     def decode(self, latents: Tensor, num_samples: int | None = None, vocoder: VocoderName = "own") -> Tensor:
@@ -271,8 +271,7 @@ class Backbone(nn.Module):
         log_mel = self.decode_mel(latents)[:, 0]  # (B, F, M)
         # The vocoder returns a few samples more than F * hop_length.
         end = num_samples or log_mel.shape[1] * self.log_mel.hop_length
-        network = self._ready("vocoder") if vocoder == "own" else self.griffin_lim
-        return network(log_mel)[:, :end].float()
+        return {"own": self.vocoder, "griffin_lim": self.griffin_lim}[vocoder](log_mel)[:, :end].float()
 
     def reconstruct(self, waveform: Tensor, vocoder: VocoderName = "own") -> Tensor:
         """Waveform (B, T) -> itself through VAE and vocoder, (B, T): as near as anything generated can come to it."""

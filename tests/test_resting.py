@@ -19,7 +19,7 @@ SOUND = torch.sin(torch.arange(10_240) / 20)[None]
 
 
 def weights(backbone: Backbone, part: str) -> int:
-    return sum(weight.numel() for weight in backbone.get_submodule(part).parameters())
+    return sum(weight.numel() for weight in backbone._modules[part].parameters())
 
 
 def heard(backbone: Backbone) -> list[torch.Tensor]:

@@ -24,6 +24,7 @@ class AdapterEffect(Callback):
         captions = [clip.caption for clip in encoded(pl_module.data, "train").clips.clips]
         prompts = list(dict.fromkeys(captions))[:HEARD]
         base = Backbone.load(pl_module.backbone_name, pl_module.heads).to(pl_module.device)
+        base.rest()  # what the adapter reads or changes comes back by itself
         adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)
         models = base, adapted.adapter, adapted.backbone
         pl_module.outcome.effect = measure_effect(*models, adapted.prediction_type, prompts, pl_module.seed)

@@ -115,6 +115,8 @@ def measure_effect(
     conds = embeds, adapter.prompt_embeds(adapted, prompts, embeds)
     generators = [seeding.generator("effect", seed, row) for row in range(len(prompts))]
     latents = seeding.normal(generators, base.latent_shape(round(base.window * base.sample_rate))).to(base.device)
+    for model in (base, adapted):
+        model.rest()  # two UNets are enough
     with Stage("effect of the adapter"):
         distances = _distances(base, adapted, conds, latents, prediction_type)
     return Effect(_blocks(base, adapted), _added(base, before, adapted), distances)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 Network = TypeVar("Network", bound=nn.Module)
 NAMED = 10  # of each kind; a sentence of six hundred names tells nobody more
@@ -44,6 +45,8 @@ def load_pretrained(network: type[Network], path: str | Path, **where: Any) -> N
         OSError, RuntimeError, SafetensorError: From the library, if files are missing or damaged.
     """
     asked = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    if issubclass(network, PreTrainedModel):
+        asked["disable_mmap"] = True  # transformers never lets go of a file that it has mapped, and so of no weights
     with _quiet():  # what the libraries say of missing weights, the error says
         # diffusers and transformers share no type for this
         loaded, info = network.from_pretrained(path, dtype=torch.float32, **asked, **where)  # type: ignore[attr-defined]
