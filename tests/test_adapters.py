@@ -4,17 +4,19 @@ import copy
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from torch import Tensor
 
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.adapters.files.adapter_file import load_adapter, load_weights, save_adapter
+from audioldm_lit.adapters.files.adapter_file import FORMAT, load_adapter, load_weights, save_adapter, trust
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import PRESETS, resolve
@@ -226,6 +228,61 @@ def test_damaged_file_is_named(backbone, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match=r"a\.safetensors: cannot be read"):
         load_adapter(tmp_path / "a.safetensors", backbone)
+
+
+LORA = {"class_path": "audioldm_lit.adapters.peft.PeftAdapter", "init_args": {"options": {"r": 4}}}
+LIES = {
+    "a list": ([LORA], "does not say how it was made"),
+    "a string": ("lora", "does not say how it was made"),
+    "null": (None, "does not say how it was made"),
+    "settings that are a list": ({**LORA, "init_args": ["r"]}, "does not say how it was made"),
+    "an unknown setting": ({**LORA, "init_args": {"rank": 4}}, "was made by another version"),
+    "a setting of another type": ({**LORA, "init_args": {"options": 3}}, "has wrong settings"),
+    "an abstract class": ({**LORA, "class_path": "audioldm_lit.adapters.base.Adapter"}, "is no Adapter"),
+    "another class": ({**LORA, "class_path": "audioldm_lit.adapters.targets.resolve"}, "is no Adapter"),
+    "no module": ({**LORA, "class_path": "Adapter"}, "a class of somebody else's"),
+    "a module of the folder": ({**LORA, "class_path": "lurking.Trick"}, "give --trust lurking"),
+    "a system's function": ({**LORA, "class_path": "os.system", "init_args": {"command": "touch ran"}}, "is no Adapter"),
+}
+
+
+def lying(path: Path, spec: object, prediction_type: str = "epsilon", dtype: torch.dtype = torch.float32) -> Path:
+    about = {"format": FORMAT, "adapter": json.dumps(spec), "base": tiny.backbone().fingerprint("unet"), "version": "1"}
+    safetensors.torch.save_file({"weight": torch.zeros(2, dtype=dtype)}, path, {**about, "prediction_type": prediction_type})
+    return path
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_file_that_lies_about_its_adapter_is_one_sentence_and_runs_nothing(backbone, workdir, monkeypatch, lie):
+    monkeypatch.syspath_prepend(workdir)
+    (workdir / "lurking.py").write_text("open('ran', 'w')\n")
+    spec, problem = LIES[lie]
+    with pytest.raises(InputError, match=problem):
+        load_adapter(lying(workdir / "a.safetensors", spec), backbone)
+    assert not (workdir / "ran").exists()
+
+
+def test_a_module_that_the_user_trusts_is_imported(backbone, workdir, monkeypatch):
+    monkeypatch.syspath_prepend(workdir)
+    (workdir / "trusted.py").write_text("from audioldm_lit.adapters.peft import PeftAdapter\nclass Trick(PeftAdapter): pass\n")
+    adapted = inject(PeftAdapter(options={"r": 4}))
+    path, base = workdir / "a.safetensors", tiny.backbone().fingerprint("unet")
+    trust(["trusted"])
+    save_adapter(path, sys.modules["trusted"].Trick(options={"r": 4}), dict(trainable(adapted)), base, "epsilon")
+    assert type(load_adapter(path, backbone)[0]).__name__ == "Trick"
+    with pytest.raises(InputError, match="cannot be imported"):
+        trust(["nowhere"])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.float8_e4m3fn])
+def test_weights_that_are_no_floating_point_numbers_are_refused(backbone, tmp_path, dtype):
+    with pytest.raises(InputError, match="save it as one of float32"):
+        load_adapter(lying(tmp_path / "a.safetensors", LORA, dtype=dtype), backbone)
+
+
+def test_an_unknown_prediction_is_refused(backbone, tmp_path):
+    with pytest.raises(InputError, match="predicts 'sample'"):
+        load_adapter(lying(tmp_path / "a.safetensors", LORA, prediction_type="sample"), backbone)
 
 
 # ---------------------------------------------------------------------- peft

@@ -12,6 +12,7 @@ from rich.markup import escape
 from torch import Tensor
 
 from audioldm_lit import seeding
+from audioldm_lit.adapters.files.adapter_file import trust as trust_modules
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
 from audioldm_lit.assets.finding import ORIGINAL, find_model, original
@@ -45,6 +46,7 @@ def convert(
     commercial: bool = False,
     weights: Weights | None = None,
     tokenizer: Path | None = None,
+    trust: list[str] | None = None,
     json: Path | None = None,
 ) -> None:
     """Carry an adapter to or from PEFT and diffusers, or fold it into its model; or a model from the original's file, or back.
@@ -69,6 +71,7 @@ def convert(
             average, where there is one, if not given. The others are kept in original/ for the way back.
         tokenizer: With `model`, a folder with RoBERTa's vocabulary, which no checkpoint holds; if not given, that of a hub model
             that was fetched before.
+        trust: Modules of adapter classes of your own, which are imported; an adapter file alone makes nothing run.
         json: File for what was found, for programs.
     """
     if to != "model" and (weights is not None or tokenizer is not None):
@@ -76,6 +79,7 @@ def convert(
     if to in MODELS:
         _carry_model(source, to, out, weights, tokenizer, json)
     else:
+        trust_modules(trust or [])
         _carry_adapter(source, to, out, backbone, heads, commercial, json)
 
 

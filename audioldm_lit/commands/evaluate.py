@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from audioldm_lit.adapters.files.adapter_file import trust
 from audioldm_lit.assets.finding import given, nickname
 from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.device import device_named
@@ -142,6 +143,8 @@ def _score_run(run: Run, protocol: Protocol, out: Path) -> dict[str, Evaluation]
     """Score a run's base, its adapted model and real recordings."""
     run.data.prepare_data()
     base = Backbone.load(run.backbone, run.heads).to(protocol.device)
+    if run.adapter_class is not None:  # the run's own configuration names it, not the adapter's file alone
+        trust([run.adapter_class.rpartition(".")[0]])
     adapted = AdaptedCopy.load(AdapterSetting(run.adapter), base)
     systems = {
         "base": System(base, base.scheduler.config["prediction_type"]),

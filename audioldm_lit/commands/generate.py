@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
+from audioldm_lit.adapters.files.adapter_file import trust as trust_modules
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.assets.licence import check_licence
 from audioldm_lit.audio.level import Level, excess
@@ -60,6 +61,7 @@ def generate(
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
     commercial: bool = False,
+    trust: list[str] | None = None,
     json: Path | None = None,
 ) -> None:
     """Generate sound from text, with the base model or with any number of adapters.
@@ -96,12 +98,14 @@ def generate(
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         precision: Arithmetic of the networks.
         commercial: Refuse a model whose licence is not known to allow commercial use.
+        trust: Modules of adapter classes of your own, which are imported; an adapter file alone makes nothing run.
         json: File for the manifest's content, for programs.
     """
     texts, edit, level = _texts(prompt, prompts), EditSetting(audio, strength, span, band), Level(peak, lufs)
     _check_numbers(duration, num_candidates, batch_size, keep)
     licence = check_licence(backbone, commercial)
     edit.check()
+    trust_modules(trust or [])
     rank, ranks = join()
     target, adapters = device_named(device), _adapters(adapter)
     base = Backbone.load(backbone, heads).to(target)

@@ -24,6 +24,7 @@ class Run:
         heads: Heads of its UNet's attention.
         adapter: File of what it trained.
         seed: Of its generated clips.
+        adapter_class: Class path of what it trained; None for the default's.
         num_candidates: Clips it generated for each caption when it was scored.
     """
 
@@ -33,6 +34,7 @@ class Run:
     heads: Heads
     adapter: Path
     seed: int
+    adapter_class: str | None
     num_candidates: int
 
     @classmethod
@@ -52,7 +54,8 @@ class Run:
             model = settings["model"]
             made = _made({"data": settings["data"], "sampler": model["sampler"] or {"class_path": f"{Sampler.__module__}.Sampler"}})
             heads, candidates = model.get("heads", "as_saved"), settings["scores"].get("num_candidates", 1)  # of older runs
-            run = cls(made.data, made.sampler, model["backbone"], heads, adapter, model["seed"], candidates)
+            named = model["adapter"] and model["adapter"]["class_path"]
+            run = cls(made.data, made.sampler, model["backbone"], heads, adapter, model["seed"], named, candidates)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
             raise InputError(config, f"does not say how the run was made ({error!r})", "restore it") from error
         if not run.data.captioned:

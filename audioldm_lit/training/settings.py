@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import OptimizerCallable
 
 from audioldm_lit.errors import InputError
@@ -33,7 +34,11 @@ def check_model(optimizer: OptimizerCallable, warmup_steps: int, val_timesteps: 
 
 
 def check_trainer(trainer: Trainer) -> None:
-    """Refuse a run without a check, which would keep nothing, and a folder that cannot be made."""
+    """Refuse a run without a check, which would keep nothing, more processes than cores, and a folder that cannot be made."""
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
+        problem = f"is {trainer.num_devices}, and without a GPU each is a process; this machine has {cores} cores"
+        raise InputError("trainer.devices", problem, f"give at most {cores}")
     every, last = trainer.val_check_interval, trainer.max_steps * trainer.accumulate_grad_batches
     if isinstance(every, int) and trainer.check_val_every_n_epoch is None and 0 < last < every:
         problem = f"is {every:,} and training ends after {last:,} batches: no check, so nothing would be kept"

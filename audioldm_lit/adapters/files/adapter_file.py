@@ -1,13 +1,19 @@
-"""An adapter as one safetensors file that says how it was made and which base it belongs to."""
+"""An adapter as one safetensors file that says how it was made and which base it belongs to.
+
+A file may come from anybody. It is data: the class that it names is one of this project's, or of a module that was imported before
+for another reason; nothing is imported because a file says so.
+"""
 
 import importlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -16,11 +22,14 @@ from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import PREDICTION_TYPES
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.atomic_write import atomic_write
 
 FORMAT = "audioldm_lit.adapter/1"
+OURS = "audioldm_lit.adapters"
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # that weights may be stored in
 
 
 def save_adapter(
@@ -72,13 +81,35 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
         raise InputError(path, "is no adapter of this project", "give the adapter.safetensors of a run")
     try:
         base, prediction_type, spec = metadata["base"], metadata["prediction_type"], json.loads(metadata["adapter"])
-    except (KeyError, ValueError) as error:
+        class_path, init_args = spec["class_path"], dict(spec["init_args"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, f"does not say how it was made ({error})", "fetch the file again") from error
+    if prediction_type not in PREDICTION_TYPES:
+        raise InputError(path, f"predicts '{prediction_type}'", f"fetch the file again; {' and '.join(PREDICTION_TYPES)} are known")
     check_origin(base, metadata.get("base_rounded"), backbone, str(path))
-    adapter = _make(spec["class_path"], spec["init_args"], path)
-    adapter.inject(backbone)
-    load_weights(backbone, read_tensors(path), str(path))
+    weights = read_tensors(path)
+    adapter = _make(str(class_path), init_args, path)
+    try:
+        adapter.inject(backbone)
+    except InputError as error:
+        raise InputError(path, f"does not fit this model: {error.problem}", "fetch the file again") from error
+    load_weights(backbone, weights, str(path))
     return adapter, prediction_type
+
+
+def trust(modules: Sequence[str]) -> None:
+    """Import modules of adapter classes that are not this project's; adapter files may name them from now on.
+
+    Raises:
+        InputError: If one cannot be imported.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(
+                "--trust", f"{module} cannot be imported ({error})", "name the module with your adapter class"
+            ) from error
 
 
 def read_about(path: Path) -> About | None:
@@ -96,7 +127,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file; an `InputError` says if it is none."""
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    for name, weight in weights.items():
+        if weight.dtype not in FLOATS:
+            known = ", ".join(str(dtype).removeprefix("torch.") for dtype in FLOATS)
+            raise InputError(path, f"weight {name} is {str(weight.dtype).removeprefix('torch.')}", f"save it as one of {known}")
+    return weights
 
 
 @contextmanager
@@ -147,15 +183,21 @@ def check_finite(weights: dict[str, Tensor], origin: str) -> None:
 
 
 def _make(class_path: str, init_args: dict[str, Any], path: Path) -> Adapter:
+    """Make the adapter that a file names; its module is imported only if it is this project's."""
     module, _, name = class_path.rpartition(".")
+    if module not in sys.modules and not module.startswith(f"{OURS}."):
+        problem = f"needs {class_path}, a class of somebody else's, and a file is no reason to run its code"
+        raise InputError(path, problem, f"give --trust {module or 'MODULE'} if you know where it comes from")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(path, f"needs the adapter class {class_path}, which cannot be imported", "put its file beside") from error
-    if not (isinstance(found, type) and issubclass(found, Adapter)):
+    except (ImportError, AttributeError) as error:
+        raise InputError(path, f"needs the adapter class {class_path}, which is not there", "install that version") from error
+    if not (isinstance(found, type) and issubclass(found, Adapter)) or inspect.isabstract(found):
         raise InputError(path, f"names {class_path}, which is no Adapter", "fetch the file again, it is damaged")
     try:
         inspect.signature(found).bind(**init_args)
-    except TypeError as error:
+        return found(**init_args)
+    except InputError as error:
+        raise InputError(path, f"has wrong settings: {error.problem}", "fetch the file again, it is damaged") from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise InputError(path, f"was made by another version of {class_path} ({error})", "install that version") from error
-    return found(**init_args)
