@@ -1,6 +1,5 @@
 """What several processes hold, brought together."""
 
-import os
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,9 +23,9 @@ def gather(value: Value, group: Any = None) -> list[Value]:
 
 def join() -> tuple[int, int]:
     """Number of this process, and of all that `torchrun` started with it, connected so that they can `gather`; 0 and 1 if alone."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if ranks == 1:
+    distributed = torch.distributed
+    if not distributed.is_available():
         return 0, 1
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-    return torch.distributed.get_rank(), ranks
+    if distributed.is_torchelastic_launched() and not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=PATIENCE)
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
