@@ -93,6 +93,7 @@ def test_the_best_candidate_is_the_one_that_clap_hears_the_prompt_in(cli, words,
         content = json.loads(Path(name, "manifest.json").read_text())
         assert clips(name).items() <= every.items()
         assert content["judge"] == str(tiny_folder)
+        assert content["keep"] == "best of 3"
         for prompt, row in zip(PROMPTS[:2], content["clips"], strict=True):
             heard = [read(Path("all", Entry(prompt, prompt, 0, number).file), 16_000) for number in range(3)]
             cosines = (model.encode_audio(torch.stack(heard)) @ model.encode_text([prompt])[0]).tolist()

@@ -114,6 +114,8 @@ def generate(
         _warn([*texts, *([negative_prompt] if negative_prompt else [])], base)
     used = {"backbone": backbone, "heads": heads, "base": base.fingerprint("unet")}  # before adapters are blended into it
     scorer = _judge(base, backbone, keep, judge)
+    if scorer and rank == 0:
+        say(f"clips are judged by the CLAP of {scorer.model}")
     generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, edit, duration, quiet=rank > 0)
     level.check(generation.seconds)
     added = {"adapters": [{**asdict(each), "file": str(each.file)} for each in adapters]}
