@@ -446,6 +446,14 @@ def test_order_batches_and_clips_that_came_twice_change_no_bit(metric):
     assert metric.compute().item() == plain
 
 
+def test_different_clips_of_one_id_are_refused_by_its_name():
+    metric = KAD(Samples(1))
+    metric.update(batch(normal(0, 8, 4)), batch(normal(1, 4, 4)))
+    metric.update(None, batch(normal(2, 4, 4), ["clip 4", "clip 5", "clip 2", "clip 6"]))
+    with pytest.raises(InputError, match="`target`: different clips share the id 'clip 2'; give each clip an id of its own"):
+        metric.compute()
+
+
 @pytest.mark.parametrize("metric", EVERY, ids=name)
 def test_measuring_draws_nothing_from_the_global_generator(metric):
     metric.reset()

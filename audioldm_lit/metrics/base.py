@@ -1,7 +1,7 @@
 """The metric seam: an extractor's rows for the clips of each side, and a pure function of those rows.
 
-Rows are gathered from all processes, dropped where a clip came twice (distributed loaders repeat some to fill the last round) and
-sorted by clip, so that a value is the same, bit for bit, on one process and on many.
+Rows are gathered from all processes, dropped where a clip came twice (distributed loaders repeat some to fill the last round),
+refused where two clips have one id, and sorted by clip, so that a value is the same, bit for bit, on one process and on many.
 """
 
 from abc import ABC, abstractmethod
@@ -20,6 +20,7 @@ from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
 from audioldm_lit.storage.gather import gather
 
 STATES = ("ids", "places", "rows")  # of every side: each row's clip, its place in the clip, itself
+SAME = 0.05  # of a row's norm: a clip that came twice, in another batch and perhaps bfloat16, stays within it
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,7 @@ class ClipMetric(Metric, ABC):
             raise InputError(type(self).__name__, f"the extractor {extractor.name} has no features '{features}'", f"use {known}")
         self.extractor = extractor
         self.features = features
+        self.names: dict[int, str] = {}  # of this process's clips by number, for errors
         for side in self.sides:
             for state in STATES:
                 self.add_state(f"{side}_{state}", default=[], dist_reduce_fx="cat")
@@ -111,7 +113,9 @@ class ClipMetric(Metric, ABC):
         rows = rows.detach()
         if rows.ndim < 3:
             rows = rows.reshape(len(ids), 1, -1)
-        numbers = torch.tensor([seeding.number(name) for name in ids], dtype=torch.int64, device=rows.device)
+        named = [seeding.number(name) for name in ids]
+        self.names.update(zip(named, ids, strict=True))
+        numbers = torch.tensor(named, dtype=torch.int64, device=rows.device)
         places = torch.arange(rows.shape[1], device=rows.device)
         getattr(self, f"{side}_ids").append(numbers.repeat_interleave(len(places)))
         getattr(self, f"{side}_places").append(places.repeat(len(ids)))
@@ -121,7 +125,7 @@ class ClipMetric(Metric, ABC):
         """The rows of every side, of all processes.
 
         Raises:
-            InputError: If a side has no clips, or an extractor's features are not finite.
+            InputError: If a side has no clips, two clips have one id, or an extractor's features are not finite.
         """
         with self.sync_context(_gather_state):
             states = {side: [_joined(getattr(self, f"{side}_{state}")) for state in STATES] for side in self.sides}
@@ -135,6 +139,7 @@ class ClipMetric(Metric, ABC):
         ids, places, rows = ids[order], places[order], rows[order]
         first = torch.ones_like(ids, dtype=torch.bool)
         first[1:] = (ids[1:] != ids[:-1]) | (places[1:] != places[:-1])
+        self._refuse_namesakes(side, ids, first, rows)
         names, clip = ids[first].unique_consecutive(return_inverse=True)
         whole = Rows(rows[first].cpu(), clip.cpu(), names.cpu())  # float64, and sums in one order, whatever the device
         lacking = int((~whole.mean().isfinite().all(dim=1)).sum()) if self.extractor is not None else 0
@@ -142,6 +147,18 @@ class ClipMetric(Metric, ABC):
             problem = f"{lacking} of {whole.num_clips} clips have no {self.features}, as they have no caption or are broken"
             raise InputError(f"`{side}`", problem, "give them captions, or leave them out")
         return whole
+
+    def _refuse_namesakes(self, side: str, ids: Tensor, first: Tensor, rows: Tensor) -> None:
+        """Refuse rows of one clip and place that are not the same; every process sees all rows, so all come to the same end."""
+        kept = rows[first][first.cumsum(0) - 1]
+        apart = (rows - kept).norm(dim=1) > SAME * torch.maximum(rows.norm(dim=1), kept.norm(dim=1))
+        if apart.any():
+            numbers = ids[apart].unique().tolist()
+            names = {number: name for known in gather(self.names) for number, name in known.items()}
+            more = f" and {len(numbers) - 1} more ids" if len(numbers) > 1 else ""
+            raise InputError(
+                f"`{side}`", f"different clips share the id '{names[numbers[0]]}'{more}", "give each clip an id of its own"
+            )
 
     def value(self, *sides: Any, **_: Any) -> float:  # `Any`, because a subclass gives each of its sides a name
         """The value alone, where that is cheaper than `measure`."""
