@@ -27,6 +27,7 @@ from transformers import (
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.audio.log_mel import LogMel
 from audioldm_lit.console.stages import Stage, say_once
+from audioldm_lit.device import give_back
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.model_folder import build_parts, load_parts, save_parts
@@ -142,14 +143,13 @@ class Backbone(nn.Module):
 
         A model that was not loaded from a folder keeps them.
         """
-        for part in RESTING:
-            network = self._modules.get(part)
-            if self.folder is not None and network is not None:
-                let_go(network)
+        networks = [network for part in RESTING if (network := self._modules.get(part)) is not None]
+        if self.folder is not None and any([let_go(network) for network in networks]):
+            give_back()
 
     def __getattr__(self, name: str) -> Any:
         """A part, with its weights."""
-        found = super().__getattr__(name)
+        found: Any = super().__getattr__(name)
         if name in RESTING and self.folder is not None and found is not None and rests(found):
             take_up(found, self.folder / name)
         return found

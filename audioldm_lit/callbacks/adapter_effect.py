@@ -5,6 +5,7 @@ from rich.console import Console
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.callbacks.export import ADAPTER
+from audioldm_lit.device import give_back
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting
 from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.module import LitAudioLDM
@@ -23,6 +24,7 @@ class AdapterEffect(Callback):
             return
         captions = [clip.caption for clip in encoded(pl_module.data, "train").clips.clips]
         prompts = list(dict.fromkeys(captions))[:HEARD]
+        give_back()  # two more UNets are coming
         base = Backbone.load(pl_module.backbone_name, pl_module.heads).to(pl_module.device)
         base.rest()  # what the adapter reads or changes comes back by itself
         adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)

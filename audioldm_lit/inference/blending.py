@@ -184,8 +184,9 @@ class Blend(Backbone):
 
 def copy_backbone(backbone: Backbone) -> Backbone:
     """A copy for an adapter to work on; what adapters leave alone (VAE, vocoder, audio tower) is shared, not copied."""
-    shared = backbone.vae, backbone.vocoder, backbone.griffin_lim, backbone.audio_encoder, backbone.log_mel
-    return copy.deepcopy(backbone, {id(module): module for module in shared})
+    shared = ("vae", "vocoder", "griffin_lim", "audio_encoder", "log_mel")
+    # Asked for by its name, a part that rests would come back.
+    return copy.deepcopy(backbone, {id(module): module for name, module in backbone.named_children() if name in shared})
 
 
 def _check_predictions(copies: Sequence[AdaptedCopy], prediction_type: str) -> None:

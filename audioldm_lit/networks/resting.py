@@ -7,12 +7,18 @@ from torch import nn
 from audioldm_lit.networks.model_folder import load_network
 
 
-def let_go(network: nn.Module) -> None:
-    """Free a network's weights, on whatever device; not those of one in which anything trains, which its folder has not."""
+def let_go(network: nn.Module) -> bool:
+    """Free a network's weights, on whatever device; not those of one in which anything trains, which its folder has not.
+
+    Returns:
+        Whether there was anything to free.
+    """
     weights = list(network.parameters())
-    if not any(weight.requires_grad for weight in weights):
-        for weight in weights:
-            weight.data = weight.data.new_empty(0)
+    if rests(network) or any(weight.requires_grad for weight in weights):
+        return False
+    for weight in weights:
+        weight.data = weight.data.new_empty(0)
+    return True
 
 
 def rests(network: nn.Module) -> bool:
