@@ -9,11 +9,13 @@ import sys
 import time
 from collections import Counter
 
+import pandas as pd
 import psutil
 import pytest
 
 from audioldm_lit.ablation.grid_file import load_grid
-from audioldm_lit.ablation.results import collect
+from audioldm_lit.ablation.results import collect, write_csv
+from audioldm_lit.ablation.sheets import sheets
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 
 from grids import ledger, results, run, runner, seeds, start, starts, write_grid
@@ -70,6 +72,12 @@ def test_a_failed_run_is_tried_again_once_then_shown_and_the_others_go_on(tmp_pa
     assert sum("fit fail-" in word for word in ledger(tmp_path, "start")) == 2
     run(path, tmp_path / "out")
     assert sum("fit fail-" in word for word in ledger(tmp_path, "start")) == 2
+    write_csv(collect(load_grid(path), tmp_path / "out"), tmp_path / "results.csv")
+    table = pd.read_csv(tmp_path / "results.csv").set_index("kind")
+    assert table["state"].to_dict() == {"fail": "failed", "fail_once": "done", "well": "done"}
+    assert table.loc["fail", "error"] == "fit: the moon is full; wait."
+    told = sheets(collect(load_grid(path), tmp_path / "out"), "loss", narrow=True)[0].notes
+    assert told[:2] == ["2 of 3 runs are done, 1 failed", f"{table.loc['fail', 'run']} failed: fit: the moon is full; wait."]
 
 
 def test_a_killed_verb_is_named_with_its_signal(tmp_path):

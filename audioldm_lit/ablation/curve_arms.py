@@ -48,7 +48,7 @@ def read_results(folder: Path) -> pd.DataFrame:
         raise InputError(path, f"has no column {missing[0]}", "run `ablate` again to write it")
     levels = {name: str for name in names if name not in NAMES}
     read = pd.read_csv(path, dtype=levels, keep_default_na=False, na_values={name: [""] for name in NAMES})  # "None" is a level
-    if read.empty:
+    if read["value"].isna().all():
         raise InputError(path, "no run is done yet", "let the grid go on")
     return read
 

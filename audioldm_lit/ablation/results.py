@@ -1,4 +1,4 @@
-"""The results of a grid as one long table: a row for every run and metric."""
+"""The results of a grid as one long table: a row for every run and metric, and one for every run that is not done."""
 
 import hashlib
 import json
@@ -20,25 +20,31 @@ OF_A_SEED = ("seed", "sha256", "preds", "train", "reconstructed", "rules", "cove
 
 
 def collect(grid: Grid, out: Path) -> pd.DataFrame:
-    """Every metric of every trial that is done, with the columns `run`, one an axis, and `NAMES`.
+    """Every metric of every trial that is done, and a row of every other, with the columns `run`, one an axis, and `NAMES`.
 
+    `state` is that of the trial, `error` why its last attempt failed; a trial that is not done has no metric and no value.
     `passport` is the hash of what values must share to stand in one column: protocol, extractors, number of clips, reference. The
     seed is not in it: runs that differ in it are repetitions.
     """
     folders = {name: TrialFolder(out / "runs" / name) for name in grid.trials}
-    rows = [
-        {"run": name, **grid.trials[name].levels, **row}
-        for name, folder in folders.items()
-        if folder.settled == State.DONE
-        for row in _rows(folder.result)
-    ]
-    return pd.DataFrame(rows, columns=["run", *grid.axes, *NAMES[1:]])
+    rows = [{"run": name, **grid.trials[name].levels, **row} for name, folder in folders.items() for row in _rows_of(folder)]
+    table = pd.DataFrame(rows, columns=["run", *grid.axes, *NAMES[1:]])
+    return table.astype(dict.fromkeys(TRAINED, "Int64"))  # whole numbers also beside rows that have none
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write the table as a CSV file, whole or not at all."""
     with atomic_write(path) as unfinished:
         table.to_csv(unfinished, index=False)
+
+
+def _rows_of(folder: TrialFolder) -> Iterator[dict[str, Any]]:
+    """Rows of one trial."""
+    state = folder.state
+    if state == State.DONE:
+        yield from ({**row, "state": state.value} for row in _rows(folder.result))
+    else:
+        yield {"state": state.value, "error": folder.errors[-1] if folder.errors else None}
 
 
 def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:

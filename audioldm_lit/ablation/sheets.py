@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.ablation.statistics import axes_of, comparisons, importance, summary
+from audioldm_lit.ablation.trial_folder import State
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.tables import latex_text
 
@@ -37,7 +38,7 @@ def sheets(results: pd.DataFrame, metric: str, narrow: bool, untrained: Sequence
     For one metric, also how the first axis' levels compare and what each axis explains. `untrained` is for `comparisons`.
     """
     rows = results[results["metric"] == metric]
-    pages = [arms(rows if narrow else results)]
+    pages = [arms(rows if narrow else results, unfinished(results))]
     parts = [part for _, part in rows.groupby("passport", sort=False)]
     for number, part in enumerate(parts, 1):
         name = f"{metric} ({number})" if len(parts) > 1 else metric
@@ -46,8 +47,9 @@ def sheets(results: pd.DataFrame, metric: str, narrow: bool, untrained: Sequence
     return pages
 
 
-def arms(results: pd.DataFrame) -> Sheet:
-    """A row for each arm; values of different passports never share a column."""
+def arms(results: pd.DataFrame, notes: Sequence[str] = ()) -> Sheet:
+    """A row for each arm; values of different passports never share a column. Notes go before those on its own values."""
+    results = results.dropna(subset=["metric"])
     axes, means = axes_of(results), summary(results)
     measured = means[["metric", "passport"]].drop_duplicates().values.tolist()
     numbers = {key: _number_of(key, measured) for key in map(tuple, measured)}
@@ -62,9 +64,20 @@ def arms(results: pd.DataFrame) -> Sheet:
         }
         costs = f"{arm['seconds'].mean() / 60:.1f}", f"{arm['trained_weights'].mean():,.0f}", str(most)
         rows.append([*map(str, key), *(cells.get(tuple(column), "") for column in measured), *costs])
-    return Sheet(
-        "mean over seeds [95 %]", [*axes, *heads, "minutes", "trained weights", "seeds"], rows, len(axes), _remarks(results)
-    )
+    columns = [*axes, *heads, "minutes", "trained weights", "seeds"]
+    return Sheet("mean over seeds [95 %]", columns, rows, len(axes), [*notes, *_remarks(results)])
+
+
+def unfinished(results: pd.DataFrame) -> list[str]:
+    """How many runs of how many these results are of, and why others failed; nothing where all are done."""
+    runs = results.drop_duplicates("run")
+    left = runs[runs["metric"].isna()]
+    if left.empty:
+        return []
+    counted = ", ".join(f"{count} {state}" for state, count in left["state"].value_counts().items())
+    failed = left[left["state"] == State.FAILED.value].groupby("error", sort=False)["run"]
+    why = [f"{', '.join(names)} failed: {error}" for error, names in failed]
+    return [f"{len(runs) - len(left)} of {len(runs)} runs are done, {counted}", *why]
 
 
 def _remarks(results: pd.DataFrame) -> list[str]:

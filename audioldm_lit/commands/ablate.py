@@ -82,7 +82,7 @@ def ablate(
 def _print_done(grid: Grid, folder: Path, form: str, metric: str, published: str | None, console: Console) -> None:
     """Print the tables of what is done so far."""
     results = collect(grid, folder)
-    if results.empty:
+    if not _computed(results):
         raise InputError(folder, f"no run of {grid.name} is done with these settings", "give the --set that it ran with")
     _check_metric(metric, results)
     write_csv(results, folder / "results.csv")
@@ -100,12 +100,12 @@ def _run(runner: Runner, folder: Path, metric: str, published: str | None, conso
     finally:
         results = collect(runner.grid, folder)
         write_csv(results, folder / "results.csv")
-    if not results.empty:
+    if _computed(results):
         _show(results, "terminal", metric if metric in _computed(results) else "loss", published, runner.grid, console)
     if runner.given_up:
         count = f"{len(runner.given_up)} of {len(runner.grid.trials)}"
         raise InputError(folder, f"{count} runs failed, see above", "mend it and give --retry")
-    if not results.empty:
+    if _computed(results):
         _check_metric(metric, results)
 
 
