@@ -1,6 +1,8 @@
 """The cache of latents and embeddings: what it holds, what its keys depend on, what an interruption or damage does to it."""
 
 import copy
+import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -8,10 +10,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.errors import InputError
+from audioldm_lit.metrics.extractors.base import AudioBatch
+from audioldm_lit.metrics.extractors.cached import Cached
+from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
 from audioldm_lit.storage.shards import Shards
 from audioldm_lit.training.cache import Cache
 
@@ -102,6 +108,54 @@ def test_a_damaged_shard_is_one_sentence(clips, tmp_path, backbone):
     shard.write_bytes(shard.read_bytes()[:200])
     with pytest.raises(InputError, match=r"this part of the cache is damaged .*; remove it"):
         Cache(tmp_path / "cache", backbone, audio_embeds=False)
+
+
+def changed(values: dict, keys: list[str], damage: str) -> None:
+    """Do something to the first row, as damage or somebody else would."""
+    if damage == "a bit":
+        values["mean"][0].view(torch.uint8)[0, 0, 0] ^= 1
+    elif damage == "a name":
+        values["mean"], values["std"] = values["std"], values["mean"]
+    elif damage == "a shape":
+        values["mean"] = values["mean"].transpose(-1, -2).contiguous()
+    elif damage == "fewer rows":
+        values["mean"] = values["mean"][1:].contiguous()
+    else:
+        keys[:2] = keys[1::-1]  # another clip's latents
+
+
+@pytest.mark.parametrize("damage", ["a bit", "a name", "a shape", "fewer rows", "a key"])
+def test_rows_that_are_not_as_they_were_written_are_encoded_again_and_said(clips, tmp_path, backbone, capsys, damage):
+    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    cache.fill(clips)
+    keys = cache.keys(clips)
+    whole = {key: {name: value.clone() for name, value in cache.latents[key].items()} for key in keys}
+    shard = next(cache.latents.folder.iterdir())
+    with safe_open(shard, "pt") as file:
+        metadata = file.metadata()
+    values, listed = {name: value.clone() for name, value in load_file(shard).items()}, json.loads(metadata["keys"])
+    changed(values, listed, damage)
+    save_file(values, shard, metadata | {"keys": json.dumps(listed)})
+    again = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    again.fill(clips)
+    assert re.search(r"latents-\w+: \d+ of its rows are damaged and are made again\n", capsys.readouterr().err)
+    for store in (again.latents, Cache(tmp_path / "cache", backbone, audio_embeds=False).latents):
+        assert store.missing(keys) == []
+        assert all(torch.equal(store[key][name], value) for key in keys for name, value in whole[key].items())
+    assert not capsys.readouterr().err
+
+
+def test_features_that_are_not_as_they_were_written_are_made_again_and_said(tmp_path, capsys):
+    extractor = Fingerprint()
+    batch = AudioBatch(["a", "b"], torch.randn(2, 16000, generator=torch.Generator().manual_seed(0)), 16000, None)
+    cached = Cached(extractor, tmp_path)
+    fresh = cached.extract(batch)
+    first, second = sorted(cached.folder.iterdir())
+    first.write_bytes(second.read_bytes())  # another clip's
+    assert all(torch.equal(value, fresh[name]) for name, value in cached.extract(batch).items())
+    assert "1 of its files are damaged and are made again\n" in capsys.readouterr().err
+    assert all(torch.equal(value, fresh[name]) for name, value in cached.extract(batch).items())
+    assert not capsys.readouterr().err
 
 
 def test_what_another_run_wrote_meanwhile_is_neither_encoded_nor_stored_again(clips, tmp_path, backbone):

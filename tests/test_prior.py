@@ -70,7 +70,7 @@ def batch(backbone):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "prior").iterdir()}
+    return {path.name: path.read_bytes() for path in (folder / "prior-2").iterdir()}
 
 
 def test_clips_are_the_bases_own_of_the_prompts_in_turn(backbone, tmp_path):
@@ -226,7 +226,7 @@ def test_values_that_are_not_finite_are_refused_and_not_kept(backbone, tmp_path)
     backbone.unet.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(InputError, match=r"sampler.*not finite"):
         prepared(backbone, tmp_path)
-    assert not (tmp_path / "prior").exists()
+    assert not (tmp_path / "prior-2").exists()
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,9 @@ class PriorPreservation(Objective):
         """Generate the clips, or find them under `folder`; see `Objective.prepare`."""
         self.objective.prepare(backbone, num_samples, folder)
         keys = self._keys(backbone, backbone.latent_shape(num_samples))
-        store = Shards(folder / "prior")
-        missing = [place for place, key in enumerate(keys) if key not in store]
+        store = Shards(folder / "prior-2")
+        lacking = set(store.missing(keys))
+        missing = [place for place, key in enumerate(keys) if key in lacking]
         if missing:
             with Stage(f"generating {len(missing)} prior clips, steps", len(missing) * self.sampler.num_inference_steps) as stage:
                 for batch in (missing[i : i + BATCH] for i in range(0, len(missing), BATCH)):

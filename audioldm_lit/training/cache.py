@@ -1,7 +1,8 @@
 """Latents and embeddings on disk, so that training touches neither VAE nor CLAP.
 
 A row's key is a hash of everything it depends on: the file's bytes and how they are fitted and augmented, the encoders' weights,
-the front end and the storage format. Change any of them and a new row is made; nothing stale can be read.
+the front end and the storage format. Change any of them and a new row is made; nothing stale can be read. A damaged row is
+encoded again.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.storage.prefetch import prefetch
 from audioldm_lit.storage.shards import Shards
 
-FORMAT = "latents-float16/1"  # posterior mean and standard deviation; float16 keeps three digits more than the VAE is exact to
+FORMAT = "latents-float16/2"  # posterior mean and standard deviation; float16 keeps three digits more than the VAE is exact to
 ROWS = 1024  # a shard: 134 MB of latents of 10.24 s
 SECONDS = 60  # of encoding that an interruption may cost
 
@@ -92,7 +93,7 @@ class Cache:
             backbone.require_audio_encoder()
             encoders.append(backbone.fingerprint("audio_encoder"))
         self.latents = Shards(folder / f"latents-{_hash(' '.join(encoders))[:16]}")
-        self.texts = Shards(folder / f"text-{_hash('text/2 ' + backbone.fingerprint('text_encoder'))[:16]}")
+        self.texts = Shards(folder / f"text-{_hash('text/3 ' + backbone.fingerprint('text_encoder'))[:16]}")
         self._keys: dict[ClipDataset, list[str]] = {}
 
     def fill(self, clips: ClipDataset, rank: int = 0, num_ranks: int = 1) -> None:
@@ -109,14 +110,16 @@ class Cache:
         # The share goes by the item, not by what is missing: another process is filling the cache at this moment.
         share = range(rank, len(clips), num_ranks)
         keys = self.keys(clips)
-        missing = {keys[index]: index for index in share if keys[index] not in self.latents}
+        items = {keys[index]: index for index in share}
+        missing = {key: items[key] for key in self.latents.missing(items)}
         silent: list[SilentError] = []
         _write(self.latents, self._rows(clips, missing, silent), len(missing), "clips")
         _refuse(silent)
         if clips.one_channel:
             say(f"opposite polarity: the channels cancel each other, and one is taken, of {listed(sorted(clips.one_channel))}")
-        unknown = [text for text in _texts(clips)[rank::num_ranks] if _hash(text) not in self.texts]
-        _write(self.texts, ((_hash(text), self._encode_text(text)) for text in unknown), len(unknown), "captions")
+        texts = {_hash(text): text for text in _texts(clips)[rank::num_ranks]}
+        unknown = self.texts.missing(texts)
+        _write(self.texts, ((key, self._encode_text(texts[key])) for key in unknown), len(unknown), "captions")
 
     def read(self, clips: ClipDataset, waveforms: bool = False) -> EncodedDataset:
         """The encoded data set, once all processes have filled the cache; `waveforms` adds the recordings to its items."""

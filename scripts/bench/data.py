@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import soundfile
@@ -29,6 +29,7 @@ from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.shards import Shards
 from audioldm_lit.training.cache import Cache
 
 BATCH = 8
@@ -110,6 +111,10 @@ def serve(root: Path, folder: Path) -> dict[str, float]:
     cache.fill(data.datasets["train"])
     encoding = perf_counter() - began
     encoded = cache.read(data.datasets["train"])
+    store, began = Shards(cache.latents.folder), process_time()
+    if store.missing(encoded.keys):
+        raise RuntimeError("rows that were just written are damaged")
+    checking = (process_time() - began) / len(encoded)
     paths = []
     for index, key in enumerate(encoded.keys):
         paths.append(folder / "files" / f"{index}.safetensors")
@@ -118,6 +123,7 @@ def serve(root: Path, folder: Path) -> dict[str, float]:
     shard, files = (batches_per_second(dataset) for dataset in (encoded, FilePerClip(paths)))
     return {
         f"encoding {len(encoded)} clips again, seconds": encoding,
+        "checking the hash of a row, once a process, CPU milliseconds": 1000 * checking,
         f"batches of {BATCH} a second": shard,
         "against 200 steps a second": shard / 200,
         "one shard against a file a clip": shard / files,
