@@ -83,6 +83,9 @@ class Backbone(nn.Module):
             n_mels=vocoder.config.model_in_dim,
         )
         self.griffin_lim = GriffinLim(self.log_mel)
+        self.num_mels: int = vocoder.config.model_in_dim
+        self.mel_frames_per_latent: int = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        """Mel frames (and mel bins) per latent step: 4 in every published model."""
         self.requires_grad_(False).eval()
 
     # ------------------------------------------------------------------ making, loading, saving
@@ -178,11 +181,6 @@ class Backbone(nn.Module):
         return TextWindow(self.tokenizer, self.text_encoder.config)
 
     @property
-    def mel_frames_per_latent(self) -> int:
-        """Mel frames (and mel bins) per latent step: 4 in every published model."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
-
-    @property
     def window(self) -> float:
         """Duration in seconds that the UNet was trained on."""
         return trained_steps(self.unet.config) * self.mel_frames_per_latent * self.log_mel.hop_length / self.sample_rate
@@ -196,7 +194,7 @@ class Backbone(nn.Module):
         steps = -(-frames // self.mel_frames_per_latent)
         multiple = 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         steps = -(-steps // multiple) * multiple
-        return self.unet.config["in_channels"], steps, self.vocoder.config.model_in_dim // self.mel_frames_per_latent
+        return self.unet.config["in_channels"], steps, self.num_mels // self.mel_frames_per_latent
 
     # ------------------------------------------------------------------ text and audio -> embeddings and latents
 

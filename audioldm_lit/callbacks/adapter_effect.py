@@ -1,7 +1,9 @@
 """What the adapter of a run does to the model."""
 
+import torch
 from lightning import Callback, Trainer
 from rich.console import Console
+from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.callbacks.export import ADAPTER
@@ -22,12 +24,17 @@ class AdapterEffect(Callback):
         """Measure on the first process, from the adapter's file: the model in memory may hold bfloat16."""
         if pl_module.outcome.best is None or not trainer.is_global_zero:
             return
-        captions = [clip.caption for clip in encoded(pl_module.data, "train").clips.clips]
-        prompts = list(dict.fromkeys(captions))[:HEARD]
+        train = encoded(pl_module.data, "train")
+        heard: dict[str, Tensor] = {}  # as they are cached, so that no text tower is called back
+        for index in range(len(train)):
+            if len(heard) < HEARD:
+                item = train[index]
+                heard.setdefault(item["caption"], item["prompt_embeds"])
         give_back()  # two more UNets are coming
         base = Backbone.load(pl_module.backbone_name, pl_module.heads).to(pl_module.device)
         base.rest()  # what the adapter reads or changes comes back by itself
         adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)
         models = base, adapted.adapter, adapted.backbone
-        pl_module.outcome.effect = measure_effect(*models, adapted.prediction_type, prompts, pl_module.seed)
+        said = list(heard), pl_module.seed, torch.stack(list(heard.values()))
+        pl_module.outcome.effect = measure_effect(*models, adapted.prediction_type, *said)
         show(pl_module.outcome.effect, Console())

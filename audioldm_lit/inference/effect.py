@@ -96,7 +96,13 @@ class Effect:
 
 @torch.no_grad()
 def measure_effect(
-    base: Backbone, adapter: Adapter, adapted: Backbone, prediction_type: str, prompts: Sequence[str], seed: int = 0
+    base: Backbone,
+    adapter: Adapter,
+    adapted: Backbone,
+    prediction_type: str,
+    prompts: Sequence[str],
+    seed: int = 0,
+    embeds: Tensor | None = None,
 ) -> Effect:
     """Compare an adapted model with its base; the adapter is folded into it.
 
@@ -107,11 +113,12 @@ def measure_effect(
         prediction_type: What the adapted UNet predicts, `epsilon` or `v_prediction`.
         prompts: Texts on which the predictions are compared; each model reads them in its own way.
         seed: Seed of the noise.
+        embeds: What the base reads in the prompts (B, D), where that is known.
     """
     before = [(name, weight.numel(), _square(weight)) for name, weight in trainable(adapted).items()]
     adapter.merge(adapted)
     adapted.unet.eval()
-    embeds = base.encode_text(prompts)
+    embeds = base.encode_text(prompts) if embeds is None else embeds.to(base.device)
     conds = embeds, adapter.prompt_embeds(adapted, prompts, embeds)
     generators = [seeding.generator("effect", seed, row) for row in range(len(prompts))]
     latents = seeding.normal(generators, base.latent_shape(round(base.window * base.sample_rate))).to(base.device)
