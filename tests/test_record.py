@@ -4,12 +4,18 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+from rich.console import Console
+
+from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips
 from audioldm_lit.inference.effect import Effect
+from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.storage.shards import Shards
 from audioldm_lit.training.cache import EncodedDataset
 from audioldm_lit.training.outcome import BestWeights, Outcome, Reading
-from audioldm_lit.training.record import run_record
+from audioldm_lit.training.record import evaluation_record, judged, run_record
 
 touched: list[str] = []
 sys.addaudithook(lambda event, _: touched.append(event) if event == "open" or event.startswith(("os.", "shutil.")) else None)
@@ -28,12 +34,12 @@ def test_a_record_says_what_the_run_does_and_touches_no_file(tmp_path):
         best=BestWeights("best.ckpt", 4, 1.5, ", average of sigma_rel 0.1"),
         effect=Effect({"conv_in": 0.5}, {}, {900: 0.01, 700: 0.03}),
     )
-    train, held_out = encoded(tmp_path, "bell", "dog"), encoded(tmp_path, "rain")
+    train = encoded(tmp_path, "bell", "dog")
     coverage = {"train": FoundClips(2, 2), "val": FoundClips(1, 3)}
-    costs = {"steps": 6, "trained_weights": 7, "seconds": 8.5, "peak_device_memory_gb": None}
+    costs = {"held_out_clips": 1, "steps": 6, "trained_weights": 7, "seconds": 8.5, "peak_device_memory_gb": None}
 
     def record() -> dict:
-        return run_record(outcome, train, held_out, coverage, **costs, adapter=Path("a.safetensors"), auditions=None)
+        return run_record(outcome, train, coverage, **costs, adapter=Path("a.safetensors"), auditions=None)
 
     first = record()
     touched.clear()
@@ -72,3 +78,23 @@ def test_a_record_says_what_the_run_does_and_touches_no_file(tmp_path):
         )
     )
     assert not touched
+
+
+@pytest.mark.parametrize(("limit", "seen"), [(1.0, 10), (0.5, 4), (0.99, 8), (0, 0), (1, 4), (2, 8), (3, 10), (99, 10)])
+def test_the_first_batches_are_judged_as_lightning_limits_them(limit, seen):
+    assert judged(10, 4, limit) == seen
+
+
+def test_test_losses_of_fewer_clips_are_counted_and_not_comparable(tmp_path):
+    clips = encoded(tmp_path, "bell", "dog", "rain")
+    parts = [evaluation_record(Outcome(test_loss=Estimate.of_mean(torch.ones(n))), clips, "base", 4, 0)["loss"] for n in (2, 3)]
+    assert [part["n_clips"] for part in parts] == [2, 3]
+    assert parts[0]["passport"] != parts[1]["passport"]
+
+
+@pytest.mark.parametrize(("after", "said"), [(0.99999, "equal to 0.1%"), (1.0, "equal to 0.1%"), (0.999, "-0.1%")])
+def test_a_change_that_rounds_to_zero_has_no_sign(after, said, capsys):
+    shown = {"held_out_loss_before": 1.0, "held_out_loss_after": after, "held_out_clips": 2, "trained_weights": 1, "steps": 1}
+    shown |= {"training_clips": 1, "coverage": {}, "best_step": 1, "average": "", "auditions": None, "adapter": "a", "seconds": 1.0}
+    show(shown, Console(width=200))
+    assert f"({said}); 2 clips" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.encoding import encoded
-from audioldm_lit.training.record import evaluation_record, run_record
+from audioldm_lit.training.record import evaluation_record, judged, run_record
 from audioldm_lit.training.run_folder import rank_zero_folder
 
 
@@ -32,8 +32,8 @@ class Result(Callback):
         record = run_record(
             pl_module.outcome,
             encoded(data, "train"),
-            encoded(data, "val"),
             data.coverage,
+            held_out_clips=judged(len(encoded(data, "val")), data.batch_size, trainer.limit_val_batches),
             steps=trainer.global_step,
             trained_weights=sum(weight.numel() for weight in pl_module.weights.values()),
             seconds=round(time.monotonic() - self.began, 1),

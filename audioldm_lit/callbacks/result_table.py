@@ -20,8 +20,7 @@ def _training(result: dict[str, Any]) -> list[tuple[str, str]]:
         loss = f"{after:.4f} (the base was not measured: trainer.num_sanity_val_steps is not -1)"
     else:
         # No interval stands beside it, so no word on whether it is better.
-        change = f"{(after - before) / before:+.1%}"
-        loss = f"{before:.4f} before, {after:.4f} after ({change}); {result['held_out_clips']} clips, same noise"
+        loss = f"{before:.4f} before, {after:.4f} after ({_change(before, after)}); {result['held_out_clips']} clips, same noise"
     trained = f"{result['trained_weights']:,} weights on {result['training_clips']} clips, {result['steps']} steps"
     audio = [(f"{split} audio", coverage) for split, coverage in result["coverage"].items()]
     # Rounded down, so that 100 % means all.
@@ -32,6 +31,12 @@ def _training(result: dict[str, Any]) -> list[tuple[str, str]]:
         *partly,
         ("best check", f"step {result['best_step']}{result['average']}"),
     ]
+
+
+def _change(before: float, after: float) -> str:
+    """In percent; a difference that would print as zero has no sign."""
+    change = f"{(after - before) / before:+.1%}"
+    return "equal to 0.1%" if change in ("+0.0%", "-0.0%") else change
 
 
 def _dials(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def _heads(heads: Mapping[str, Any], model: str) -> Iterator[str]:
         low, high = measured["interval"]
         verdict = f"take heads: {measured['better']}" if measured["better"] else "cannot tell"
         yield f"{'':9} loss on {measured['clips']} clips: {', '.join(losses)}"
-        yield f"{'':9} original less as_saved {measured['difference']:+.4f} [{low:+.4f}, {high:+.4f}]: {verdict}"
+        yield f"{'':9} original less as_saved {measured['difference']:+.3g} [{low:+.3g}, {high:+.3g}]: {verdict}"
     elif heads["differ"]:
         yield f"{'':9} which fits? python -m audioldm_lit doctor --model {model} --data DIR"
 

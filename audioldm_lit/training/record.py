@@ -15,9 +15,9 @@ from audioldm_lit.training.outcome import Outcome
 def run_record(
     outcome: Outcome,
     train: EncodedDataset,
-    held_out: EncodedDataset,
     coverage: Mapping[Split, FoundClips],
     *,
+    held_out_clips: int,
     steps: int,
     trained_weights: int,
     seconds: float,
@@ -30,8 +30,8 @@ def run_record(
     Args:
         outcome: What the training found, with the best weights and their effect.
         train: Its training clips.
-        held_out: The clips of its checks.
         coverage: Of each split, how many of the listed clips were there.
+        held_out_clips: How many clips its checks judged.
         steps: Optimizer steps.
         trained_weights: How many numbers were trained.
         seconds: What it took, encoding included.
@@ -47,7 +47,7 @@ def run_record(
         "best_step": best.step,
         "held_out_loss_after": best.loss,
         "average": best.average,
-        "held_out_clips": len(held_out),
+        "held_out_clips": held_out_clips,
         "training_clips": len(train.clips.clips),
         "training_clips_sha256": train.fingerprint(),
         "coverage": {split: str(found) for split, found in coverage.items()},
@@ -63,6 +63,18 @@ def run_record(
     }
 
 
+def judged(clips: int, batch_size: int, limit: int | float) -> int:
+    """How many held-out clips a check judges.
+
+    Args:
+        clips: How many there are.
+        batch_size: Clips of a batch, over all processes.
+        limit: Lightning's `limit_val_batches`, which `overfit_batches` sets too: a number of batches, or as a float their share.
+    """
+    batches = -(-clips // batch_size)
+    return min(clips, batch_size * (int(batches * limit) if isinstance(limit, float) else limit))
+
+
 def evaluation_record(outcome: Outcome, clips: EncodedDataset, base: str, val_timesteps: int, seed: int) -> dict[str, Any]:
     """The content of `test.json`: the loss of the test clips with its interval, beside the scores where there are any.
 
@@ -73,12 +85,14 @@ def evaluation_record(outcome: Outcome, clips: EncodedDataset, base: str, val_ti
         val_timesteps: Timesteps at which every clip's loss was taken.
         seed: Seed of the interval's resampling.
     """
-    under = json.dumps([base, val_timesteps, clips.fingerprint()], sort_keys=True)
     assert outcome.test_loss is not None
+    count = len(outcome.test_loss.influence[0])
+    judged_clips = [clips.fingerprint(), *([count] if count < len(clips) else [])]  # `limit_test_batches` leaves some out
+    under = json.dumps([base, val_timesteps, *judged_clips], sort_keys=True)
     loss = {
         "value": outcome.test_loss.value,
         "interval": outcome.test_loss.interval(seed),
-        "n_clips": len(clips),
+        "n_clips": count,
         "higher_is_better": False,
         "passport": hashlib.sha256(under.encode()).hexdigest(),  # of what it may be compared under
     }
