@@ -33,7 +33,7 @@ import tiny
 
 ABOUT = About.of_run(
     "/home/someone/models/audioldm-s", ["rain", "dog | bark", "rain"], 48, "ab12" * 16, steps=200, seed=3,
-    licence="CC BY-NC-SA 4.0", scores={"held-out loss": (0.41237, 0.37), "FAD": (None, 3.1)},
+    licence="CC BY-NC-SA 4.0", share="captions", scores={"held-out loss": (0.41237, 0.37), "FAD": (None, 3.1)},
 )  # fmt: skip
 SOME = ["text_path", r"mid_block\..*"]  # linear and convolution layers
 LORA = PeftAdapter(options={"r": 4, "lora_alpha": 6}, targets=SOME)
@@ -440,7 +440,7 @@ def test_a_difference_is_an_error_and_nothing_is_left(convert, workdir):
     st.dictionaries(st.text(), st.tuples(st.none() | st.floats(allow_nan=False), st.floats(allow_nan=False)), max_size=3),
 )  # fmt: skip
 def test_what_the_run_was_survives_the_file(captions, count, licence, scores):
-    about = About.of_run("nano", captions, count, "ab", count, 0, licence, scores)
+    about = About.of_run("nano", captions, count, "ab", count, 0, licence, scores, share="captions")
     assert About.from_json(about.to_json(), "here") == about
     distinct = {caption for caption in captions if caption.strip()}
     assert about.num_captions == len(distinct)
@@ -510,6 +510,27 @@ def test_the_card_says_what_is_known_and_no_path(workdir):
     assert "/home" not in card
     assert "someone" not in card
     assert str(workdir) not in card
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [("counts", "48 clips, 2 distinct captions; SHA-256"), ("none", "Nothing is said of it.")]
+)
+def test_captions_are_shared_where_asked_for_alone(workdir, share, said):
+    about = About.of_run("nano", ["our\x1b[2J secret", "plan"], 48, "ab12", steps=200, seed=3, share=share)
+    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", "epsilon", about)
+    card = (workdir / "adapter.md").read_text()
+    assert said in card
+    assert "rain on a roof" in card
+    assert "secret" not in card + about.to_json()
+    assert "plan" not in card + about.to_json()
+    assert ("48" in card + about.to_json()) == (share == "counts")
+    assert About.from_json(about.to_json(), "here") == about
+
+
+def test_what_a_terminal_would_obey_is_not_in_a_card(workdir):
+    about = About.of_run("na\x1b[2Jno", ["rain\x1b]0;x\x07"], 1, "ab12", steps=1, seed=3, licence="MIT\x1b[31m", share="captions")
+    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", "epsilon", about)
+    assert (workdir / "adapter.md").read_text().replace("\n", "").isprintable()
 
 
 def test_converted_folders_carry_the_card_and_no_path(convert, workdir):

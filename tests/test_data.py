@@ -270,7 +270,43 @@ def test_a_linked_class_folder_is_read(tmp_path):
     layouts.folder(tmp_path / "elsewhere")
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
-    assert len(all_clips(tmp_path / "root")) == 6
+    with pytest.raises(InputError, match=rf"root/dog: leads by a link to {tmp_path}/elsewhere/dog, outside .*root; .*follow_links"):
+        Folder(tmp_path / "root").clips("train")
+    assert len(all_clips(tmp_path / "root", follow_links=True)) == 6
+
+
+def linked_caption(root):
+    (root / "dog" / "dog0.txt").symlink_to("/etc/passwd")
+
+
+def linked_table(root):
+    (root / "metadata.csv").symlink_to("../list.csv")
+
+
+def linked_clip(root):
+    (root / "dog" / "more.wav").symlink_to("../../elsewhere.wav")
+
+
+def linked_far(root):
+    (root / "cat").mkdir()
+    (root / "cat" / "here").symlink_to("/")
+
+
+@pytest.mark.parametrize("write", [linked_caption, linked_table, linked_clip, linked_far])
+def test_no_link_leads_out_of_a_folder_unless_asked_for(tmp_path, write):
+    layouts.folder(tmp_path / "root", takes=3)
+    layouts.tone(tmp_path / "elsewhere.wav", 440)
+    (tmp_path / "list.csv").write_text("file,caption\ndog/dog0.wav,a dog\n")
+    write(tmp_path / "root")
+    data = Folder(tmp_path / "root")
+    with pytest.raises(InputError, match=r"^[^\n]*: leads by a link to /[^\n]*, outside [^\n]*root; copy it"):
+        [data.present(split) for split in SPLITS]
+
+
+def test_links_within_a_folder_are_read(tmp_path):
+    layouts.folder(tmp_path / "root", takes=3)
+    (tmp_path / "root" / "dog" / "more.wav").symlink_to("dog0.wav")
+    assert "dog/more.wav" in all_clips(tmp_path / "root")
 
 
 def test_tilde_is_the_home_folder(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
-from audioldm_lit.adapters.files.card import About, write_card
+from audioldm_lit.adapters.files.card import About, Share, write_card
 from audioldm_lit.assets.licence import check_licence
 from audioldm_lit.console.stages import say
 from audioldm_lit.module import LitAudioLDM
@@ -30,11 +30,14 @@ class Export(Callback):
     Args:
         licence: Licence of the base's weights, for the card; by default the one that its README or `assets list` states.
         commercial: Whether to refuse a base whose licence is not known to allow commercial use.
+        share: What the adapter and its card say of the clips: `captions`, up to 50 of them; `counts`, how many clips and captions,
+            and one hash of them all; or `none`. `clips.json` stays in the run's folder and says all.
     """
 
-    def __init__(self, licence: str | None = None, commercial: bool = False) -> None:
+    def __init__(self, licence: str | None = None, commercial: bool = False, share: Share = "counts") -> None:
         self.licence = licence
         self.commercial = commercial
+        self.share = share
 
     def setup(self, trainer: Trainer, pl_module: LitAudioLDM, stage: str) -> None:
         """Look up the licence and say it, before anything is trained."""
@@ -72,7 +75,7 @@ class Export(Callback):
             base, best = outcome.dials
             scores |= {name: (getattr(base, name), getattr(best, name)) for name in ("learned", "copied", "forgot")}
         run = len(captions), train.fingerprint(), chosen.step, module.seed
-        return About.of_run(module.backbone_name, captions, *run, self.licence or "unknown", scores, module.heads)
+        return About.of_run(module.backbone_name, captions, *run, self.licence or "unknown", scores, module.heads, self.share)
 
 
 def best_weights(path: str, loss: float, module: LitAudioLDM) -> tuple[BestWeights, dict[str, Tensor]]:

@@ -46,7 +46,7 @@ class AudioCaps(AudioDataModule):
         """List the clips of an official split."""
         check_root(self.root)
         by_clip: dict[str, list[Row]] = defaultdict(list)
-        for where, row in read_rows(self.root / f"{split}.csv", COLUMNS):
+        for where, row in read_rows(self.listing(self.root / f"{split}.csv"), COLUMNS):
             if not VIDEO.fullmatch(row["youtube_id"]) or not row["start_time"].isdecimal():
                 raise InputError(where, "names no video or no start in whole seconds", "copy the published list again")
             by_clip[f"{row['youtube_id']}_{row['start_time']}"].append((where, row))

@@ -54,7 +54,7 @@ class AudioSet(AudioDataModule):
 
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of a split."""
-        table = self.root / ("eval_segments.csv" if split == "test" else f"{self.train}_train_segments.csv")
+        table = self.listing(self.root / ("eval_segments.csv" if split == "test" else f"{self.train}_train_segments.csv"))
         names = self._display_names()
         counts, listed = Counter[str](), set[str]()
         for _, row, labels in _segments(table, names):
@@ -82,7 +82,7 @@ class AudioSet(AudioDataModule):
 
     def _display_names(self) -> dict[str, str]:
         """Display name of each class by its id (`/m/09x0r`)."""
-        table = self.root / "class_labels_indices.csv"
+        table = self.listing(self.root / "class_labels_indices.csv")
         names = {}
         for where, row in read_rows(table, ("index", "mid", "display_name")):
             if not row["mid"] or not row["display_name"] or row["mid"] in names:

@@ -21,6 +21,7 @@ from audioldm_lit.audio.waveform import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, ItemDataset, Split
+from audioldm_lit.data.files import check_links, leads_out, links_out
 from audioldm_lit.data.loader import Batches, batches
 from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.remark import Remark
@@ -51,6 +52,7 @@ class AudioDataModule(LightningDataModule, ABC):
             held out does not depend on it.
         batch_size: Clips per batch on all processes together.
         num_workers: Reader processes per loader; cached training needs none.
+        follow_links: Whether links in the folder may lead out of it; else they are refused, as what they lead to may be private.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class AudioDataModule(LightningDataModule, ABC):
         seed: int = 0,
         batch_size: int = 8,
         num_workers: int = 0,
+        follow_links: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < duration < math.inf:
@@ -93,6 +96,7 @@ class AudioDataModule(LightningDataModule, ABC):
         self.seed = seed
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.follow_links = follow_links
         self.captioned = True
         """Whether clips have captions; those of a data set without can be conditioned on their sound alone."""
         self.datasets: dict[Split, ItemDataset] = {}
@@ -198,9 +202,12 @@ class AudioDataModule(LightningDataModule, ABC):
         """Those of a split's listed clips whose audio is there, noting the `coverage`.
 
         Raises:
-            InputError: If more are missing than `min_coverage` allows.
+            InputError: If more are missing than `min_coverage` allows, or one lies behind a link that leads out of the folder.
         """
         clips = [clip for clip in listed if os.path.isfile(clip.path)]
+        if not self.follow_links:
+            for path, real in links_out(self.root, [clip.path for clip in clips]):
+                raise next(clip for clip in clips if clip.path == path).error(*leads_out(self.root, real))
         self.coverage[split] = coverage = FoundClips(*(len({clip.path for clip in part}) for part in (clips, listed)))
         if clips and coverage.share < self.min_coverage < 1:
             there = {clip.path for clip in clips}
@@ -211,6 +218,12 @@ class AudioDataModule(LightningDataModule, ABC):
                 f"fetch more or lower data.init_args.min_coverage, which is {self.min_coverage:g}",
             )
         return clips
+
+    def listing(self, path: Path) -> Path:
+        """A file that says what the clips are, as it is; refused where a link leads out of the folder, see `check_links`."""
+        if not self.follow_links and os.path.isfile(path):
+            check_links(self.root, [path])
+        return path
 
     def empty(self, split: Split) -> InputError:
         """The error for a split without clips."""

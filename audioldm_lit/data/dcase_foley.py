@@ -69,7 +69,7 @@ class DCASEFoley(AudioDataModule):
 
     def _sources(self, part: str) -> dict[tuple[str, str], str]:
         """Recording that each clip was cut from, by class and file name; nothing where the list is not there."""
-        table = self.root / f"{part}Meta.csv"
+        table = self.listing(self.root / f"{part}Meta.csv")
         if not os.path.lexists(table):
             return {}
         sources = {}

@@ -62,7 +62,7 @@ class ESC50(AudioDataModule):
 
     def _rows(self) -> list[Row]:
         """Rows of the official table that are of the chosen classes."""
-        table = self.published.table
+        table = self.listing(self.published.table)
         rows = list(read_table(table, self.published.audio, "filename", ("fold", "category", "esc10", "src_file")))
         if self.classes == "all":
             return rows

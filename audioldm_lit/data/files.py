@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from audioldm_lit.errors import InputError
@@ -104,14 +104,19 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path, follow_links: bool = True) -> list[Path]:
     """Visible files anywhere below a folder, in the order of their names.
 
     A folder that links reach again, or that holds this one, is looked into once or not at all; one that cannot be listed has none.
+
+    Raises:
+        InputError: If a folder is reached by a link that leads out, unless `follow_links`.
     """
     found: list[Path] = []
     seen = set(map(str, Path(os.path.realpath(folder)).parents))
     for here, folders, names in os.walk(folder, followlinks=True):
+        if not follow_links:
+            check_links(folder, [Path(here)])
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()
@@ -120,3 +125,30 @@ def files_below(folder: Path) -> list[Path]:
         folders[:] = sorted(name for name in folders if visible(Path(name)))
         found += [path for name in names if visible(path := Path(here, name))]
     return sorted(found)
+
+
+def links_out(folder: Path, paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Those of the paths that lead out of a folder by a link, and where to."""
+    top, parents = os.path.realpath(folder), dict[Path, str]()
+    for path in paths:
+        if path.parent not in parents:
+            parents[path.parent] = os.path.realpath(path.parent)
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(parents[path.parent], path.name)
+        if not Path(real).is_relative_to(top) and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder)):
+            yield path, real
+
+
+def check_links(folder: Path, paths: Iterable[Path]) -> None:
+    """Refuse links that lead out of a folder.
+
+    Raises:
+        InputError: If one does; it names where to.
+    """
+    for path, real in links_out(folder, paths):
+        raise InputError(path, *leads_out(folder, real))
+
+
+def leads_out(folder: Path, real: str) -> tuple[str, str]:
+    """What is wrong with a link to `real` out of a folder, and how to mend it."""
+    problem = f"leads by a link to {real}, outside {folder}"
+    return problem, "copy it into that folder, or set data.init_args.follow_links to true"

@@ -20,10 +20,14 @@ from audioldm_lit.data.published import check_unpacked
 from audioldm_lit.data.remark import Remark, below, listed
 from audioldm_lit.data.segments import Segment, segmented, share_used
 from audioldm_lit.data.selection import split_by_source
+from audioldm_lit.data.sidecars import SUFFIXES as BESIDE
 from audioldm_lit.data.sidecars import candidates, read_captions
 from audioldm_lit.data.splits import places, role_of
 from audioldm_lit.data.tables import OURS, Table, find_tables
+from audioldm_lit.data.tables import SUFFIXES as TABLES
 from audioldm_lit.errors import InputError
+
+DESCRIBING = {*BESIDE, *TABLES}  # how files end that may say what recordings are
 
 
 class Folder(AudioDataModule):
@@ -85,7 +89,10 @@ class Folder(AudioDataModule):
     def _listing(self) -> tuple[list[Clip], dict[str, Split], bool]:
         """Every clip, its split, and whether the folder says so; it is read once for all splits."""
         check_root(self.root)
-        files = files_below(self.root)
+        files = files_below(self.root, self.follow_links)
+        for path in files:
+            if path.suffix.lower() in DESCRIBING:
+                self.listing(path)
         sounds = [path for path in files if is_recording(path)]
         beside = candidates(sounds, files)
         tables, reasons = self._tables(files, beside)

@@ -48,7 +48,7 @@ class UrbanSound8K(AudioDataModule):
     def clips(self, split: Split) -> list[Clip]:
         """List the clips of the split's folds that have the asked salience."""
         folds = folds_of(split, self.fold, FOLDS)
-        table, audio = self.published.table, self.published.audio
+        table, audio = self.listing(self.published.table), self.published.audio
         clips = []
         for where, row in read_table(table, audio, "slice_file_name", ("fsID", "salience", "fold", "class")):
             fold, salience = fold_of(where, row, FOLDS), _salience(where, row)

@@ -12,5 +12,5 @@ def row_digest(key: str, row: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(key.encode())
     for name, value in sorted(row.items()):
         digest.update(f"\x1f{name} {value.dtype} {tuple(value.shape)}\x1f".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter
@@ -16,6 +16,8 @@ from audioldm_lit.storage.atomic_write import atomic_write
 
 CAPTIONS = 50  # kept of a run's; enough to see what it knows
 
+Share = Literal["captions", "counts", "none"]  # what a file says of the clips
+
 
 @dataclass(frozen=True)
 class About:
@@ -23,10 +25,10 @@ class About:
 
     Attributes:
         base: Name of the base model: a hub id, or the name of a folder without its path.
-        captions: Distinct captions it was trained on, at most 50.
-        num_captions: How many distinct captions there were.
-        num_clips: Training clips.
-        data_sha256: SHA-256 of the training clips, as the data set gives it.
+        captions: Distinct captions it was trained on, at most 50; none where these are not shared.
+        num_captions: How many distinct captions there were; None where nothing of the data is shared.
+        num_clips: Training clips; None likewise.
+        data_sha256: SHA-256 of the training clips, as the data set gives it; None likewise.
         steps: Optimizer steps.
         seed: Seed of the run.
         licence: Licence of the base's weights, which the adapter inherits: `CC BY-NC-SA 4.0` for the published AudioLDM.
@@ -36,9 +38,9 @@ class About:
 
     base: str
     captions: tuple[str, ...]
-    num_captions: int
-    num_clips: int
-    data_sha256: str
+    num_captions: int | None
+    num_clips: int | None
+    data_sha256: str | None
     steps: int
     seed: int
     licence: str = "unknown"
@@ -57,12 +59,15 @@ class About:
         licence: str = "unknown",
         scores: Mapping[str, tuple[float | None, float]] | None = None,
         heads: Heads = "as_saved",
+        share: Share = "counts",
     ) -> "About":
-        """Describe a run; `backbone` and `captions` are as the run has them; paths, repeats and blanks are left out here."""
+        """Describe a run; `backbone` and `captions` are as the run has them; what is not shared, paths and repeats go here."""
         distinct = list(dict.fromkeys(caption for caption in captions if caption.strip()))
-        kept = tuple(distinct[:CAPTIONS])
-        counted = len(distinct), num_clips, data_sha256, steps, seed
-        return cls(_public_name(backbone), kept, *counted, licence, scores or {}, heads)
+        kept = tuple(distinct[:CAPTIONS]) if share == "captions" else ()
+        run = steps, seed, licence, scores or {}, heads
+        if share == "none":
+            return cls(_public_name(backbone), kept, None, None, None, *run)
+        return cls(_public_name(backbone), kept, len(distinct), num_clips, data_sha256, *run)
 
     def to_json(self) -> str:
         """As one line of JSON, for the metadata of a file."""
@@ -97,8 +102,7 @@ def write_card(path: Path, adapter: Adapter, base: str, prediction_type: str, ab
     """
     parts = [
         f"# Adapter for {_text(about.base)}\n",
-        f"Sound from text with {_text(about.base)}, adapted to {_counted(about.num_clips, 'clip')} "
-        f"with audioldm_lit {__version__}.\n",
+        f"Sound from text with {_text(about.base)}, adapted to {_clips(about)} with audioldm_lit {__version__}.\n",
         _facts(adapter, base, prediction_type, about),
         _usage(prediction_type, about),
         _data(about),
@@ -124,7 +128,7 @@ def _facts(adapter: Adapter, base: str, prediction_type: str, about: About) -> s
 
 def _usage(prediction_type: str, about: About) -> str:
     prompt = about.captions[0] if about.captions else "rain on a roof"
-    base, words = shlex.quote(about.base), shlex.quote(" ".join(prompt.split()))
+    base, words = shlex.quote(_line(about.base)), shlex.quote(_line(prompt))
     base += "" if about.heads == "as_saved" else f" --heads {about.heads}"
     predicted = (
         f'pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type="{prediction_type}")\n'
@@ -152,8 +156,12 @@ where the method allows it:
 
 
 def _data(about: About) -> str:
+    if about.num_clips is None or about.num_captions is None:
+        return "## Data\n\nNothing is said of it.\n"
     left_out = about.num_captions - len(about.captions)
-    lines = [f"- {_text(caption)}" for caption in about.captions] + ([f"- and {left_out} more"] if left_out else [])
+    lines = [f"- {_text(caption)}" for caption in about.captions] + (
+        [f"- and {left_out} more"] if about.captions and left_out else []
+    )
     counts = f"{_counted(about.num_clips, 'clip')}, {_counted(about.num_captions, 'distinct caption')}"
     return "\n".join(["## Data", "", f"{counts}; SHA-256 of the clips `{about.data_sha256}`.", "", *lines, ""])
 
@@ -169,7 +177,7 @@ def _limits(base: str, about: About) -> str:
     return f"""## Limits
 
 - It fits the base whose UNet has the fingerprint `{base}`, also as a copy in half precision, and no other.
-- It knows {_counted(about.num_clips, "clip")}. What it does with other captions was not measured unless a score says so.
+- It knows {_clips(about)}. What it does with other captions was not measured unless a score says so.
 - Whether clips resemble the training data too closely is for a listener, or `evaluate --training`, to say.
 """
 
@@ -189,8 +197,17 @@ def _shown(value: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Text on one line that Markdown leaves alone."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+    """Text on one line that Markdown and a terminal leave alone."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", _line(text))
+
+
+def _line(text: str) -> str:
+    """Text on one line, without marks that a terminal takes for orders, such as ESC."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def _clips(about: About) -> str:
+    return "recordings" if about.num_clips is None else _counted(about.num_clips, "clip")
 
 
 def _number(value: float | None) -> str:
