@@ -1,6 +1,7 @@
 """Formats that libsndfile does not read: sample for sample what FFmpeg decodes, in place, and whole."""
 
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 
 from audioldm_lit.audio.decoding import open_audio, read_channels
+from audioldm_lit.audio.loudest import read_loudest
 from audioldm_lit.data.files import recordings
 from audioldm_lit.errors import InputError
 
@@ -66,8 +68,27 @@ def test_telephones_codecs_that_cannot_tell_their_place_are_read_in_pieces(tmp_p
     whole = read_channels(path)[0].numpy()
     assert whole.shape[1] == pytest.approx(16_000, abs=400)
     assert np.corrcoef(whole[0, :15_000], sweep(1, 2.0, 8000)[0, :15_000])[0, 1] > 0.7
+    assert np.array_equal(whole[0], soundfile.read(path, dtype="float32")[0])
+    assert np.array_equal(read_channels(path, (0.5, 1.5))[0].numpy(), whole[:, 4000:12_000])
     with open_audio(path) as recording:
         assert np.array_equal(np.concatenate(list(recording.pieces(num_frames=777))).T, whole)
+
+
+def test_a_small_file_that_unfolds_to_much_is_refused_whole_and_cut_within_bounds(tmp_path):
+    silence = np.zeros(2**20, dtype=np.int16)
+    with soundfile.SoundFile(path := tmp_path / "long.flac", "w", 16_000, 1) as file:
+        for number in range(33):
+            file.write(silence if number != 20 else (20_000 * sweep(1, 2.0, 16_000)[0]).astype(np.int16))
+    assert path.stat().st_size < 2**18
+    with pytest.raises(InputError, match=r"long\.flac: lasts 0\.6 h in 1 channels, too long for a clip; cut it into pieces"):
+        read_channels(path)
+    tracemalloc.start()
+    try:
+        loudest = read_loudest(path, 16_000, 16_000)[0]
+        assert tracemalloc.get_traced_memory()[1] < 2**27  # whole, it would be twice that
+    finally:
+        tracemalloc.stop()
+    assert loudest.abs().max() > 0.1
 
 
 @pytest.mark.parametrize("name", LOSSLESS)

@@ -13,7 +13,7 @@ from audioldm_lit.audio.recording import Recording, Span, UnknownFormatError, to
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import why_no_file
 
-MAX_SAMPLES = 2**27  # of all channels together that are ever held at once: 512 MB, 50 minutes at 44.1 kHz
+MAX_SAMPLES = 2**25  # of all channels together that are ever held at once: 128 MB, 12 minutes at 44.1 kHz
 
 
 def open_audio(path: Path) -> Recording:
