@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from audioldm_lit.ablation.runner import Runner
 from audioldm_lit.ablation.trial_folder import State
+from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import duration
 
 
@@ -25,7 +25,7 @@ def board(runner: Runner) -> RenderableType:
     head.add_row(f"[bold]{escape(runner.grid.name)}[/]", ProgressBar(total, done, width=30), words, remaining(runner))
     rows = Table.grid(padding=(0, 2))
     for name, flight in runner.flights.items():
-        rows.add_row("", escape(name), runner.folders[name].stage or "starting", duration(flight.seconds))
+        rows.add_row("", escape(name), escape(runner.folders[name].stage or "starting"), duration(flight.seconds))
     for name, began in runner.elsewhere.items():
         rows.add_row("", escape(name), "in another process", duration(time.monotonic() - began))
     faults = Table.grid(padding=(0, 2))

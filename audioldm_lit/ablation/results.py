@@ -13,6 +13,7 @@ from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.csv_cell import to_cell
 
 TRAINED = ("training_clips", "steps", "best_step", "trained_weights")  # 0 where nothing was
 # What a passport says of one run, not of how it was scored.
@@ -35,7 +36,7 @@ def collect(grid: Grid, out: Path) -> pd.DataFrame:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write the table as a CSV file, whole or not at all."""
     with atomic_write(path) as unfinished:
-        table.to_csv(unfinished, index=False)
+        table.map(lambda value: to_cell(value) if isinstance(value, str) else value).to_csv(unfinished, index=False)
 
 
 def _rows_of(folder: TrialFolder) -> Iterator[dict[str, Any]]:

@@ -1,17 +1,18 @@
 """Tables of results for the terminal, Markdown and LaTeX."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.ablation.statistics import axes_of, comparisons, importance, summary
 from audioldm_lit.ablation.trial_folder import State
+from audioldm_lit.console.markup import escape, legible
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.tables import latex_text
 
@@ -139,9 +140,14 @@ def markdown(page: Sheet) -> str:
     rule = "".join("|---" if number < page.heads else "|---:" for number in range(len(page.columns))) + "|"
     lines = [f"**{page.title}**", ""]
     if page.rows:
-        lines += [f"| {' | '.join(page.columns)} |", rule]
-    lines += [f"| {' | '.join(cell.replace(chr(10), ' ').replace('|', '&#124;') for cell in row)} |" for row in page.rows]
+        lines += [f"| {' | '.join(map(_markdown_cell, page.columns))} |", rule]
+    lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in page.rows]
     return "\n".join([*lines, *(line for note in page.notes for line in ("", note))])
+
+
+def _markdown_cell(text: str) -> str:
+    """Text in one cell of a table, which neither ends the cell nor becomes HTML."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", legible(text.replace("\n", " ")).replace("|", "&#124;"))
 
 
 def latex(page: Sheet) -> str:

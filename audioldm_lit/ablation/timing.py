@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.ablation.board import in_slots
 from audioldm_lit.ablation.grid import Grid, Trial
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, duration
 from audioldm_lit.errors import InputError
 

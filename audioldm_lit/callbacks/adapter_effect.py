@@ -37,4 +37,4 @@ class AdapterEffect(Callback):
         models = base, adapted.adapter, adapted.backbone
         said = list(heard), pl_module.seed, torch.stack(list(heard.values()))
         pl_module.outcome.effect = measure_effect(*models, adapted.prediction_type, *said)
-        show(pl_module.outcome.effect, Console())
+        show(pl_module.outcome.effect, Console(emoji=False))

@@ -124,7 +124,7 @@ class Averages(Callback):
             pl_module.outcome.chosen = candidates[0], weights
         if trainer.is_global_zero:
             write_json(self.folder / "candidates.json", [asdict(candidate) for candidate in candidates])
-            show(candidates, step, least, pl_module.outcome.base_loss, Console())
+            show(candidates, step, least, pl_module.outcome.base_loss, Console(emoji=False))
 
     def _follow(self, trainer: Trainer, module: LitAudioLDM) -> None:
         for average in self.averages.values():

@@ -42,7 +42,7 @@ class Result(Callback):
             auditions=auditions if auditions.is_dir() else None,
         )
         write_json(folder / "result.json", record)  # a grid takes it for the end of a run
-        show(record, Console())
+        show(record, Console(emoji=False))
 
     def on_test_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Write what `test` found, on the first process."""

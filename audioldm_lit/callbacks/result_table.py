@@ -5,12 +5,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from audioldm_lit.console.markup import escape
+
 
 def show(result: dict[str, Any], console: Console) -> None:
     """Print the content of `result.json`."""
     table = Table(title="Result", show_header=False, title_justify="left")
     for name, text in [*_training(result), *_dials(result), *_files(result)]:
-        table.add_row(name, text)
+        table.add_row(name, escape(text))
     console.print(table, soft_wrap=True)
 
 

@@ -60,7 +60,7 @@ class Scores(Callback):
 def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
     """Write `scores.json` and print it."""
     write_json(folder / "scores.json", {name: evaluation.as_dict() for name, evaluation in evaluations.items()})
-    show(evaluations, Console())
+    show(evaluations, Console(emoji=False))
 
 
 def _trial(trainer: Trainer, module: LitAudioLDM, num_candidates: int) -> Trial:

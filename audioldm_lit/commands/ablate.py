@@ -10,7 +10,6 @@ import pandas as pd
 from jsonargparse import lazy_instance
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 
 from audioldm_lit.ablation.board import board
 from audioldm_lit.ablation.check import check_settings
@@ -25,6 +24,7 @@ from audioldm_lit.ablation.sheets import latex, markdown, sheets, terminal
 from audioldm_lit.ablation.timing import show_plan, time_base
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.ablation.unchanged import check_unchanged
+from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.errors import InputError
 
@@ -60,7 +60,7 @@ def ablate(
         published: Data set, such as `AudioCaps`, whose published values of other systems are shown in a table of their own.
     """
     grid = load_grid(config, set)
-    folder, console = (out or Path("runs/ablation") / grid.name).resolve(), Console()
+    folder, console = (out or Path("runs/ablation") / grid.name).resolve(), Console(emoji=False)
     if published is not None:
         published_sheet(published)  # refused now if it is wrong
     if table is not None:
@@ -92,7 +92,7 @@ def _print_done(grid: Grid, folder: Path, form: str, metric: str, published: str
 def _run(runner: Runner, folder: Path, metric: str, published: str | None, console: Console) -> None:
     """Run what is left and print the tables; whatever ends it, the table of results is written."""
     try:
-        _work(runner, folder, Console(stderr=True))
+        _work(runner, folder, Console(emoji=False, stderr=True))
     except KeyboardInterrupt:
         left = runner.cluster.interrupt(flight.job for flight in runner.flights.values())
         sys.stderr.write(f"stopped, {left}; the same command goes on.\n")
@@ -148,4 +148,4 @@ def _show(results: pd.DataFrame, form: str, metric: str, published: str | None, 
             console.print(f"{text}\n", soft_wrap=True, markup=False, highlight=False)
     others = [name for name in _computed(results) if name != metric]
     if form == "terminal" and others:
-        console.print(f"--table terminal --metric NAME shows another: {', '.join(others)}", soft_wrap=True, highlight=False)
+        console.print(f"--table terminal --metric NAME shows another: {escape(', '.join(others))}", soft_wrap=True, highlight=False)

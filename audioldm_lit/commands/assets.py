@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from audioldm_lit.assets.bundle import read_bundle, write_bundle
 from audioldm_lit.assets.registry import asset, registry
+from audioldm_lit.console.markup import escape
 from audioldm_lit.errors import InputError
 
 Action = Literal["list", "fetch", "verify", "bundle", "import"]
@@ -44,7 +44,7 @@ def _list(names: Sequence[str], out: Path | None) -> None:
         size = "unknown" if one.megabytes is None else f"{one.megabytes:,} MB"
         row = (one.name, one.state, size, one.licence, one.about, one.wanted)
         table.add_row(*map(escape, row))
-    Console().print(table, highlight=False)
+    Console(emoji=False).print(table, highlight=False)
 
 
 def _fetch(names: Sequence[str], out: Path | None) -> None:
@@ -76,7 +76,7 @@ def _import(names: Sequence[str], out: Path | None) -> None:
 
 
 def _say(text: str) -> None:
-    Console().print(escape(text), soft_wrap=True, highlight=False)
+    Console(emoji=False).print(escape(text), soft_wrap=True, highlight=False)
 
 
 ACTIONS: Mapping[str, Callable[[Sequence[str], Path | None], None]] = {

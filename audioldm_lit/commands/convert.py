@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from rich.console import Console
-from rich.markup import escape
 from torch import Tensor
 
 from audioldm_lit import seeding
@@ -18,6 +17,7 @@ from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, Mer
 from audioldm_lit.assets.finding import ORIGINAL, find_model, original
 from audioldm_lit.assets.licence import check_licence, state_licence
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.markup import escape
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.model_folder import part_settings
 from audioldm_lit.networks.original.back import to_checkpoint
@@ -145,7 +145,7 @@ MODELS: dict[str, Callable[..., Carried]] = {"model": _to_model, "original": _to
 
 
 def _print(lines: Sequence[str]) -> None:
-    Console().print(escape("\n".join(lines)), soft_wrap=True, highlight=False)
+    Console(emoji=False).print(escape("\n".join(lines)), soft_wrap=True, highlight=False)
 
 
 def _lines(found: Mapping[str, Any], adapted: Adapted) -> list[str]:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from audioldm_lit.ablation.curve_arms import arms, as_dict, chosen, read_results, sheet
 from audioldm_lit.ablation.plot import plot as draw
 from audioldm_lit.ablation.sheets import terminal
+from audioldm_lit.console.markup import escape
 from audioldm_lit.storage.atomic_write import write_json
 
 
@@ -39,7 +39,7 @@ def curve(
     found = arms(results, metric)
     largest = max((arm.curve.largest for arm in found if arm.curve), default=None)
     numbers = list(clips) or ([largest, 2 * largest] if largest else [])
-    console = Console()
+    console = Console(emoji=False)
     terminal(sheet(found, metric, numbers, reach), console)
     for arm in found:
         if arm.why_not is not None:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.assets.licence import licence_of
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import say
 from audioldm_lit.device import device_named
 from audioldm_lit.doctor.audio_tower import add_audio_tower as added
@@ -44,7 +44,7 @@ def doctor(
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         json: File for what was found, for programs.
     """
-    folder, target, console = find_model(model), device_named(device), Console()
+    folder, target, console = find_model(model), device_named(device), Console(emoji=False)
     if add_audio_tower is not None:
         cosine = added(folder, add_audio_tower)
         _print(console, f"{folder / 'audio_encoder'} added; both text towers have a cosine of {cosine:.4f} or more")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from audioldm_lit.adapters.files.adapter_file import trust
 from audioldm_lit.assets.finding import given, nickname
 from audioldm_lit.backbone import Backbone, VocoderName
+from audioldm_lit.console.markup import escape
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
@@ -102,7 +102,7 @@ def evaluate(
 
 def _print(results: Mapping[str, Evaluation]) -> None:
     """Print the scores, and how many files needed which rule."""
-    console = Console()
+    console = Console(emoji=False)
     show(results, console)
     for name, result in results.items():
         for rule, count in result.passport.get("rules", {}).items():

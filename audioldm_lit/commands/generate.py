@@ -15,6 +15,7 @@ from audioldm_lit.assets.licence import check_licence
 from audioldm_lit.audio.level import Level, excess
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
@@ -174,7 +175,7 @@ def _generation(
     made, num_samples, gain = edit.prepared(base, duration)
     _check_steps(sampler.steps(base, base.scheduler.config["prediction_type"], made).tolist(), adapters, edit)
     window = base.latent_shape(round(base.window * base.sample_rate))[1]
-    model = _blend(base, adapters, texts, Console(quiet=quiet))
+    model = _blend(base, adapters, texts, Console(emoji=False, quiet=quiet))
     return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction_type, made, gain, window)
 
 
@@ -223,7 +224,8 @@ def _conclude(journal: Journal, generation: Generation, before: int, json: Path 
     if softer:
         say(f"warning: {len(softer)} clips would have clipped and were made softer, by up to {max(softer):.1f} dB")
     there = f", {before} of them from before," if before else ""
-    Console().print(f"{len(journal)} clips of {generation.seconds:g} s{there} and {MANIFEST} in {journal.folder}", soft_wrap=True)
+    text = f"{len(journal)} clips of {generation.seconds:g} s{there} and {MANIFEST} in {journal.folder}"
+    Console(emoji=False).print(escape(text), soft_wrap=True)
 
 
 def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] | None) -> list[AdapterSetting]:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.markup import escape
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.advice import CAPTION, command, left_out, write_captions
@@ -86,7 +86,7 @@ def prepare(
 
 
 def _say(text: str) -> None:
-    Console().print(escape(text), soft_wrap=True, highlight=False)
+    Console(emoji=False).print(escape(text), soft_wrap=True, highlight=False)
 
 
 def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | None, fix: bool, threads: int) -> None:
@@ -95,7 +95,7 @@ def _report(checkup: Checkup, data: AudioDataModule, out: Path, json: Path | Non
     write_page(out / "health.html", checkup, f"{type(data).__name__}, {data.root}", threads)
     if json is not None:
         write_json(json, as_dict(checkup))
-    show(checkup, Console())
+    show(checkup, Console(emoji=False))
     counts = ", ".join(f"{count:,} {split}" for split, count in checkup.counts.items())
     _say(f"{counts} clips; {out / 'health.html'}, {out / 'manifest.jsonl'}")
     if lost := left_out(checkup):

@@ -15,9 +15,10 @@ from typing import ClassVar, Self, TypeVar
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+
+from audioldm_lit.console.markup import escape, legible
 
 EVERY = 10.0  # seconds between two lines of a log
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where a process finds its number among several; the first speaks for all
@@ -52,7 +53,7 @@ class Stage:
         if any(os.environ.get(name, "0") != "0" for name in RANKS):
             return self
         if Stage.display is None:
-            console = Console(stderr=True)
+            console = Console(emoji=False, stderr=True)
             Stage.display = _Bars(console) if console.is_interactive else _Lines()
             Stage.display.start()
         Stage.display.begin(self)
@@ -123,7 +124,7 @@ def say(text: str) -> None:
     if isinstance(Stage.display, _Bars):
         Stage.display.live.console.print(escape(text), soft_wrap=True, highlight=False)
     else:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{legible(text)}\n")
         sys.stderr.flush()
 
 

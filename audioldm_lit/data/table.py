@@ -13,6 +13,7 @@ from audioldm_lit.data.encoding import UTF_8
 from audioldm_lit.data.json_table import json_lines, json_rows
 from audioldm_lit.data.spreadsheet import spreadsheet_rows
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.csv_cell import from_cell
 from audioldm_lit.storage.names import check_name, is_mark, why_no_file
 
 Row = tuple[str, dict[str, str]]  # where it stands ("metadata.csv, line 3"), value of each column
@@ -153,7 +154,7 @@ def _separated(
     try:
         for values in reader:
             before = reader.line_num
-            yield before, values
+            yield before, [from_cell(value) for value in values]
     except csv.Error as error:
         mend = "close every double quote and save it again"
         raise InputError(f"{table}, line {before + 1}", f"is no readable CSV ({error})", mend) from error

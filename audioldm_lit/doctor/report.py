@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from audioldm_lit.console.markup import escape
 from audioldm_lit.doctor.examination import Use
 from audioldm_lit.doctor.parts import HEARS, Part
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from audioldm_lit.console.markup import escape
 from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
 from audioldm_lit.evaluation.passport import check_comparable
 from audioldm_lit.evaluation.score import Comparison, Score
+from audioldm_lit.storage.csv_cell import to_cell
 
 FIELDS = (
     "system", "metric", "class", "extractor", "value", "low", "high", "debiased", "floor", "floor_clips", "n_clips", "n_rows",
@@ -36,13 +37,14 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     sizes = f"{passport['n_generated']} clips each" if others else f"{passport['n_generated']} clips"
     if passport.get("num_candidates", 1) > 1:
         sizes = f"{passport['num_candidates']} times {sizes}, values are means,"
-    console.print(f"protocol {protocol['name']} v{protocol['version']}: {sizes} against {count} recordings", highlight=False)
+    title = f"protocol {protocol['name']} v{protocol['version']}: {sizes} against {count} recordings"
+    console.print(escape(title), highlight=False)
     console.print(terminal(evaluations))
     if others:
         console.print(escape(f"{others[0]} against {first}:"), soft_wrap=True, highlight=False)
         verdicts = compare_systems(evaluations[first], evaluations[others[0]])
         for verdict, names in _grouped((name, str(comparison)) for name, comparison in verdicts.items()).items():
-            console.print(f"  {', '.join(names)}: {verdict}", soft_wrap=True, highlight=False)
+            console.print(escape(f"  {', '.join(names)}: {verdict}"), soft_wrap=True, highlight=False)
     cautions = [
         (name, score.caution) for evaluation in evaluations.values() for name, score in evaluation.scores.items() if score.caution
     ]
@@ -50,7 +52,7 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
         for line in _copies(evaluation):
             console.print(f"[red]copies[/] of {escape(system)}: {escape(line)}", soft_wrap=True, highlight=False)
     for caution, names in _grouped(cautions).items():
-        console.print(f"[yellow]{', '.join(names)}[/]: {escape(caution)}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]{escape(', '.join(names))}[/]: {escape(caution)}", soft_wrap=True, highlight=False)
     missing = [
         (system, (", ".join(names), reason))
         for system, evaluation in evaluations.items()
@@ -58,7 +60,7 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
     ]
     for (names, reason), systems in _grouped(missing).items():
         remark = escape(f"{', '.join(systems)}: {reason}")
-        console.print(f"[yellow]{names}[/] not computed for {remark}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]{escape(names)}[/] not computed for {remark}", soft_wrap=True, highlight=False)
     if others and verdicts:
         console.print(f"[bold]{escape(_verdict(evaluations, others[0], verdicts))}[/]", soft_wrap=True, highlight=False)
 
@@ -112,7 +114,7 @@ def terminal(evaluations: Mapping[str, Evaluation]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     # Two metrics of one value, such as a Frechet distance on clips and on blocks as long as the clips, are one row.
     for (arrow, extractor, *rows), names in _grouped((name, _rows(evaluations, name)) for name in _metrics(evaluations)).items():
-        for head, row in zip_longest((f"{', '.join(names)}{arrow}", f"[dim]{extractor}[/]"), rows, fillvalue=""):
+        for head, row in zip_longest((escape(f"{', '.join(names)}{arrow}"), f"[dim]{escape(extractor)}[/]"), rows, fillvalue=""):
             table.add_row(head, *row)
         table.add_section()
     return table
@@ -148,10 +150,14 @@ def to_csv(evaluations: Mapping[str, Evaluation]) -> str:
     for system, evaluation in evaluations.items():
         for metric, score in evaluation.scores.items():
             shared = {"system": system, "metric": metric, "passport": evaluation.passport["sha256"]}
-            writer.writerow({**shared, **_row(score)})
+            writer.writerow(_cellwise({**shared, **_row(score)}))
             apart = {name: part for name, part in score.classes.items() if isinstance(part, Score)}
-            writer.writerows({**shared, "class": name, **_row(part)} for name, part in apart.items())
+            writer.writerows(_cellwise({**shared, "class": name, **_row(part)}) for name, part in apart.items())
     return text.getvalue()
+
+
+def _cellwise(row: Mapping[str, object]) -> dict[str, object]:
+    return {name: to_cell(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def to_latex(evaluations: Mapping[str, Evaluation]) -> str:

@@ -13,6 +13,7 @@ from audioldm_lit.data.folder import Folder
 from audioldm_lit.health.checkup import Checkup
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.csv_cell import to_cell
 from audioldm_lit.storage.spec import class_path
 
 NAMED = 20  # clips on the terminal; the page has all
@@ -72,7 +73,8 @@ def _rows(item: Examined, root: Path, problems: Sequence[str], suggestions: Sequ
     clip = item.clip
     shared = [", ".join(problems), "; ".join(suggestions), clip.id, clip.label, clip.source, item.split, *(clip.span or ("", ""))]
     for caption in (clip.caption, *clip.others):
-        yield [clip.path.relative_to(root).as_posix(), " ".join(caption.split()), *shared]
+        row = [clip.path.relative_to(root).as_posix(), " ".join(caption.split()), *shared]
+        yield [to_cell(value) if isinstance(value, str) else value for value in row]
 
 
 def command(verb: Verb, data: AudioDataModule, table: Path | None = None, others: Mapping[str, object] | None = None) -> str:

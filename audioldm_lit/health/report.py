@@ -14,9 +14,9 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.data.clips import Part
 from audioldm_lit.errors import InputError

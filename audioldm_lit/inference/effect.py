@@ -29,13 +29,13 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.diffusion import noise_of
 
@@ -199,9 +199,9 @@ def show(effect: Effect, console: Console, title: str = "Effect of the adapter")
     table.add_column(no_wrap=True)
     most = max(effect.blocks.values())
     for block, change in effect.blocks.items():
-        table.add_row(block, _percent(change), "█" * round(BAR * change / most) if 0 < change <= most else "")
+        table.add_row(escape(block), _percent(change), "█" * round(BAR * change / most) if 0 < change <= most else "")
     for block, added in effect.added.items():
-        table.add_row(block, "added", f"{added.weights:,} weights of norm {added.norm:.3g}")
+        table.add_row(escape(block), "added", f"{added.weights:,} weights of norm {added.norm:.3g}")
     console.print(table)
     distances = ", ".join(f"{_percent(distance)} at t = {step}" for step, distance in effect.distances.items())
     console.print(f"predictions moved by {_percent(effect.distance)} ({distances})", soft_wrap=True, highlight=False)
