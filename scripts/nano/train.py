@@ -25,7 +25,7 @@ from unet import scale_condition, train_unet, validation_loss
 from vae import fold_normalisation, held_out_l1, set_scaling_factor, train_vae
 from vocoder import spectral_distance, train_vocoder
 
-MINUTES = {"vae": 66.0, "clap": 13.0, "vocoder": 74.0, "unet": 35.0}  # of one CPU core with AMX
+MINUTES = {"vae": 66.0, "clap": 13.0, "vocoder": 74.0, "unet": 105.0}  # of one CPU core with AMX
 NEEDS = {"vae": (), "clap": (), "vocoder": ("vae",), "unet": ("vae", "clap")}  # what must be trained before
 
 
