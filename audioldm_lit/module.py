@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
+from audioldm_lit.adapters.contract import check_contract
 from audioldm_lit.adapters.files.adapter_file import load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
@@ -98,20 +99,17 @@ class LitAudioLDM(LightningModule):
         self.adapter = adapter or PeftAdapter()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.adapter.inject(self.backbone)
+            self.anew: Mapping[str, Tensor] = inject(self.adapter, self.backbone)
         self.weights = trainable(self.backbone)
         self.objective = objective or Epsilon()
         self.conditioning = conditioning or Conditioning()
         self.time_mask = time_mask
         self.sampler = sampler or Sampler()
         self.protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
-        self.optimizer = optimizer
-        self.warmup_steps = warmup_steps
+        self.optimizer, self.warmup_steps, self.val_timesteps, self.seed = optimizer, warmup_steps, val_timesteps, seed
         self.ema = None if ema_decay is None else EMA(ema_decay)
-        self.val_timesteps = val_timesteps
         self.compile_unet, self.gradient_checkpointing = compile_unet, gradient_checkpointing
         self.cache_dir = cache_dir or cache_folder()
-        self.seed = seed
         self.noise_scheduler = DDIMScheduler.from_config(
             self.backbone.scheduler.config, prediction_type=self.objective.prediction_type
         )
@@ -131,6 +129,8 @@ class LitAudioLDM(LightningModule):
         check_captions(self.backbone, self.data, self.conditioning, generates=stage == "predict" or scored)
         if stage == "fit":
             self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
+            fresh = Backbone.load(self.backbone_name, self.heads)
+            self.anew = check_contract(self.adapter, self.backbone, fresh, self.seed)
         self.backbone.to(self.trainer.strategy.root_device)
         cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
         encode(self.data, cache, self.trainer.global_rank, self.trainer.world_size, waveforms=scored)
@@ -284,7 +284,7 @@ class LitAudioLDM(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was trained and which base it belongs to; neither the base itself nor the network of a metric."""
-        checkpoint["state_dict"] = {name: weight.detach() for name, weight in self.weights.items()}
+        checkpoint["state_dict"] = saved(self.weights, self.backbone, self.anew)
         belongs = self.base_fingerprint, self.adapter, self.outcome.base_losses, self.trained_on
         checkpoint[KEY] = content(*belongs, self.ema)
 
@@ -292,7 +292,7 @@ class LitAudioLDM(LightningModule):
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
         resumed = self.trainer.state.fn == TrainerFn.FITTING
         ours = checked_content(checkpoint, self.base_fingerprint, self.adapter, self.trained_on if resumed else None)
-        load_weights(self.backbone, checkpoint["state_dict"] if resumed else averaged_weights(checkpoint), ORIGIN)
+        load_weights(self.backbone, checkpoint["state_dict"] if resumed else averaged_weights(checkpoint), ORIGIN, self.anew)
         checkpoint["state_dict"] = {}  # nothing is left for Lightning to load
         self.outcome.base_losses = ours["base_losses"]
         self.adapter.restore(ours["adapter_state"])

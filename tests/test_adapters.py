@@ -15,7 +15,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.base import Adapter, saved, trainable
+from audioldm_lit.adapters.contract import check_contract
 from audioldm_lit.adapters.files.adapter_file import FORMAT, load_adapter, load_weights, save_adapter, trust
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
@@ -119,6 +120,13 @@ def test_spec_tells_every_argument_and_fits_into_a_file(config):
     arguments = inspect.signature(type(adapter)).parameters
     assert spec["init_args"].keys() == arguments.keys()
     assert make(json.loads(json.dumps(spec))).spec() == spec
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_adapter_keeps_the_contract_and_saves_nothing_but_what_trains(config):
+    adapter, backbone = injected(config)
+    anew = check_contract(adapter, backbone, tiny.backbone(), seed=0)
+    assert saved(trainable(backbone), backbone, anew).keys() == trainable(backbone).keys()
 
 
 # ---------------------------------------------------------------------- training

@@ -1,9 +1,10 @@
 """The adapter seam: which weights of the backbone train, and how they are added."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from audioldm_lit.backbone import Backbone
@@ -15,7 +16,8 @@ class Adapter(ABC):
     """A way to adapt a frozen backbone.
 
     `inject` receives the backbone with every weight frozen. It may replace or add modules, and marks what trains with
-    `requires_grad_()`; the training, the checkpoint and the adapter file then hold those weights and no others.
+    `requires_grad_()`; the training, the checkpoint and the adapter file then hold those weights, and of the frozen parameters and
+    persistent buffers that it adds those that are not the same whenever it is injected, such as random projections.
 
     The other methods are optional: for adapters that work on the text, add a penalty on the weights or change while training.
 
@@ -67,3 +69,34 @@ def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
     if not weights:
         raise InputError("model.adapter", "left nothing to train", "choose targets that exist in this UNet")
     return weights
+
+
+def inject(adapter: Adapter, backbone: Backbone) -> dict[str, Tensor]:
+    """Inject an adapter into a backbone; returns by name what it adds frozen: parameters and persistent buffers."""
+    before = _tensors(backbone)  # wrapped, the base's have other names, but are still the same objects
+    adapter.inject(backbone)
+    known = set(map(id, before.values()))
+    return {name: tensor for name, tensor in _tensors(backbone).items() if id(tensor) not in known and not tensor.requires_grad}
+
+
+def saved(weights: Mapping[str, Tensor], backbone: Backbone, anew: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What checkpoints and files hold of an injected adapter: what trains, and what another injection would not give again.
+
+    Args:
+        weights: What trains.
+        backbone: The backbone with the adapter.
+        anew: What the adapter adds frozen, as another injection gave it.
+    """
+    held = backbone.state_dict()
+    apart = {
+        name: held[name] for name, tensor in anew.items() if not torch.equal(held[name].cpu(), tensor.to("cpu", held[name].dtype))
+    }
+    return {**{name: weight.detach() for name, weight in weights.items()}, **apart}
+
+
+def _tensors(backbone: Backbone) -> dict[str, Tensor]:
+    """Parameters and persistent buffers, each once, by the first of its names."""
+    found: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in backbone.state_dict(keep_vars=True).items():
+        found.setdefault(id(tensor), (name, tensor))
+    return dict(found.values())

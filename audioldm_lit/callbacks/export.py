@@ -7,6 +7,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from audioldm_lit.adapters.base import saved
 from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
 from audioldm_lit.adapters.files.card import About, Share, write_card
 from audioldm_lit.assets.licence import check_licence
@@ -57,13 +58,13 @@ class Export(Callback):
         path = policy.best_model_path
         pl_module.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU by now
         best, weights = best_weights(path, float(policy.best_model_score), pl_module)
-        load_weights(pl_module.backbone, weights, path)
+        load_weights(pl_module.backbone, weights, path, pl_module.anew)
         pl_module.outcome.best = best
         if trainer.is_global_zero:
             folder = rank_zero_folder(trainer)
             write_clips(folder / "clips.json", pl_module)
             about, base, predicts = self._about(pl_module, best), pl_module.base_fingerprint, pl_module.objective.prediction_type
-            trained = pl_module.adapter, dict(pl_module.weights)
+            trained = pl_module.adapter, saved(pl_module.weights, pl_module.backbone, pl_module.anew)
             save_adapter(folder / ADAPTER, *trained, base, predicts, about, pl_module.base_rounded)
             write_card(folder / "adapter.md", pl_module.adapter, base, predicts, about)
 

@@ -71,6 +71,6 @@ def checked_content(checkpoint: dict[str, Any], base: str, adapter: Adapter, dat
 
 
 def averaged_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The moving average of the trained weights by name, the trained weights themselves where there is none."""
+    """The weights by name, with the moving average of those that train where there is one."""
     ema = checkpoint[KEY]["ema"]
-    return ema["average"] if ema and ema["average"] else checkpoint["state_dict"]
+    return {**checkpoint["state_dict"], **(ema["average"] if ema else {})}

@@ -8,7 +8,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from audioldm_lit import __version__
-from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.base import Adapter, inject, trainable
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.diffusion import PREDICTION_TYPES
@@ -90,10 +90,10 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
     weights = read_tensors(path)
     adapter = _make(str(class_path), init_args, path)
     try:
-        adapter.inject(backbone)
+        added = inject(adapter, backbone)
     except InputError as error:
         raise InputError(path, f"does not fit this model: {error.problem}", "fetch the file again") from error
-    load_weights(backbone, weights, str(path))
+    load_weights(backbone, weights, str(path), added)
     return adapter, prediction_type
 
 
@@ -166,16 +166,18 @@ def check_base(expected: str, actual: str, origin: str) -> None:
         )
 
 
-def load_weights(backbone: Backbone, weights: dict[str, Tensor], origin: str) -> None:
-    """Copy weights into the injected adapter: exactly its trainable weights, all of them finite."""
+def load_weights(backbone: Backbone, weights: Mapping[str, Tensor], origin: str, added: Iterable[str] = ()) -> None:
+    """Copy weights into the injected adapter: exactly its trainable weights, and any that it has `added` frozen; all finite."""
     check_finite(weights, origin)
+    held = backbone.state_dict(keep_vars=True)
+    frozen = {name: held[name] for name in weights.keys() & set(added)}
     try:
-        load_strictly(trainable(backbone), weights)
+        load_strictly({**trainable(backbone), **frozen}, weights)
     except ValueError as error:
         raise InputError(origin, f"is of another adapter, {error}", "use the adapter settings it was trained with") from error
 
 
-def check_finite(weights: dict[str, Tensor], origin: str) -> None:
+def check_finite(weights: Mapping[str, Tensor], origin: str) -> None:
     """Refuse weights that are not finite, as after a training that diverged."""
     for name, weight in weights.items():
         if not weight.isfinite().all():

@@ -1,0 +1,128 @@
+"""What every run asks of its adapter before anything is trained: that nothing of it would be lost at the end."""
+
+import copy
+import json
+from collections.abc import Mapping
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
+from audioldm_lit.adapters.files.adapter_file import load_weights
+from audioldm_lit.backbone import Backbone
+from audioldm_lit.errors import InputError
+
+KEY = "model.adapter"
+UNTRAINED = ("vae", "vocoder", "audio_encoder", "log_mel", "griffin_lim")  # parts that no training step goes through
+MOVED = 0.02  # standard deviation of what is added to the weights: many adapters do nothing before they train
+TOLERANCE = 1e-5  # of a prediction: the same weights give the same one
+CANNOT_COPY = (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
+MEND = "draw it from a generator of its own with a fixed seed, or make it a parameter or a persistent buffer, which are saved"
+
+
+def check_contract(adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: int) -> dict[str, Tensor]:
+    """Copy an adapted model, move what trains, and take it through a file into a fresh base, where it must predict the same.
+
+    Args:
+        adapter: The adapter, injected.
+        backbone: What it was injected into; is left as it is.
+        fresh: The same base without an adapter; is used up.
+        seed: Seed under which the adapter was injected.
+
+    Returns:
+        What the adapter adds frozen, as it is when it is injected again under another seed; `saved` compares with it.
+
+    Raises:
+        InputError: If the adapter cannot be copied, made again from its `spec` or saved; trains what no step goes through; gets no
+            gradient; or is another one when it is loaded.
+    """
+    for name in trainable(backbone):
+        if name.startswith(UNTRAINED):
+            raise InputError(KEY, f"trains {name}, which no training step goes through", "train weights of unet or text_encoder")
+    try:
+        ours, copied = copy.deepcopy((adapter, backbone))
+    except CANNOT_COPY as error:
+        problem = f"does not survive copy.deepcopy of the backbone ({error})"
+        raise InputError(KEY, problem, "register hooks and modules that can be copied") from error
+    _move(copied.float())
+    predicted = _predict(ours, copied)
+    _check_gradients(copied, predicted)
+    again = type(adapter)(**json.loads(json.dumps(adapter.spec()))["init_args"])
+    with torch.random.fork_rng():
+        torch.manual_seed(seed + 1)
+        added = inject(again, fresh.to(backbone.device))
+    _round(fresh, backbone)
+    anew = {name: tensor.detach().clone() for name, tensor in added.items()}
+    load_weights(fresh, _through_file(saved(trainable(copied), copied, anew)), KEY, anew)
+    loaded = _predict(again, fresh)
+    lost = _apart(_registered(copied), _registered(fresh))
+    if not (loaded - predicted).norm() <= TOLERANCE * predicted.norm():
+        lost = lost or _apart(_plain(ours, copied), _plain(again, fresh)) or ["something of it"]
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        raise InputError(KEY, f"draws {lost[0]}{more} at random and does not save it: every load would be another adapter", MEND)
+    return anew
+
+
+def _move(backbone: Backbone) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for weight in trainable(backbone).values():
+        weight.data += MOVED * torch.randn(weight.shape, generator=generator).to(weight)
+
+
+def _round(fresh: Backbone, backbone: Backbone) -> None:
+    """Round weights as those of a backbone are that an earlier check has stored in bfloat16."""
+    held = dict(backbone.named_parameters())
+    for name, weight in fresh.named_parameters():
+        if name in held:
+            weight.data = weight.data.to(held[name].dtype).float()
+
+
+def _predict(adapter: Adapter, backbone: Backbone) -> Tensor:
+    """The prediction for two latents of the shortest length, in eval mode."""
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(2, *backbone.latent_shape(1), generator=generator).to(backbone.device)
+    captions = ["rain", "a dog barks"]
+    with torch.no_grad():
+        cond = adapter.prompt_embeds(backbone, captions, backbone.encode_text(captions))
+    steps = len(backbone.scheduler.alphas_cumprod)
+    return backbone.eval()(latents, torch.tensor([steps // 4, 3 * steps // 4], device=backbone.device), cond)
+
+
+def _check_gradients(backbone: Backbone, predicted: Tensor) -> None:
+    """Refuse an adapter of the UNet none of whose weights has a gradient; single ones may have theirs in other steps."""
+    weights = {name: weight for name, weight in trainable(backbone).items() if name.startswith("unet.")}
+    if predicted.requires_grad:
+        predicted.square().mean().backward()
+    if weights and not any(weight.grad is not None and weight.grad.any() for weight in weights.values()):
+        problem = f"trains {len(weights)} weights of the UNet, such as {next(iter(weights))}, and none of them gets a gradient"
+        raise InputError(KEY, problem, "use them in the forward pass, without detach or no_grad")
+
+
+def _through_file(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as a file gives them back."""
+    for name, weight in weights.items():
+        if not weight.is_floating_point():
+            raise InputError(KEY, f"draws {name} at random, and files hold floating-point numbers alone", MEND.partition(",")[0])
+    try:
+        return safetensors.torch.load(safetensors.torch.save({name: w.cpu().contiguous() for name, w in weights.items()}))
+    except RuntimeError as error:  # of weights that share memory
+        problem = f"cannot be written to a file ({' '.join(str(error).split())})"
+        raise InputError(KEY, problem, "give every weight memory of its own") from error
+
+
+def _registered(backbone: Backbone) -> dict[str, Tensor]:
+    return {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+
+
+def _plain(adapter: Adapter, backbone: Backbone) -> dict[str, Tensor]:
+    """Tensors that are mere attributes, of the adapter or of a module."""
+    owners: dict[str, Adapter | nn.Module] = {type(adapter).__name__: adapter, **dict(backbone.named_modules())}
+    found = {f"{name}.{key}": value for name, owner in owners.items() for key, value in vars(owner).items()}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def _apart(ours: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that are not the same in both."""
+    return [name for name, tensor in ours.items() if name not in others or not torch.equal(tensor, others[name])]
