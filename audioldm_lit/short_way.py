@@ -68,7 +68,8 @@ def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
 
 def _assets(words: Sequence[str]) -> list[str]:
     """`ACTION NAME ... --out FILE` as options."""
-    names, others = [], []
+    names: list[str] = []
+    others: list[str] = []
     for word, before in zip(words, ["", *words], strict=False):
         given = word.startswith("-") or (before.startswith("--") and "=" not in before)  # an option, or what is given to one
         (others if given else names).append(word)
