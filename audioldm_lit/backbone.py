@@ -146,7 +146,7 @@ class Backbone(nn.Module):
 
         A model that was not loaded from a folder keeps them.
         """
-        networks = [network for part in RESTING if (network := self._modules.get(part)) is not None]
+        networks = [network for part, network in self.named_children() if part in RESTING]  # named, none is woken
         if self.folder is not None and any([let_go(network) for network in networks]):
             give_back()
 

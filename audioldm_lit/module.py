@@ -54,7 +54,6 @@ class LitAudioLDM(LightningModule):
         adapter: What is added to the model and trains; by default LoRA on every layer.
         backbone: Pre-trained model: a folder in the diffusers layout, `checkpoints/audioldm-nano` (the toy model that comes with
             the repository), or a hub id that was fetched before.
-        heads: Of the UNet's attention: `as_saved`, or `original`, those of the published models before they were converted.
         objective: What training minimises.
         conditioning: What the UNet is conditioned on.
         time_mask: Masks in time on training latents; none where not given.
@@ -69,13 +68,13 @@ class LitAudioLDM(LightningModule):
         gradient_checkpointing: Whether activations are computed again in the backward pass: less memory, a third more time.
         cache_dir: Folder of encoded clips; by default under `~/.cache`.
         seed: Seed of adapter initialisation, training noise and generated clips; held-out noise belongs to the clips alone.
+        heads: Of the UNet's attention: `as_saved`, or `original`, those of the published models before they were converted.
     """
 
     def __init__(
         self,
         adapter: Adapter | None = None,
         backbone: str = NANO,
-        heads: Heads = "as_saved",
         objective: Objective | None = None,
         conditioning: Conditioning | None = None,
         time_mask: TimeMask | None = None,
@@ -89,6 +88,7 @@ class LitAudioLDM(LightningModule):
         gradient_checkpointing: bool = False,
         cache_dir: Path | None = None,
         seed: int = 0,
+        heads: Heads = "as_saved",
     ) -> None:
         super().__init__()
         check_model(optimizer, warmup_steps, val_timesteps)

@@ -151,7 +151,7 @@ def test_what_a_first_look_cannot_judge_is_left_to_the_parser(words):
         (("--model.optimizer.init_args.lr", "-1"), "model.optimizer: is refused .*-1.*; correct its settings."),
         (("--model.ema_decay", ".nan"), "model.ema_decay: is nan; give a number from 0 to below 1, or null for no average."),
         (("--trainer.accelerator", "cpu", "--trainer.devices", "9999"), "trainer.devices: is 9999, .*; give at most .*"),
-        (("--trainer.val_check_interval", "500"), "trainer.val_check_interval: is 500 and .*; give at most 300."),
+        (("--trainer.val_check_interval", "500"), "trainer.val_check_interval: is 500 and .*; give at most 200."),
         (("--trainer.logger.init_args.save_dir", "/dev/null"), "/dev/null: is no folder; choose another .*"),
         (
             ("--trainer.logger.init_args.folder", "x"),

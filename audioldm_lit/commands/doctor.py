@@ -80,7 +80,7 @@ def _loaded(model: str) -> tuple[Backbone | None, InputError | None]:
     try:
         return Backbone.load(model), None
     except InputError as error:
-        return None, InputError(*error.args)  # anew, or its traceback would keep what was read
+        return None, InputError(error.where, error.problem, error.mend)  # anew, or its traceback would keep what was read
 
 
 def _measure(backbone: Backbone, data: Path, model: str, folder: Path) -> None:

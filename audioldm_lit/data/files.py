@@ -145,7 +145,8 @@ def check_links(folder: Path, paths: Iterable[Path]) -> None:
         InputError: If one does; it names where to.
     """
     for path, real in links_out(folder, paths):
-        raise InputError(path, *leads_out(folder, real))
+        problem, mend = leads_out(folder, real)
+        raise InputError(path, problem, mend)
 
 
 def leads_out(folder: Path, real: str) -> tuple[str, str]:

@@ -58,7 +58,8 @@ def read_checkpoint(path: str | Path, in_memory: bool = True) -> dict[str, Any]:
     try:
         found = torch.load(path, weights_only=True, map_location="cpu", mmap=not in_memory)
     except UNREADABLE as error:
-        raise InputError(path, *_fault(Path(path), error)) from error
+        problem, mend = _fault(Path(path), error)
+        raise InputError(path, problem, mend) from error
     if isinstance(found, dict) and any(name.startswith(UNet.prefix) for name in found.get("state_dict", ())):
         raise original(Path(path))
     if not isinstance(found, dict) or KEY not in found:
