@@ -1,5 +1,6 @@
 """What a run can be gone on from, and that its end is the same whenever it was stopped."""
 
+import json
 import os
 import resource
 import shutil
@@ -16,7 +17,6 @@ from safetensors.torch import load_file
 from audioldm_lit.cli import main
 from audioldm_lit.errors import InputError
 from audioldm_lit.training.checkpoint_file import PlainCheckpoints, read_checkpoint
-from audioldm_lit.training.lightning_internals import PatientStop
 from audioldm_lit.training.resume import check_resumable, checkpoint_to_read
 
 import layouts
@@ -185,11 +185,30 @@ def test_a_run_killed_at_its_end_ends_the_same_when_resumed(workdir, whole, monk
     assert all(torch.equal(weight, again[name]) for name, weight in whole.adapter.items())
 
 
-def test_a_run_that_lost_its_patience_does_not_find_it_again_when_resumed():
-    stop, trainer = PatientStop("val/loss", patience=2), SimpleNamespace(should_stop=False)
-    stop.load_state_dict({**stop.state_dict(), "wait_count": 1})
-    stop.on_fit_start(trainer, None)
-    assert not trainer.should_stop
-    stop.load_state_dict({**stop.state_dict(), "wait_count": 2})
-    stop.on_fit_start(trainer, None)
-    assert trainer.should_stop
+@pytest.mark.slow
+def test_a_run_that_lost_its_patience_finds_it_only_where_it_is_raised(workdir, whole, caplog):
+    """At such a rate the first check is the best; what stopped the run must stop it when it is resumed, before another step."""
+    shutil.copytree(whole.cache, workdir / "cache")
+    options = [*whole.options, "--averages.profiles", "[]", "--trainer.max_steps", "4", "--model.ema_decay", "null"]
+    options += [
+        "--model.optimizer.lr",
+        "0.5",
+        "--model.warmup_steps",
+        "0",
+        "--early_stopping.patience",
+        "1",
+        "--checkpoint.save_top_k",
+        "-1",
+    ]
+    main(["fit", *options])
+    stopped = steps_done(workdir)
+    assert stopped < 4
+    main(["fit", *options, "--ckpt_path", "last"])
+    assert steps_done(workdir) == stopped
+    assert "raise it to go on" in caplog.text
+    main(["fit", *options, "--ckpt_path", "last", "--early_stopping.patience", "9"])
+    assert steps_done(workdir) == 4
+
+
+def steps_done(root: Path) -> int:
+    return json.loads((run_folder(root) / "result.json").read_text())["steps"]

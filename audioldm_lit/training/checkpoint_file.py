@@ -63,7 +63,7 @@ def read_checkpoint(path: str | Path, in_memory: bool = True) -> dict[str, Any]:
     if isinstance(found, dict) and any(name.startswith(UNet.prefix) for name in found.get("state_dict", ())):
         raise original(Path(path))
     if not isinstance(found, dict) or KEY not in found:
-        raise InputError(path, "is no checkpoint of this project", f"give --{ORIGIN.strip('-')} one that `fit` wrote")
+        raise InputError(path, "is no checkpoint of this project", f"give {ORIGIN} one that `fit` wrote")
     return found
 
 

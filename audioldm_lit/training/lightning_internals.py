@@ -13,6 +13,7 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
@@ -114,7 +115,12 @@ class PatientStop(EarlyStopping):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Its state is restored by now, but Lightning's own wish to stop is not, and training would go on for another check."""
         if self.wait_count >= self.patience:
+            rank_zero_info(f"no step is trained: early_stopping.patience of {self.patience} was over; raise it to go on")
             trainer.should_stop = True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what it counted, but not the patience: that is this run's setting."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 class OpenCLI(LightningCLI):
