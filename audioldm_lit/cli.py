@@ -16,7 +16,7 @@ from typing import Any
 
 from audioldm_lit import __version__
 from audioldm_lit.console.pages import page
-from audioldm_lit.console.parser import OneSentence, refusal
+from audioldm_lit.console.parser import refusal
 from audioldm_lit.console.stages import Stage, stages_ended
 from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import first_look
@@ -120,13 +120,10 @@ def _help() -> str:
 
 
 def _command(function: Callable[..., None], args: list[str]) -> Any:
-    from jsonargparse import ArgumentParser
-
-    class Parser(OneSentence, ArgumentParser):
-        """A parser of typed functions."""
+    from audioldm_lit.console.strict_parser import StrictParser
 
     about = (function.__doc__ or "").split("Args:")[0]
-    parser = Parser(prog=f"python -m audioldm_lit {function.__name__}", description=about, allow_abbrev=False)
+    parser = StrictParser(prog=f"python -m audioldm_lit {function.__name__}", description=about, allow_abbrev=False)
     if "config" not in signature(function).parameters:
         parser.add_argument("--config", action="config", help="File with any of these settings.")
     names = parser.add_function_arguments(function, as_group=False, sub_configs=True)

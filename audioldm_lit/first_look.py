@@ -4,6 +4,7 @@ The parser has the last word: what this look cannot judge, such as the settings 
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 from audioldm_lit.assets.finding import find_model
+from audioldm_lit.console.class_paths import check_class_path
 from audioldm_lit.console.pages import class_settings, settings
 from audioldm_lit.errors import InputError
 
@@ -35,6 +37,11 @@ MODELS = ("backbone", "model.backbone")
 ROOTS = ("data.root", "data.init_args.root")
 DATA = ("data", "data.class_path", *ROOTS)
 PARTS = {"class_path", "init_args", "dict_kwargs", "help"}  # what a class's setting consists of beside the class's own
+CLASSES = re.compile(  # settings that take a class
+    r"(.*\.class_path|cluster|data|sampler|model\.(adapter|objective|optimizer|protocol|sampler)|"
+    r"trainer\.(callbacks|logger|plugins|profiler|strategy)(\.\d+)?)"
+)
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 NO_PATHS = ("best", "last", "null")  # what `ckpt_path` takes beside a path, and nothing at all
 
 
@@ -62,6 +69,7 @@ def first_look(verb: str, words: Sequence[str]) -> dict[str, Any]:
         for name in found:
             _check_key(verb, name, where)
             _check_class_key(classes, name, where)
+            _check_class(name, found[name], where)
         if "data" in found or "data.class_path" in found:  # another data set, with a root of its own
             given = {name: value for name, value in given.items() if name not in DATA}
         if not found.keys().isdisjoint(ROOTS):  # two spellings of one setting, of which the last counts
@@ -131,6 +139,13 @@ def _check_class_key(classes: Mapping[str, Any], key: str, where: str) -> None:
             near = get_close_matches(name, known, n=1)
             mend = f"the nearest is {before}{near[0]}" if near else f"--{key[:place]}.help {owner} lists what is"
             raise InputError(f"{where}{key}", f"is no setting of {owner}", mend)
+
+
+def _check_class(key: str, value: Any, where: str) -> None:
+    """Refuse what cannot be a class, where a setting takes one."""
+    for path in value if isinstance(value, list) else [value]:
+        if isinstance(path, str) and CLASSES.fullmatch(key) and DOTTED.fullmatch(path) and not os.path.isfile(path):
+            check_class_path(path, f"{where}{key}")
 
 
 def _check_place(key: str, value: str, data: str) -> None:

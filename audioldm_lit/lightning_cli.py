@@ -25,8 +25,8 @@ from audioldm_lit.callbacks.progress import RunProgress
 from audioldm_lit.callbacks.resting_parts import RestingParts
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.callbacks.scores import Scores
-from audioldm_lit.console.parser import OneSentence
 from audioldm_lit.console.stages import say
+from audioldm_lit.console.strict_parser import Strict
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
@@ -94,7 +94,7 @@ class SaveConfig(SaveConfigCallback):
             log_config(logger, config)
 
 
-class Parser(OneSentence, LightningArgumentParser):
+class Parser(Strict, LightningArgumentParser):
     """A parser of Lightning's verbs."""
 
 

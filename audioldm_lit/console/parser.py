@@ -21,6 +21,7 @@ PLAIN: tuple[tuple[str, str], ...] = (  # what jsonargparse says, and how people
     *((rf"Expected a <class '{kind}'>\. Got value: (.*)", rf"is \1, not {words}") for kind, words in KINDS.items()),
     (r".*Expected '([\w.]+)' to be a subclass of <class '([\w.]+)'>.*", r"is \1, which is no \2"),
     (r"Import path does not correspond to a subclass of (\w+)", r"is no \1"),
+    (r".*Importing '([\w.]+)' is not allowed, denied by .*", r"is \1, of Python's own library, which has no class of that kind"),
     (r"Expected an instantiatable class, but ([\w.]+) is abstract", r"has no class: name a subclass of \1 first"),
 )
 

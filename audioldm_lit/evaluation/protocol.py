@@ -159,13 +159,15 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         InputError: If there is none, or it is wrong.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
+
+    from audioldm_lit.console.strict_parser import StrictParser
 
     known = get_args(ProtocolName)
     path = packaged(f"evaluation/protocols/{name}.yaml") if name in known else Path(name)
     if not path.is_file():
         raise InputError(name, "is no protocol", f"give a YAML file or one of {', '.join(known)}")
-    parser = ArgumentParser(exit_on_error=False)
+    parser = StrictParser(exit_on_error=False)
     parser.add_subclass_arguments(Protocol, "protocol", required=True)
     try:
         return parser.instantiate(parser.parse_args(["--protocol", str(path)])).protocol

@@ -65,9 +65,11 @@ class Run:
 
 def _made(settings: dict[str, Any]) -> Any:
     """Objects of a run's settings."""
-    from jsonargparse import ArgumentError, ArgumentParser
+    from jsonargparse import ArgumentError
 
-    parser = ArgumentParser(exit_on_error=False)
+    from audioldm_lit.console.strict_parser import StrictParser
+
+    parser = StrictParser(exit_on_error=False)
     parser.add_subclass_arguments(AudioDataModule, "data", required=True)
     parser.add_subclass_arguments(Sampler, "sampler", required=True)
     try:

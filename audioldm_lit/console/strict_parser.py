@@ -1,0 +1,56 @@
+"""Parsers that make objects of classes alone: a class path in a setting names what will be called.
+
+The parser holds a class against the type that a setting takes before it calls it. What it would call unseen is refused here:
+functions, which it takes for makers of the right thing, and whatever stands in a setting of no type. Nothing of Python's own
+library is of a kind that a setting takes, so that none of it is even imported.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from inspect import isclass
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from audioldm_lit.console.parser import OneSentence
+from audioldm_lit.errors import InputError
+
+set_parsing_settings(import_path_denylist=sorted(sys.stdlib_module_names), instantiate_subclass_spec_in_any=False)
+
+
+class Strict(OneSentence):
+    """Mixed into a parser of jsonargparse."""
+
+    def instantiate(self, cfg: Any, **kwargs: Any) -> Any:
+        """Make the objects of settings, none of which may be named by a function."""
+        for key, path in class_paths(cfg):
+            named = _imported(path)
+            if named is not None and not isclass(named):
+                raise InputError(f"--{key}", f"is {path}, which is no class, and nothing else is called", "name a class")
+        return super().instantiate(cfg, **kwargs)  # type: ignore[misc]  # that of the parser it is mixed into
+
+
+class StrictParser(Strict, ArgumentParser):
+    """A parser of typed functions and of settings in files."""
+
+
+def class_paths(settings: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every class path within settings, after the dotted key that it is the value of."""
+    if isinstance(settings, Namespace):
+        settings = vars(settings)
+    if isinstance(settings, Mapping):
+        if isinstance(path := settings.get("class_path"), str):
+            yield key, path
+        parts = settings.items()
+    elif isinstance(settings, list | tuple):
+        parts = enumerate(settings)
+    else:
+        return
+    for name, part in parts:
+        yield from class_paths(part, f"{key}.{name}" if key else str(name))
+
+
+def _imported(path: str) -> object | None:
+    """What a path names in a module that reading the settings has imported, if it did."""
+    module, _, name = path.rpartition(".")
+    return getattr(sys.modules.get(module), name, None)
