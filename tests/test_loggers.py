@@ -12,7 +12,7 @@ import pytest
 import torch
 import wandb
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightning import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -20,8 +20,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto.wandb_internal_pb2 import Record
 
-from audioldm_lit.audio.log_mel import MEL_FLOOR
-from audioldm_lit.audio.spectrogram import LOUDEST, write_spectrogram
+from audioldm_lit.audio.log_mel import MEL_FLOOR, LogMel
+from audioldm_lit.audio.spectrogram import LOUDEST, coloured, frequency_ticks, write_spectrogram
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.cli import main
 from audioldm_lit.training.loggers import TensorBoard, Wandb, log_clip
@@ -242,7 +242,7 @@ def test_a_trainer_s_second_verb_goes_on_in_the_same_wandb_run(workdir):
 def test_a_clip_reaches_each_logger_of_a_list_that_takes_sound(workdir):
     sound, picture = workdir / "bell" / "step-000000.wav", workdir / "bell" / "step-000000.png"
     write(sound, torch.linspace(-1, 1, 1600), 16_000)
-    write_spectrogram(picture, torch.zeros(10, 64))
+    write_spectrogram(picture, torch.zeros(10, 64), LogMel(), "a $bell")
     loggers = [CSVLogger("runs"), TensorBoardLogger("runs", name="plain"), TensorBoard(name="ours")]
     for logger in Trainer(logger=loggers, accelerator="cpu").loggers:
         log_clip(logger, "a bell", sound, picture, 7)
@@ -252,13 +252,27 @@ def test_a_clip_reaches_each_logger_of_a_list_that_takes_sound(workdir):
 
 
 @given(st.floats(-20, 5), st.floats(0.1, 5))
-def test_louder_is_lighter_and_silence_is_black(tmp_path_factory, level, more):
-    path = tmp_path_factory.getbasetemp() / "mel.png"
+def test_louder_is_lighter_and_silence_is_black(level, more):
     log_mel = torch.full((3, 2), float(np.log(MEL_FLOOR)))
-    log_mel[1, 0], log_mel[2, 0] = level, level + more  # the lowest bin: the picture's last rows
-    write_spectrogram(path, log_mel)
-    pixels = np.asarray(Image.open(path)).astype(int).sum(axis=-1)
-    assert (pixels[0] == 0).all()
-    assert pixels[-1, 0] == 0
+    log_mel[1, 0], log_mel[2, 0] = level, level + more  # the lowest bin: the picture's last row
+    pixels = coloured(log_mel).astype(int).sum(axis=-1)
+    assert (pixels[0] == pixels.min()).all()
+    assert pixels[-1, 0] == pixels.min() < 10
     assert pixels[-1, 1] <= pixels[-1, 2]
     assert pixels[-1, 1] < pixels[-1, 2] or level > LOUDEST - 0.1 or level + more < np.log(MEL_FLOOR) + 0.1
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
+@settings(max_examples=10, deadline=None)
+def test_a_picture_takes_any_prompt_as_its_title(tmp_path_factory, prompt):
+    path = tmp_path_factory.getbasetemp() / "mel.png"
+    write_spectrogram(path, torch.zeros(10, 64), LogMel(), prompt)
+    assert Image.open(path).size == (640, 260)
+
+
+@pytest.mark.parametrize("hertz", [1000, 4000])
+def test_a_sine_is_seen_at_its_frequency(hertz):
+    front_end = LogMel()
+    log_mel = front_end(torch.sin(2 * torch.pi * hertz * torch.arange(16_000) / 16_000)[None])[0, 0]
+    row = coloured(log_mel).astype(int).sum(axis=(1, 2)).argmax()  # from above
+    assert frequency_ticks(front_end)[hertz / 1000] == pytest.approx(1 - (row + 0.5) / 64, abs=1 / 64)

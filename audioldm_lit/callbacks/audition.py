@@ -21,7 +21,7 @@ from audioldm_lit.training.run_folder import rank_zero_folder
 class Audition(Callback):
     """Writes `audition/<prompt>/step-000000.wav` (the model before training) and one more file at every check.
 
-    Beside each is a picture of its log-mel spectrogram, and every logger that takes sound and pictures gets both.
+    Beside each is a picture of its log-mel spectrogram with its axes, and every logger that takes sound and pictures gets both.
     Only the weights differ between the files of a prompt. Nothing is drawn from the training's random stream, so a run with
     auditions trains exactly like one without.
 
@@ -52,7 +52,7 @@ class Audition(Callback):
             sound = self.folder(trainer) / file_stem(prompt) / f"step-{trainer.global_step:06d}.wav"
             picture = sound.with_suffix(".png")
             write(sound, waveform, pl_module.backbone.sample_rate)
-            write_spectrogram(picture, log_mel)
+            write_spectrogram(picture, log_mel, pl_module.backbone.log_mel, prompt)
             for logger in trainer.loggers:
                 log_clip(logger, prompt, sound, picture, trainer.global_step)
 

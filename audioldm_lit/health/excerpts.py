@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import soundfile
 import torch
 from PIL import Image
@@ -97,8 +96,6 @@ def _picture(waveform: Tensor) -> str:
     power = torch.stft(padded, N_FFT, HOP, window=torch.hann_window(N_FFT), center=False, return_complex=True).abs().square()
     bands = power[: N_FFT // 2].reshape(BANDS, -1, power.shape[1]).mean(dim=1)  # (BANDS, frames)
     level = ((10 * bands.clamp(min=1e-12).log10() - FLOOR_DB) / (TOP_DB - FLOOR_DB)).clamp(0, 1).numpy()[::-1]
-    scale = np.linspace(0, 1, len(COLOURS))
-    pixels = np.stack([np.interp(level, scale, channel) for channel in COLOURS.T], axis=-1).round().astype(np.uint8)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="WEBP", quality=50)
+    Image.fromarray(COLOURS(level, bytes=True)[..., :3]).save(file, format="WEBP", quality=50)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
