@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 import safetensors.torch
 import torch
@@ -254,9 +255,33 @@ LIES = {
 }
 
 
-def lying(path: Path, spec: object, prediction_type: str = "epsilon", dtype: torch.dtype = torch.float32) -> Path:
+def test_a_file_that_would_fill_the_memory_or_take_years_is_refused(backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr("audioldm_lit.adapters.files.bounds.SECONDS", 1.0)
+    evil = {**LORA, "init_args": {"targets": [r"(.?.?.?.?.?)*(.?.?.?.?.?)*(.?.?.?.?.?)*!"]}}
+    huge = {**LORA, "init_args": {"options": {"r": 10**9}}}
+    vectors = {"class_path": "audioldm_lit.adapters.textual_inversion.TextualInversion", "init_args": {"num_vectors": 10**7}}
+    large = {**LORA, "init_args": {"options": {"r": 10**6}}}
+    weights = {"weight": torch.zeros(10**6 + 1)}  # enough for such a number, not for such a rank of every layer
+    for spec, more, problem in (
+        (evil, {}, "takes more than"),
+        (huge, {}, "asks for r 1,000,000,000"),
+        (vectors, {}, "asks for num_vectors 10,000,000"),
+        (large, weights, "cannot be made|does not fit"),
+    ):
+        before = psutil.Process().memory_info().rss
+        with pytest.raises(InputError, match=problem):
+            load_adapter(lying(tmp_path / "a.safetensors", spec, **more), backbone)
+        assert psutil.Process().memory_info().rss - before < 2**30
+        backbone = tiny.backbone()
+
+
+def lying(
+    path: Path, spec: object, prediction_type: str = "epsilon", dtype: torch.dtype = torch.float32, **weights: Tensor
+) -> Path:
     about = {"format": FORMAT, "adapter": json.dumps(spec), "base": tiny.backbone().fingerprint("unet"), "version": "1"}
-    safetensors.torch.save_file({"weight": torch.zeros(2, dtype=dtype)}, path, {**about, "prediction_type": prediction_type})
+    safetensors.torch.save_file(
+        {"weight": torch.zeros(64, dtype=dtype), **weights}, path, {**about, "prediction_type": prediction_type}
+    )
     return path
 
 

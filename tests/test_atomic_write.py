@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.atomic_write import clear_unfinished, unfinished_name, write_json
 
 CONTENT = {"kad": 0.1}
 
@@ -39,3 +41,32 @@ def test_a_stream_that_goes_to_a_file_goes_on(stream, descriptor, capfd):
 def test_a_full_device_is_one_sentence():
     with pytest.raises(InputError, match=r"^/dev/full: cannot be written .*; choose another folder or make room\.$"):
         write_json(Path("/dev/full"), CONTENT)
+
+
+KILLED = """
+import os
+from pathlib import Path
+from audioldm_lit.storage.atomic_write import atomic_write
+for name in ("file", "folder"):
+    with atomic_write(Path(name)) as unfinished:
+        if name == "file":
+            unfinished.write_text("half")
+            continue
+        unfinished.mkdir()
+        (unfinished / "half").touch()
+        with atomic_write(Path("other")) as more:
+            more.write_text("half")
+            os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path):
+    subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=tmp_path, check=False, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
+    assert len(list(tmp_path.glob("*.part"))) == 2
+    mine, others = unfinished_name(tmp_path / "mine"), [tmp_path / "x.0000-1.part", tmp_path / "song.part"]
+    for path in (mine, *others):
+        path.touch()
+    clear_unfinished(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "file", mine, *others])

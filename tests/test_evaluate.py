@@ -779,6 +779,18 @@ def moved() -> None:
         Path(name).symlink_to(f"elsewhere/{name}")
 
 
+def test_nothing_is_read_that_lies_outside_of_the_folder_by_a_link_or_a_list(sets, tmp_path):
+    layouts.tone(tmp_path / "private.wav", 440)
+    Path("generated/leak.wav").symlink_to(tmp_path / "private.wav")
+    with pytest.raises(InputError, match=rf"generated/leak\.wav: leads to {tmp_path}/private\.wav, outside generated; copy"):
+        list_clips(Path("generated"))
+    Path("generated/leak.wav").unlink()
+    rows = [{"id": "leak", "file": "../private.wav"}]
+    Path("generated/manifest.json").write_text(json.dumps({"clips": rows}))
+    with pytest.raises(InputError, match=r"outside generated"):
+        list_clips(Path("generated"))
+
+
 def other_files_of_the_same_sound() -> None:
     for i in range(6):
         samples, rate = soundfile.read(f"reference/{i}.wav", dtype="int16")

@@ -18,7 +18,7 @@ def name(prompt: str, seed: int = 0) -> str:
 @given(PROMPTS, st.integers(0, 2**64 - 1))
 def test_every_system_takes_the_name(prompt, seed):
     file = name(prompt, seed)
-    assert len(file.encode()) <= 255 - len(".1234567.part")  # beside which it is written
+    assert len(file.encode()) <= 255 - len(".abcd-1234567.part")  # beside which it is written
     assert unicodedata.is_normalized("NFC", file)
     assert file[0] not in "-. "
     assert not set(file) & set('<>:"/\\|?*')

@@ -91,6 +91,13 @@ def test_a_small_file_that_unfolds_to_much_is_refused_whole_and_cut_within_bound
     assert loudest.abs().max() > 0.1
 
 
+def test_a_file_of_almost_nothing_that_unfolds_to_gigabytes_is_refused_as_it_is_opened(tmp_path, monkeypatch):
+    monkeypatch.setattr("audioldm_lit.audio.recording.UNFOLDED", 2**20)
+    soundfile.write(path := tmp_path / "bomb.flac", np.zeros(2**21, dtype=np.int16), 8000)
+    with pytest.raises(InputError, match=r"bomb\.flac: unfolds [\d,]+ bytes to 0\.1 h in 1 channels, as no recording does"):
+        open_audio(path)
+
+
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_a_lossless_format_gives_back_what_was_written(tmp_path, name):
     path, samples = written(tmp_path, name)

@@ -15,6 +15,8 @@ BLOCK = 2**20  # samples of all channels together that are read at once: 4 MB
 RATES = 1_000, 1_000_000  # Hz; beyond them no recording was ever made, so the header is damaged
 LEVEL = 1e12  # beyond it, samples in float32 overflow where channels are added
 LONGEST = 8 * 3600.0  # seconds; a longer one costs minutes each time it is read
+UNFOLDED = 2**27  # samples of all channels, of which any file may hold as many: 7 s of computing to cut a clip from
+DENSEST = 128  # samples for a byte in larger files; speech at 6 kbit/s has 64, digital silence in FLAC 300 and more
 
 Span = tuple[float, float]  # seconds of a start and an end
 
@@ -33,20 +35,19 @@ class Recording(ABC):
         position: Samples of each channel that were read so far.
 
     Raises:
-        InputError: If no recording has such a rate, or it is too long.
+        InputError: If no recording has such a rate, it is too long, or unfolds from almost nothing.
     """
 
     def __init__(self, path: Path, sample_rate: int, channels: int, seconds: float | None, subtype: str) -> None:
         if not RATES[0] <= sample_rate <= RATES[1]:
             raise InputError(path, f"states a sample rate of {sample_rate:,} Hz, which no recording has", "export it again")
-        if seconds and seconds > LONGEST:
-            raise too_long(path, seconds, channels)
         self.path = path
         self.sample_rate = sample_rate
         self.channels = channels
         self.seconds = seconds
         self.subtype = subtype
         self.position = 0
+        self._check_length(seconds or 0.0)
 
     def read(self, num_frames: int) -> NDArray[np.float32]:
         """The next samples (T, C); fewer than asked for where the file ends, and none at its end.
@@ -58,9 +59,17 @@ class Recording(ABC):
         if len(samples) and not (samples.min() > -LEVEL and samples.max() < LEVEL):  # NaN is neither
             raise InputError(self.path, "holds NaN or infinite samples", "export it again as PCM")
         self.position += len(samples)
-        if self.position > LONGEST * self.sample_rate:  # whatever its header says
-            raise too_long(self.path, self.position / self.sample_rate, self.channels)
+        self._check_length(self.position / self.sample_rate)  # whatever its header says
         return samples
+
+    def _check_length(self, seconds: float) -> None:
+        """Refuse what would cost minutes each time it is read, and small files that unfold to gigabytes."""
+        if seconds > LONGEST:
+            raise too_long(self.path, seconds, self.channels)
+        samples = seconds * self.sample_rate * self.channels
+        if samples > UNFOLDED and samples > DENSEST * (size := self.path.stat().st_size):
+            problem = f"unfolds {size:,} bytes to {seconds / 3600:.1f} h in {self.channels} channels, as no recording does"
+            raise InputError(self.path, problem, "leave it out, or cut what sounds from it")
 
     def pieces(self, span: Span | None = None, num_frames: int | None = None) -> Iterator[NDArray[np.float32]]:
         """What is left, or what lies in a span, in pieces (T, C).

@@ -1,6 +1,7 @@
 """The clips in a folder, table or manifest, whatever system made them."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def list_clips(source: Path) -> list[Clip]:
         The clips. An id is the file's path without suffix, or what the table or manifest says.
 
     Raises:
-        InputError: If there is no clip, an id comes twice or a file is missing.
+        InputError: If there is no clip, an id comes twice, or a file is missing or lies outside of the folder.
     """
     if source.is_dir():
         described = [source / name for name in ("manifest.json", "metadata.csv") if (source / name).is_file()]
@@ -38,6 +39,7 @@ def list_clips(source: Path) -> list[Clip]:
     if not clips:
         raise InputError(source, f"holds no audio file ({', '.join(sorted(AUDIO))})", "correct the path")
     _check(clips, source)
+    _check_inside(clips, source if source.is_dir() else source.parent)
     return sorted(clips, key=lambda clip: clip.id)
 
 
@@ -105,6 +107,14 @@ def _from_manifest(path: Path) -> list[Clip]:
 def _plain(name: str) -> str:
     """An id without the suffix of an audio file, so that `door.wav` and `door.flac` pair."""
     return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in AUDIO else name
+
+
+def _check_inside(clips: Sequence[Clip], folder: Path) -> None:
+    """Refuse clips outside of the folder: a list or a link that came with it would have files read that it was not given for."""
+    top = os.path.realpath(folder)
+    for clip in clips:
+        if not Path(real := os.path.realpath(clip.path)).is_relative_to(top):
+            raise InputError(clip.path, f"leads to {real}, outside {folder}", "copy it into that folder")
 
 
 def _check(clips: list[Clip], source: Path) -> None:

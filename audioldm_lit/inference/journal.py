@@ -9,7 +9,7 @@ from typing import Any
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.manifest import UNFINISHED, Entry
-from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.atomic_write import clear_unfinished, write_json
 from audioldm_lit.storage.gather import gather
 
 MANIFEST = "manifest.json"
@@ -42,6 +42,7 @@ class Journal:
         self.rows = self._found()
         gather(None)  # nobody writes before all have read
         if rank == 0:
+            clear_unfinished(folder)
             self._write(unfinished=True)
         gather(None)
         self.path = folder / LINES.replace("*", str(rank))

@@ -6,11 +6,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from platform import node
 from tempfile import TemporaryDirectory
 from typing import Any
+from zlib import crc32
 
 from audioldm_lit.errors import InputError
 
+MACHINE = f"{crc32(node().encode()):08x}"[:4]  # processes of several may write on one disk, and only a machine knows its own
 STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}  # open already: opened again, a file behind them would be cut to nothing
 
 
@@ -31,9 +34,35 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise InputError(path, f"cannot be written ({error})", "choose another folder or make room") from error
 
 
+def unfinished_name(path: Path) -> Path:
+    """What a file or folder is called while this process writes it."""
+    return path.with_name(f"{path.name}.{MACHINE}-{os.getpid()}.part")
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what processes of this machine were writing into a folder when they were killed."""
+    for path in folder.glob("*.part"):
+        machine, _, process = path.stem.rpartition(".")[2].partition("-")
+        if machine == MACHINE and process.isdecimal() and not _runs(int(process)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)  # another process may be clearing as well
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # of another user
+        return True
+    return True
+
+
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    unfinished = unfinished_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield unfinished

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.atomic_write import clear_unfinished, unfinished_name
 
 LayOut = Callable[[zipfile.ZipFile, Path], None]
 
@@ -78,8 +79,8 @@ class Wheel:
             raise InputError(
                 path.name, f"its SHA-256 is {found}, not {self.sha256}", f"use an index that serves the original, {self.way_out}"
             )
-        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a killed run that had the same number
+        clear_unfinished(folder.parent)
+        unfinished = unfinished_name(folder)
         try:
             unfinished.mkdir(parents=True)
             with zipfile.ZipFile(path) as archive:

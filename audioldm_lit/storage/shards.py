@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audioldm_lit.console.stages import say
 from audioldm_lit.errors import InputError
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import atomic_write, clear_unfinished
 from audioldm_lit.storage.digest import row_digest
 
 Row = Mapping[str, Tensor]
@@ -37,6 +37,7 @@ class Shards:
         self._checked: dict[str, Place] = {}
         self._known: set[Path] = set()
         self._maps: dict[Path, dict[str, Tensor]] = {}
+        clear_unfinished(folder)
         self.refresh()
 
     def refresh(self) -> None:

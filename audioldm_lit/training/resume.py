@@ -6,6 +6,7 @@ from lightning import Trainer
 
 from audioldm_lit.console.stages import say
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.atomic_write import clear_unfinished
 from audioldm_lit.training.checkpoint_file import PLACE, read_checkpoint
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -23,6 +24,9 @@ def checkpoint_to_read(asked: str, trainer: Trainer) -> Path:
         InputError: If there is none, or it cannot be read.
     """
     path = _newest(asked, rank_zero_folder(trainer).parent) if asked in WORDS else Path(asked)
+    if trainer.is_global_zero:
+        for folder in (path.parent, path.parent.parent):  # what a kill left while a checkpoint, or the end, was written
+            clear_unfinished(folder)
     try:
         read_checkpoint(asked if "://" in asked else path, in_memory=False)
     except InputError as fault:

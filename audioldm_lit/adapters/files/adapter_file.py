@@ -20,6 +20,7 @@ from torch import Tensor
 
 from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter, inject, trainable
+from audioldm_lit.adapters.files.bounds import bounded, check_sizes
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.diffusion import PREDICTION_TYPES
@@ -88,11 +89,13 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
         raise InputError(path, f"predicts '{prediction_type}'", f"fetch the file again; {' and '.join(PREDICTION_TYPES)} are known")
     check_origin(base, metadata.get("base_rounded"), backbone, str(path))
     weights = read_tensors(path)
-    adapter = _make(str(class_path), init_args, path)
-    try:
-        added = inject(adapter, backbone)
-    except InputError as error:
-        raise InputError(path, f"does not fit this model: {error.problem}", "fetch the file again") from error
+    check_sizes(init_args, weights, path)
+    with bounded(path, weights, backbone):
+        adapter = _make(str(class_path), init_args, path)
+        try:
+            added = inject(adapter, backbone)
+        except InputError as error:
+            raise InputError(path, f"does not fit this model: {error.problem}", "fetch the file again") from error
     load_weights(backbone, weights, str(path), added)
     return adapter, prediction_type
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audioldm_lit.console.stages import say
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
-from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.atomic_write import atomic_write, clear_unfinished
 from audioldm_lit.storage.digest import row_digest
 
 FORMAT = "features/2"
@@ -38,6 +38,7 @@ class Cached(Extractor):
         self.min_samples = extractor.min_samples
         key = hashlib.sha256(f"{FORMAT} {json.dumps(extractor.passport(), sort_keys=True)}".encode()).hexdigest()[:16]
         self.folder = folder / f"{extractor.name.split('/')[-1].replace(':', '-')}-{key}"
+        clear_unfinished(self.folder)
 
     def extract(self, batch: AudioBatch) -> dict[str, Tensor]:
         """Read what is known, extract the rest together."""
