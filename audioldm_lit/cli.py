@@ -5,6 +5,7 @@ heavy is loaded last: help comes from a page, and a mistyped key or a wrong path
 """
 
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -18,6 +19,7 @@ from audioldm_lit import __version__
 from audioldm_lit.console.pages import page
 from audioldm_lit.console.parser import refusal
 from audioldm_lit.console.stages import Stage, stages_ended
+from audioldm_lit.console.together import is_lost, must_speak
 from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import first_look
 from audioldm_lit.short_way import spelt_out, with_duration, with_length
@@ -51,6 +53,7 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names in letters that a console has not are no reason to stop
+    parent = os.getppid()
     words = list(sys.argv[1:] if args is None else args)
     verb = words[0] if words else "--help"
     if verb in ("-h", "--help"):
@@ -70,12 +73,13 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
         given = first_look(verb, words[1:]) if ours else {}
         with stages_ended():
             run(verb, with_duration(words) if short else with_length(words, given), model_class)
-    except (InputError, ValueError) as error:
+    except (InputError, ValueError, RuntimeError) as error:
         wrong_input = _input_error(error)
-        if wrong_input is None:
+        if wrong_input is None and not is_lost(error):
             raise
-        sys.stderr.write(f"error: {wrong_input}\n")
-        raise SystemExit(2) from None
+        if must_speak(parent):
+            sys.stderr.write(f"error: {wrong_input or 'another process of this run has ended; what it said is why.'}\n")
+        raise SystemExit(2 if wrong_input else 1) from None
 
 
 def run(verb: str, args: Sequence[str] | None = None, model_class: type | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.console.pages import class_settings
-from audioldm_lit.console.stages import RANKS, Stage, say
+from audioldm_lit.console.stages import Stage, say
+from audioldm_lit.console.together import is_first
 from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import options
 from audioldm_lit.networks.published import trained_steps
@@ -163,5 +163,5 @@ def _from_here(path: Path) -> str:
 
 def _say(text: str) -> None:
     """Say it once, on the first of several processes."""
-    if all(os.environ.get(name, "0") == "0" for name in RANKS):
+    if is_first():
         say(text)

@@ -6,6 +6,7 @@ They are started once, as torchrun starts its own, and do one thing after the ot
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -61,6 +62,16 @@ class Ranks:
         said = [log.read_bytes()[start:].decode() for log, start in zip(self.logs, before, strict=True)]
         return list(zip(statuses, said, strict=True))
 
+    def last_command(self, folder: Path, words: Sequence[object]) -> list[tuple[int | None, str]]:
+        """A command line with which each process ends: its exit status, None where it has not ended, and all it said."""
+        words = [*map(str, words), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+        for pipe in self.pipes:
+            pipe.send((_last_command, (folder, words)))
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        for process in self.processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+        return [(process.exitcode, log.read_text()) for process, log in zip(self.processes, self.logs, strict=True)]
+
     def end(self) -> None:
         """End them."""
         for process in self.processes:
@@ -81,6 +92,10 @@ def _serve(rank: int, port: int, log: Path, pipe: Connection) -> None:
             pipe.send((function(rank, *args), ""))
         except Exception:
             pipe.send((None, traceback.format_exc()))
+
+
+def _last_command(rank: int, folder: Path, words: list[str]) -> None:
+    os._exit(_command_line(rank, folder, words))
 
 
 def _command_line(rank: int, folder: Path, words: list[str]) -> int:

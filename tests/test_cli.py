@@ -147,6 +147,10 @@ def test_what_a_first_look_cannot_judge_is_left_to_the_parser(words):
         (("--model.adapter", "torch.nn.Linear"), r"--model.adapter: is no Adapter, given torch\.nn\.Linear; correct it."),
         (("--trainer.precision", "17"), "--trainer.precision: is none of .*bf16-mixed.*, given 17; correct it."),
         (("--trainer.accelerator", "foo"), "trainer: is refused .*'foo'.*; correct this setting."),
+        (
+            ("--trainer.accelerator", "cpu", "--trainer.strategy", "fsdp"),
+            "trainer: is refused .*fsdp. requires a GPU .*; correct this setting.",
+        ),
         (("--model.val_timesteps", "2000"), "model.val_timesteps: is 2000; give 1 to 1000, such as 4."),
         (("--model.optimizer.init_args.lr", "-1"), "model.optimizer: is refused .*-1.*; correct its settings."),
         (("--model.ema_decay", ".nan"), "model.ema_decay: is nan; give a number from 0 to below 1, or null for no average."),

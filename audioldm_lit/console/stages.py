@@ -4,7 +4,6 @@ On a terminal the open stages stand below each other and vanish when they end, s
 lines to itself. In a log a stage is a line when it begins and another every ten seconds: while something works, no log is silent.
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,9 +18,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from audioldm_lit.console.markup import escape, legible
+from audioldm_lit.console.together import is_first
 
 EVERY = 10.0  # seconds between two lines of a log
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # where a process finds its number among several; the first speaks for all
 Item = TypeVar("Item")
 
 
@@ -50,7 +49,7 @@ class Stage:
     def open(self) -> Self:
         """Show it from now on, on the first of several processes."""
         self.opened.append(self)
-        if any(os.environ.get(name, "0") != "0" for name in RANKS):
+        if not is_first():
             return self
         if Stage.display is None:
             console = Console(emoji=False, stderr=True)
