@@ -23,6 +23,26 @@ def generator(*key: object) -> torch.Generator:
     return torch.Generator().manual_seed(number(*key))
 
 
+class Placed(torch.Generator):
+    """A generator that knows its place in the stream of training samples, for draws that should be spread evenly along it.
+
+    Attributes:
+        seed_of_stream: Seed of the whole stream.
+        place: 0 for the first sample of the run.
+    """
+
+    seed_of_stream: int
+    place: int
+
+
+def placed(seed: int, place: int) -> Placed:
+    """The generator of one place in a run's stream of training samples."""
+    made = Placed()
+    made.manual_seed(number(seed, "train", place))
+    made.seed_of_stream, made.place = seed, place
+    return made
+
+
 def normal(generators: Sequence[torch.Generator], shape: Sequence[int]) -> Tensor:
     """Standard normal noise (B, *shape): row i from generator i."""
     return torch.stack([torch.randn(tuple(shape), generator=generator) for generator in generators])

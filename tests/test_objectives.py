@@ -18,7 +18,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.denoising import Epsilon, Velocity
-from audioldm_lit.objectives.timesteps import Importance, LogitNormal, Uniform
+from audioldm_lit.objectives.timesteps import Importance, LogitNormal, LowDiscrepancy, Uniform
 from audioldm_lit.objectives.weighting import P2, Debiased, MinSNR
 from audioldm_lit.training.held_out_loss import grid, held_out_losses
 
@@ -82,7 +82,7 @@ def snr(scheduler) -> torch.Tensor:
 
 
 def generators(count=3, name="objective"):
-    return [seeding.generator(name, i) for i in range(count)]
+    return [seeding.placed(seeding.number(name), i) for i in range(count)]
 
 
 def draw(count, *size):
@@ -248,6 +248,7 @@ def logit_normal(mean: float, std: float, bins: int) -> torch.Tensor:
     ("sampling", "expected"),
     [
         (Uniform(), lambda scheduler: torch.full((20,), 0.05)),
+        (LowDiscrepancy(), lambda scheduler: torch.full((20,), 0.05)),
         (LogitNormal(), lambda scheduler: logit_normal(0.0, 1.0, 20)),
         (LogitNormal(-1.0, 0.5), lambda scheduler: logit_normal(-1.0, 0.5, 20)),
         (Importance(MinSNR()), lambda scheduler: probabilities(MinSNR()(scheduler, torch.arange(1000)).double(), 20)),
@@ -263,6 +264,14 @@ def test_timesteps_are_distributed_as_asked(sampling, expected):
     assert observed[~filled].sum() <= expected[~filled].sum() + 5 * expected[~filled].sum().sqrt() + 5
     scale = observed[filled].sum() / expected[filled].sum()
     assert stats.chisquare(observed[filled], expected[filled] * scale).pvalue > 1e-6
+
+
+@given(seed=st.integers(0, 2**32), first=st.integers(0, 10**6), count=st.integers(2, 256))
+def test_every_stretch_of_the_stream_has_evenly_spread_timesteps(seed, first, count):
+    scheduler = DDIMScheduler(num_train_timesteps=10**6, beta_end=1e-6)
+    drawn = LowDiscrepancy()([seeding.placed(seed, first + i) for i in range(count)], scheduler).sort().values.double() / 1e6
+    gaps = torch.cat([drawn, drawn[:1] + 1]).diff()
+    assert gaps.max() * count < 1.9  # of independent numbers, the largest gap grows like log(count)
 
 
 def test_logit_normal_with_a_high_mean_draws_much_noise():
@@ -281,6 +290,7 @@ def test_importance_follows_what_is_predicted():
 @given(
     sampling=st.one_of(
         st.just(Uniform()),
+        st.just(LowDiscrepancy()),
         st.builds(LogitNormal, st.floats(-50, 50), st.floats(1e-3, 1e3)),
         st.builds(Importance, st.sampled_from(WEIGHTINGS)),
     ),

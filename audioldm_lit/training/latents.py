@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from lightning import Trainer
 from torch import Tensor
 
@@ -19,7 +18,7 @@ def stream_places(trainer: Trainer, count: int) -> list[int]:
 
 def draw_latents(
     mean: Tensor, std: Tensor, seed: int, places: Sequence[int], time_mask: TimeMask | None = None
-) -> tuple[Tensor, list[torch.Generator]]:
+) -> tuple[Tensor, list[seeding.Placed]]:
     """Draw latents from their posteriors; every random number belongs to a sample's place in the stream of training clips.
 
     Args:
@@ -32,7 +31,7 @@ def draw_latents(
     Returns:
         Latents (B, C, F/4, M/4), and each sample's generator, for what else it draws in this step.
     """
-    generators = [seeding.generator(seed, "train", place) for place in places]
+    generators = [seeding.placed(seed, place) for place in places]
     latents = mean + std * seeding.normal(generators, mean.shape[1:]).to(mean.device)
     if time_mask:
         latents = time_mask(latents, [seeding.generator(seed, "time mask", place) for place in places])
