@@ -38,6 +38,11 @@ def low_rank_weights(network: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in network.named_parameters() if ".lora_" in name}
 
 
+def down_projections(network: nn.Module) -> list[nn.Module]:
+    """The layers A of LoRA: from a layer's input to its ranks."""
+    return [module.get_submodule(NAME) for name, module in network.named_modules() if name.endswith(".lora_A")]
+
+
 class Ranks(RankAllocator):
     """AdaLoRA's allocator, which peft keeps for its own model class and gives no way to save; `update_and_allocate` is its step."""
 
