@@ -1,6 +1,5 @@
 """Audio files to samples: what libsndfile does not know is given to FFmpeg."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from audioldm_lit.audio.impostors import check_impostor, first_bytes
 from audioldm_lit.audio.libsndfile import SndFile
+from audioldm_lit.audio.member import is_there
 from audioldm_lit.audio.recording import Recording, Span, UnknownFormatError, too_long
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import why_no_file
@@ -68,7 +68,7 @@ def check_openable(path: Path) -> None:
     Raises:
         InputError: If it is missing, not a file, empty, or may not be read.
     """
-    if not os.path.isfile(path):
+    if not is_there(path):
         raise InputError(path, why_no_file(path), "correct the path or remove the entry")
     try:
         if not path.stat().st_size:

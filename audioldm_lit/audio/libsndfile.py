@@ -1,6 +1,5 @@
 """What libsndfile decodes: WAV, FLAC, Ogg, MP3, AIFF and many older formats."""
 
-import os
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from audioldm_lit.audio.member import Member
 from audioldm_lit.audio.recording import Recording, UnknownFormatError, unknown_format
 from audioldm_lit.errors import InputError
 
@@ -37,7 +37,7 @@ class SndFile(Recording):
 
     def __init__(self, path: Path) -> None:
         try:
-            self.file = _Onwards(path)
+            self.file = _Onwards(path.open("rb") if isinstance(path, Member) else path)
         except (RuntimeError, TypeError) as error:  # libsndfile's own errors; TypeError for headerless files
             raise _unreadable(path, error) from error
         if self.file.frames == UNKNOWN:
@@ -99,7 +99,7 @@ class SndFile(Recording):
 def _has_last_page(path: Path) -> bool:
     """Whether an Ogg file ends with a whole page that is marked as the last; without it, libsndfile just stops earlier."""
     with path.open("rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 2 * OGG_PAGE))
+        file.seek(max(0, path.stat().st_size - 2 * OGG_PAGE))
         tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
     return len(page) > 26 and bool(page[5] & 4) and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])

@@ -13,10 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from lightning import LightningDataModule, Trainer
+from lightning import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DistributedSampler, Sampler
 
+from audioldm_lit.audio.member import is_there
 from audioldm_lit.audio.waveform import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
@@ -115,17 +116,28 @@ class AudioDataModule(LightningDataModule, ABC):
         return round(self.duration * self.sample_rate)
 
     def num_training_batches(self) -> int:
-        """Batches of the whole run; raises `InputError` if the trainer does not say how many."""
-        trainer = self._trainer()
+        """Batches of the whole run, of one pass where there is no trainer; raises `InputError` if it does not say how many."""
+        if self.trainer is None:
+            return -(-self._num_originals() // self.batch_size)
+        trainer = self.trainer
         if trainer.max_steps < 1:
             problem = f"is {trainer.max_steps}, but training is counted in steps"
             raise InputError("trainer.max_steps", problem, "give a number above 0")
         return trainer.max_steps * trainer.accumulate_grad_batches
 
-    def _trainer(self) -> Trainer:
-        """The trainer that has taken up this data."""
-        assert self.trainer is not None
-        return self.trainer
+    def _ranks(self) -> tuple[int, int]:
+        """The number of this process, and how many there are: one where no trainer has taken up this data."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _num_originals(self) -> int:
+        """Training clips without their variants."""
+        return len(self._set_up("train")) // (1 + self.augmentation.variants if self.augmentation else 1)
+
+    def _set_up(self, split: Split) -> ItemDataset:
+        """The data set of a split."""
+        if split not in self.datasets:
+            raise InputError(f"the {split} loader", "has no clips yet", "call setup('fit'), or setup('test') for the test clips")
+        return self.datasets[split]
 
     def setup(self, stage: str) -> None:
         """Make the data sets of the stage; what is missing is refused before anything is computed."""
@@ -204,7 +216,7 @@ class AudioDataModule(LightningDataModule, ABC):
         Raises:
             InputError: If more are missing than `min_coverage` allows, or one lies behind a link that leads out of the folder.
         """
-        clips = [clip for clip in listed if os.path.isfile(clip.path)]
+        clips = [clip for clip in listed if is_there(clip.path)]
         if not self.follow_links:
             for path, real in links_out(self.root, [clip.path for clip in clips]):
                 raise next(clip for clip in clips if clip.path == path).error(*leads_out(self.root, real))
@@ -237,13 +249,11 @@ class AudioDataModule(LightningDataModule, ABC):
         return dict(by_label) if len(by_label) > 1 else {}
 
     def train_dataloader(self) -> Batches:
-        """Endless shuffled training batches, `trainer.max_steps` of them."""
-        trainer = self._trainer()
-        variants = 1 + self.augmentation.variants if self.augmentation else 1
-        clips, first = len(self.datasets["train"]) // variants, trainer.global_step * trainer.accumulate_grad_batches
-        ranks = trainer.global_rank, trainer.world_size
-        draws = self.seed, variants, self.datasets["train"].choices
-        stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *ranks, *draws)
+        """Endless shuffled training batches, `trainer.max_steps` of them; one pass where there is no trainer."""
+        clips, trainer = self._num_originals(), self.trainer
+        first = trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
+        draws = self.seed, len(self.datasets["train"]) // clips, self.datasets["train"].choices
+        stream = TrainingStream(clips, self.batch_size, self.num_training_batches(), first, *self._ranks(), *draws)
         return self._loader("train", stream)
 
     def val_dataloader(self) -> Batches:
@@ -260,12 +270,11 @@ class AudioDataModule(LightningDataModule, ABC):
 
     def _in_order(self, split: Split) -> Batches:
         """Each rank sees every n-th clip; the few that pad the last round come twice and are dropped by id when gathered."""
-        trainer = self._trainer()
-        ranks = trainer.world_size, trainer.global_rank
-        return self._loader(split, DistributedSampler(self.datasets[split], *ranks, shuffle=False))
+        rank, world = self._ranks()
+        return self._loader(split, DistributedSampler(self._set_up(split), world, rank, shuffle=False))
 
     def _loader(self, split: Split, sampler: Sampler[int]) -> Batches:
-        ranks = self._trainer().world_size
+        _, ranks = self._ranks()
         if self.batch_size % ranks:
             raise InputError("data.init_args.batch_size", f"is {self.batch_size}", f"give a multiple of the {ranks} processes")
         return batches(self.datasets[split], sampler, self.batch_size // ranks, self.num_workers)

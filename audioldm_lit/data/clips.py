@@ -31,7 +31,7 @@ class Clip:
 
     Attributes:
         id: Unique in the data set; scores and seeds are tied to it.
-        path: Audio file.
+        path: Audio file, or a `Member` of another file.
         caption: Text the model is conditioned on; empty where the data set has no captions.
         label: Class, for few-shot selection; one empty label where there are no classes.
         source: Recording session or upload; clips of one source never straddle two splits. Its own id where unknown.

@@ -101,7 +101,7 @@ def check_unpacked(files: list[Path]) -> None:
             mend = "write its sounds to files and its columns to a CSV, as docs/data.md shows"
             raise InputError(path, "is a table that holds the sounds themselves, which is not read", mend)
         if path.suffix.lower() in ARCHIVES:
-            raise InputError(path, "is an archive, which is not read", "unpack it")
+            raise InputError(path, "is an archive, which is not read", "unpack it, or read it in place as docs/data.md shows")
 
 
 def _may_be_in(path: Path, folder: str) -> bool:
