@@ -6,9 +6,7 @@ from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from lightning import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
@@ -43,11 +41,12 @@ from audioldm_lit.training.held_out_loss import grid, held_out_losses
 from audioldm_lit.training.latents import draw_latents, stream_places
 from audioldm_lit.training.outcome import Outcome
 from audioldm_lit.training.precision import store_in_bfloat16
+from audioldm_lit.training.restoring import Restorable, fitting, hyper_parameters
 from audioldm_lit.training.settings import check_model
 from audioldm_lit.training.time_mask import TimeMask
 
 
-class LitAudioLDM(LightningModule):
+class LitAudioLDM(Restorable):
     """Adapts a pre-trained AudioLDM.
 
     Args:
@@ -109,7 +108,7 @@ class LitAudioLDM(LightningModule):
         self.optimizer, self.warmup_steps, self.val_timesteps, self.seed = optimizer, warmup_steps, val_timesteps, seed
         self.ema = None if ema_decay is None else EMA(ema_decay)
         self.compile_unet, self.gradient_checkpointing = compile_unet, gradient_checkpointing
-        self.cache_dir = cache_dir or cache_folder()
+        self.cache_dir = Path(cache_dir or cache_folder())
         self.noise_scheduler = DDIMScheduler.from_config(
             self.backbone.scheduler.config, prediction_type=self.objective.prediction_type
         )
@@ -119,6 +118,7 @@ class LitAudioLDM(LightningModule):
         self.steps_seen = 0
         self.trained_on: dict[str, Any] = {}
         self.unconditional = torch.nn.Buffer(self.backbone.encode_text([""])[0], persistent=False)
+        self.save_hyperparameters(hyper_parameters(self), logger=False)
 
     # ------------------------------------------------------------------ set-up
 
@@ -290,7 +290,7 @@ class LitAudioLDM(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
-        resumed = self.trainer.state.fn == TrainerFn.FITTING
+        resumed = fitting(self)
         ours = checked_content(checkpoint, self.base_fingerprint, self.adapter, self.trained_on if resumed else None)
         load_weights(self.backbone, checkpoint["state_dict"] if resumed else averaged_weights(checkpoint), ORIGIN, self.anew)
         checkpoint["state_dict"] = {}  # nothing is left for Lightning to load

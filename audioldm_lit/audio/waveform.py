@@ -18,12 +18,14 @@ from audioldm_lit.audio.channels import mono
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.paths import accepts_strings
 
 Padding = Literal["zeros", "repeat"]
 
 PEAK = 0.5  # every training clip is scaled to this peak, as AudioLDM's own loader does
 
 
+@accepts_strings
 def read(path: Path, sample_rate: int) -> Tensor:
     """Read an audio file as mono at the asked rate in Hz; (T,) float32, see `read_channels` and `Channels`."""
     channels, file_rate = read_channels(path)
@@ -46,6 +48,7 @@ def resampling_ratio(sample_rate: int, new_sample_rate: int) -> Fraction:
     return Fraction(new_sample_rate, sample_rate).limit_denominator(1000)
 
 
+@accepts_strings
 def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
     """Write a waveform (T,) as 16-bit PCM WAV; the file appears whole or not at all, whichever processes write it.
 

@@ -23,8 +23,10 @@ from audioldm_lit.evaluation.tables import show, to_csv, to_latex
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting
 from audioldm_lit.storage.atomic_write import atomic_write, write_json
 from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.paths import accepts_strings
 
 
+@accepts_strings
 def evaluate(
     generated: Path | None = None,
     reference: Path | None = None,
@@ -42,7 +44,7 @@ def evaluate(
     json: Path | None = None,
     csv: Path | None = None,
     latex: Path | None = None,
-) -> None:
+) -> dict[str, Evaluation]:
     """Score any system's clips against recordings, with intervals.
 
     Clips are given as a folder of audio files, a CSV (columns `file`; optional `id`, `caption`, `label`) or a manifest.json. An id
@@ -71,6 +73,9 @@ def evaluate(
         json: File for values, intervals and passport.
         csv: File with one line for each metric and class.
         latex: File for a LaTeX table.
+
+    Returns:
+        Scores with their passport, by system.
     """
     _check_outputs(path for path in (json, csv, latex) if path is not None)
     files = {"generated": generated, "reference": reference, "compare": compare, "training": training, "decoder": decoder}
@@ -98,6 +103,7 @@ def evaluate(
         if path is not None:
             with atomic_write(path) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
+    return results
 
 
 def _print(results: Mapping[str, Evaluation]) -> None:

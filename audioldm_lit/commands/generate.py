@@ -1,5 +1,6 @@
 """The verb `generate`."""
 
+import json as jsonlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -32,12 +33,14 @@ from audioldm_lit.networks.published import Heads
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.gather import join
+from audioldm_lit.storage.paths import accepts_strings
 
 TOLD = 5  # warnings; of more their number
 SOFTER = "softer_db"  # key of a clip's row
 HEARD = 4  # prompts on which the effect of an adapter is measured
 
 
+@accepts_strings
 def generate(
     prompt: str | list[str] | None = None,
     prompts: Path | None = None,
@@ -64,7 +67,7 @@ def generate(
     commercial: bool = False,
     trust: list[str] | None = None,
     json: Path | None = None,
-) -> None:
+) -> dict[str, Any]:
     """Generate sound from text, with the base model or with any number of adapters.
 
     The manifest is written as it goes: the same command goes on where it was ended, and started by torchrun, processes share the
@@ -101,6 +104,9 @@ def generate(
         commercial: Refuse a model whose licence is not known to allow commercial use.
         trust: Modules of adapter classes of your own, which are imported; an adapter file alone makes nothing run.
         json: File for the manifest's content, for programs.
+
+    Returns:
+        The manifest's content, with the folder of its clips as `folder`.
     """
     texts, edit, level = _texts(prompt, prompts), EditSetting(audio, strength, span, band), Level(peak, lufs)
     _check_numbers(duration, num_candidates, batch_size, keep)
@@ -130,6 +136,7 @@ def generate(
     journal.finish()
     if rank == 0:
         _conclude(journal, generation, before, json)
+    return {**jsonlib.loads((out / MANIFEST).read_text(encoding="utf-8")), "folder": str(out)}
 
 
 def _warn(texts: Sequence[str], base: Backbone) -> None:
@@ -230,8 +237,8 @@ def _conclude(journal: Journal, generation: Generation, before: int, json: Path 
 
 def _adapters(adapter: Path | AdapterSetting | Sequence[Path | AdapterSetting] | None) -> list[AdapterSetting]:
     """Every adapter with its strength and timesteps."""
-    given = [] if adapter is None else [adapter] if isinstance(adapter, Path | AdapterSetting) else adapter
-    adapters = [item if isinstance(item, AdapterSetting) else AdapterSetting(item) for item in given]
+    given = [] if adapter is None else [adapter] if isinstance(adapter, str | Path | AdapterSetting) else adapter
+    adapters = [item if isinstance(item, AdapterSetting) else AdapterSetting(Path(item)) for item in given]
     for setting in adapters:
         setting.check()
     return adapters

@@ -20,11 +20,13 @@ from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.paths import accepts_strings
 from audioldm_lit.training.cache import Cache
 
 OUT = Path("runs/prepare")
 
 
+@accepts_strings
 def prepare(
     data: AudioDataModule,
     out: Path = OUT,
@@ -36,7 +38,7 @@ def prepare(
     cache_dir: Path | None = None,
     num_workers: int | None = None,
     json: Path | None = None,
-) -> None:
+) -> Checkup:
     """Find what is wrong with a data set before an hour is spent on it.
 
     Reads every clip once and looks for files that do not decode, silence, clipping, dull sound, duplicates, leaks from training to
@@ -57,6 +59,12 @@ def prepare(
         cache_dir: Folder of encoded clips; by default under `~/.cache`.
         num_workers: Threads that read; one a core where not given.
         json: File for the findings.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InputError: Where something stops training or spoils its scores.
     """
     if num_workers is not None and num_workers < 1:
         raise InputError("--num_workers", f"is {num_workers}", "give at least 1")
@@ -83,6 +91,7 @@ def prepare(
         others = {"model.backbone": None if backbone == NANO else backbone, "model.cache_dir": cache_dir}
         _say(f"encoded at {data.duration:g} s by {backbone}; a run at another length or with another model encodes anew")
     _say(f"{'or, with all clips' if dirty else 'next'}: {command('fit', data, out / 'clean.jsonl' if fix else None, others)}")
+    return checkup
 
 
 def _say(text: str) -> None:

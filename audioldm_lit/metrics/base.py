@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.plot import plot_single_or_multi_val
 
 from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
@@ -87,26 +88,75 @@ class ClipMetric(Metric, ABC):
         self.extractor = extractor
         self.features = features
         self.names: dict[int, str] = {}  # of this process's clips by number, for errors
+        self.counts: dict[str, int] = {}  # clips that came without ids, by side
         for side in self.sides:
             for state in STATES:
                 self.add_state(f"{side}_{state}", default=[], dist_reduce_fx="cat")
 
     def update(
         self,
-        preds: AudioBatch | None = None,
-        target: AudioBatch | None = None,
-        train: AudioBatch | None = None,
-        reconstructed: AudioBatch | None = None,
+        preds: AudioBatch | Tensor | None = None,
+        target: AudioBatch | Tensor | None = None,
+        train: AudioBatch | Tensor | None = None,
+        reconstructed: AudioBatch | Tensor | None = None,
+        sample_rate: int | None = None,
     ) -> None:
-        """Extract and keep the rows of the clips of each side that the metric has."""
-        batches = {"preds": preds, "target": target, "train": train, "reconstructed": reconstructed}
-        for side, batch in batches.items():
-            if batch is not None and side in self.sides:
+        """Extract and keep the rows of the clips of each side that the metric has.
+
+        Tensors are given without ids: the n-th clip of one side is the pair of the n-th of another. With a `sample_rate` in Hz they
+        are waveforms (B, T), else features, (B, D), one a clip, or (B, R, D), R a clip.
+
+        Raises:
+            InputError: If a waveform finds no extractor, or features are not finite.
+        """
+        given = {"preds": preds, "target": target, "train": train, "reconstructed": reconstructed}
+        for side in self.sides:
+            if isinstance(features := given[side], Tensor) and sample_rate is None and self.extractor is None:
+                self._keep(side, features)
+            elif (batch := self.batch(side, given[side], sample_rate)) is not None:
                 # A clip without caption has no similarity to one; NaN is refused in the end, a missing row would go unnoticed.
                 nothing = batch.waveform.new_full((len(batch.ids), 1), torch.nan)
                 if self.extractor is None:
                     raise InputError(type(self).__name__, "has no extractor", "give it one")
                 self.add(side, batch.ids, self.extractor(batch).get(self.features, nothing))
+
+    def batch(self, side: str, given: AudioBatch | Tensor | None, sample_rate: int | None) -> AudioBatch | None:
+        """What `update` was given for a side as a batch: waveforms (B, T) get ids, numbers in the order in which they come."""
+        if not isinstance(given, Tensor):
+            return given
+        if sample_rate is None:
+            raise InputError(
+                f"`{side}`", "is a tensor without a sample rate, and this metric hears sound", "give sample_rate in Hz"
+            )
+        if given.ndim != 2:
+            raise InputError(f"`{side}`", f"has the shape {tuple(given.shape)}", "give waveforms (B, T)")
+        return AudioBatch(self._numbered(side, len(given)), given, sample_rate)
+
+    def _keep(self, side: str, features: Tensor) -> None:
+        """Keep features that came as they are."""
+        if features.ndim not in (2, 3):
+            raise InputError(f"`{side}`", f"has the shape {tuple(features.shape)}", "give features (B, D) or (B, R, D)")
+        broken = int((~features.flatten(1).isfinite().all(dim=1)).sum())
+        if broken:
+            raise InputError(f"`{side}`", f"{broken} of {len(features)} rows hold NaN or infinity", "leave these clips out")
+        self.add(side, self._numbered(side, len(features)), features)
+
+    def _numbered(self, side: str, count: int) -> list[str]:
+        """Ids of so many clips more."""
+        first = self.counts.get(side, 0)
+        self.counts[side] = first + count
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        return [f"{number} of process {rank}" for number in range(first, first + count)]
+
+    def reset(self) -> None:
+        """Forget all clips; those without ids are numbered on, the same on every side, as torchmetrics resets within `forward`."""
+        super().reset()
+        self.counts = dict.fromkeys(self.sides, max(self.counts.values(), default=0))
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draw a value, or several, with matplotlib; see `torchmetrics.Metric.plot`."""
+        drawn = self.compute() if val is None else val
+        return plot_single_or_multi_val(drawn, ax, higher_is_better=self.higher_is_better, name=type(self).__name__)
 
     def add(self, side: str, ids: Sequence[str], rows: Tensor) -> None:
         """Keep rows of the clips named `ids`: (B,) or (B, D), one a clip, or (B, R, D), R a clip."""

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.estimate import Estimate
 
@@ -34,6 +35,7 @@ class FrechetDistance(ClipMetric):
 
     def measure(self, preds: Rows, target: Rows) -> Estimate:
         """Equation (1), debiased from 2 rows a dimension on, with an interval from 10 rows and 4 clips a dimension on."""
+        _check(preds, target)
         first, second = Gaussian(preds.values), Gaussian(target.values)
         value = _distance(first, second)
         rows, dims = min(first.num_rows, second.num_rows), preds.values.shape[1]
@@ -47,6 +49,7 @@ class FrechetDistance(ClipMetric):
 
     def value(self, preds: Rows, target: Rows) -> float:
         """Equation (1)."""
+        _check(preds, target)
         return frechet_distance(preds.values, target.values)
 
     @staticmethod
@@ -55,6 +58,13 @@ class FrechetDistance(ClipMetric):
             f"{rows:,} rows of {dims:,} dimensions: mostly sample-size bias, compare it with the floor and only at equal counts; "
             f"an interval needs {ROWS * dims:,} rows of {CLIPS * dims:,} clips"
         )
+
+
+def _check(preds: Rows, target: Rows) -> None:
+    """Refuse a side that has no covariance."""
+    for side, rows in (("preds", preds), ("target", target)):
+        if len(rows.values) < 2:
+            raise InputError(f"`{side}`", "has one row, and a covariance needs two", "give more clips")
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:

@@ -26,12 +26,14 @@ class LogSpectralDistance(ClipMetric):
 
     def update(
         self,
-        preds: AudioBatch | None = None,
-        target: AudioBatch | None = None,
-        train: AudioBatch | None = None,
-        reconstructed: AudioBatch | None = None,
+        preds: AudioBatch | Tensor | None = None,
+        target: AudioBatch | Tensor | None = None,
+        train: AudioBatch | Tensor | None = None,
+        reconstructed: AudioBatch | Tensor | None = None,
+        sample_rate: int | None = None,
     ) -> None:
         """Compare pairs of one rate; a generated clip without its recording is refused at the end."""
+        preds, target = self.batch("preds", preds, sample_rate), self.batch("target", target, sample_rate)
         if preds is None:
             return
         if target is None or list(preds.ids) != list(target.ids):

@@ -19,6 +19,12 @@ from torch import Tensor
 from audioldm_lit.errors import InputError
 
 
+def attached(module: LightningModule) -> Trainer | None:
+    """The trainer that has taken up a module, if one has; the documented `module.trainer` raises where none has."""
+    found: Trainer | None = vars(module).get("_trainer")
+    return found
+
+
 def only_tried(trainer: Trainer) -> bool:
     """Whether the run only tries the code on a few batches; Lightning sets `fast_dev_run` from outside the trainer's class."""
     return bool(vars(trainer)["fast_dev_run"])

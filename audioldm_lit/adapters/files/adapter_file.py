@@ -27,6 +27,7 @@ from audioldm_lit.diffusion import PREDICTION_TYPES
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.paths import accepts_strings
 
 FORMAT = "audioldm_lit.adapter/1"
 OURS = "audioldm_lit.adapters"
@@ -68,6 +69,7 @@ def save_adapter(
         unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
 
 
+@accepts_strings
 def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
     """Inject an adapter from its file into a freshly loaded backbone.
 

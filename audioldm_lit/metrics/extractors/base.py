@@ -64,6 +64,10 @@ class Extractor(ABC):
             self.known[batch] = self.extract(batch)
         return self.known[batch]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the features that are kept as long as their batches, which stay where they are."""
+        return {name: value for name, value in vars(self).items() if name != "known"}
+
     @cached_property
     def known(self) -> WeakKeyDictionary[AudioBatch, dict[str, Tensor]]:
         """Features of the batches that still exist."""
