@@ -14,6 +14,7 @@ import submitit
 
 from audioldm_lit.ablation.cluster import Slurm
 from audioldm_lit.ablation.grid_file import load_grid
+from audioldm_lit.cli import main
 from audioldm_lit.errors import InputError
 
 from grids import ledger, results, seeds, write_grid
@@ -200,3 +201,41 @@ def fits(folder: Path) -> list[psutil.Process]:
 def jobs_left() -> str:
     until(lambda: not said("squeue", "--noheader"), 30)
     return said("squeue", "--noheader")
+
+
+def test_an_array_is_throttled_and_its_jobs_are_known_by_name(cluster, tmp_path):
+    options = {"array_parallelism": 1, "setup": ["export SAID=before"], "comment": "a grid"}
+    slurm = Slurm(devices=0, partition=PARTITION, cpus=1, memory_gb=0.5, options=options)
+    slurm.open(tmp_path)
+    said_before = lambda go, environment: ([time.sleep(0.1) for _ in iter(go.exists, True)], os.environ["SAID"])[1]  # noqa: E731
+    flying = slurm.submit_all({"one": 0, "two": 0}, said_before, {"one": (tmp_path / "go",), "two": (tmp_path / "go",)})
+    until(lambda: sorted(map(state, flying.values())) == ["PENDING", "RUNNING"])
+    assert slurm.queued() == {"one", "two"}
+    assert slurm.ended(flying) == []
+    (tmp_path / "go").touch()
+    until(lambda: sorted(slurm.ended(flying)) == ["one", "two"])
+    assert [job.result() for job in flying.values()] == ["before", "before"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"colour": "red"}, "options: are refused .*colour"), ({"partition": "x"}, "options.partition: is set by")],
+)
+def test_an_option_that_there_is_none_of_is_refused_before_anything_is_queued(cluster, tmp_path, options, reason):
+    with pytest.raises(InputError, match=reason):
+        Slurm(devices=0, partition=PARTITION, options=options).open(tmp_path)
+
+
+def test_the_runner_may_leave_and_collect_later(cluster, tmp_path, capfd):
+    path = write_grid(tmp_path, seeds(2))
+    options = ["--config", str(path), "--out", str(tmp_path / "out"), "--allow_dirty", "--cluster", "Slurm"]
+    options += ["--cluster.devices", "0", "--cluster.cpus", "1", "--cluster.memory_gb", "1", "--cluster.slots", "1"]
+    options += ["--cluster.partition", PARTITION]
+    main(["ablate", *options, "--submit_only"])
+    assert "2 jobs are in the queue" in capfd.readouterr().err
+    main(["ablate", *options, "--submit_only"])
+    assert "0 jobs are in the queue" in capfd.readouterr().err
+    until(lambda: len(results(load_grid(path), tmp_path / "out")) == 2)
+    main(["ablate", *options, "--collect"])
+    assert "loss" in capfd.readouterr().out
+    assert (tmp_path / "out" / "results.csv").is_file()

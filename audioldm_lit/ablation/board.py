@@ -21,7 +21,8 @@ def board(runner: Runner) -> RenderableType:
     done, total = counts[State.DONE], len(runner.states)
     head = Table.grid(padding=(0, 2))
     flying = len(runner.flights) + len(runner.elsewhere)
-    words = f"{done} of {total} done, {flying} running, {counts[State.FAILED]} failed"
+    pruned = f", {counts[State.PRUNED]} pruned" if counts[State.PRUNED] else ""
+    words = f"{done} of {total} done, {flying} running, {counts[State.FAILED]} failed{pruned}"
     head.add_row(f"[bold]{escape(runner.grid.name)}[/]", ProgressBar(total, done, width=30), words, remaining(runner))
     rows = Table.grid(padding=(0, 2))
     for name, flight in runner.flights.items():

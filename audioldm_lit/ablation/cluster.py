@@ -7,8 +7,8 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from submitit.core.utils import FailedJobError
 
 from audioldm_lit.errors import InputError
 
+Jobs = dict[str, submitit.Job]  # by name
+
 JOBS = "jobs"  # folder of submitit's files
+ARRAY, TRIAL = "array", ".trial"  # name of an array, and end of the file that says whose a job of it is
 QUESTIONS, SILENCE = 10, 30  # how often squeue is asked, seconds apart, before Slurm is taken for gone
 
 
@@ -31,6 +34,7 @@ class Cluster(ABC):
 
     slots: int
     pause: float
+    queues = False  # whether jobs wait in a queue of its own, so that the runner may leave
 
     @abstractmethod
     def open(self, out: Path) -> None:
@@ -44,6 +48,12 @@ class Cluster(ABC):
     def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
         """Start `function(*args, environment)` as a job; `slot` is its place among those that run at once."""
 
+    def submit_all(
+        self, slots: Mapping[str, int], function: Callable[..., Any], args: Mapping[str, Any]
+    ) -> dict[str, submitit.Job]:
+        """Start a job for each name; `args` are those of its function, `slots` its place."""
+        return {name: self.submit(name, slot, function, *args[name]) for name, slot in slots.items()}
+
     @abstractmethod
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
         """Names of those jobs that neither wait nor run any more."""
@@ -51,6 +61,10 @@ class Cluster(ABC):
     def queued(self) -> set[str]:
         """Names of this results folder's jobs that wait or run, whoever submitted them, where that can be known."""
         return set()
+
+    @abstractmethod
+    def stop(self, job: submitit.Job) -> None:
+        """End a job that waits or runs; it goes on another time."""
 
     @abstractmethod
     def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
@@ -100,11 +114,15 @@ class Local(Cluster):
         finally:
             signal.signal(signal.SIGINT, before)
 
+    def stop(self, job: submitit.Job) -> None:
+        """Tell its process."""
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(int(job.job_id), signal.SIGTERM)
+
     def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
         """Stop them."""
         for job in jobs:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(int(job.job_id), signal.SIGTERM)
+            self.stop(job)
         return "its runs are stopped"
 
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
@@ -113,7 +131,9 @@ class Local(Cluster):
 
 
 class Slurm(Cluster):
-    """Slurm: each trial is one job of one task, in which Lightning starts a process a GPU.
+    """Slurm: each trial is one job, in which Lightning starts a process a GPU.
+
+    Over several nodes, `options: {nodes: 2}`, srun starts them, and Lightning's `trainer.num_nodes` is set.
 
     The results folder must be on a file system that all nodes share, and whose locks they share: NFS from version 4, GPFS, Lustre
     mounted with `flock`.
@@ -125,9 +145,13 @@ class Slurm(Cluster):
         partition: Where to queue; by default the cluster's own choice.
         cpus: Cores of a job.
         memory_gb: Main memory of a job; by default the cluster's own choice, which may be all that a node has.
+        options: What else submitit's SlurmExecutor knows, by its names: account, qos, constraint, gres, exclude, nodes, setup
+            (lines before the job, such as `module load cuda`), additional_parameters (any other of sbatch's, such as
+            `requeue: true`); with array_parallelism the jobs are one array, of which at most so many run at once.
     """
 
     pause = 10.0  # a controller serves everybody
+    queues = True
 
     def __init__(
         self,
@@ -137,6 +161,7 @@ class Slurm(Cluster):
         partition: str | None = None,
         cpus: int = 4,
         memory_gb: float | None = None,
+        options: dict[str, Any] | None = None,
     ) -> None:
         missing = next((program for program in ("sbatch", "squeue") if shutil.which(program) is None), None)
         if missing:
@@ -150,27 +175,48 @@ class Slurm(Cluster):
         self.asked: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         self.asked |= {"time": round(60 * hours), "nodes": 1, "ntasks_per_node": 1, "cpus_per_task": cpus, "stderr_to_stdout": True}
         self.asked["srun_args"] = [f"--cpus-per-task={cpus}"]  # from 22.05 on srun does not take sbatch's number
+        self.options = options or {}
 
     def open(self, out: Path) -> None:
-        """Make the folder of the jobs' files."""
+        """Make the folder of the jobs' files, and refuse options that there are none of."""
+        twice = next((name for name in self.options if name in (set(self.asked) - {"nodes"}) | {"job_name"}), None)
+        if twice is not None:
+            raise InputError(f"--cluster.options.{twice}", "is set by another setting of the cluster", "use that, or leave it out")
         self.executor = submitit.SlurmExecutor(out / JOBS, max_num_timeout=0)
+        try:
+            self.executor.update_parameters(**self.asked | self.options)
+        except (ValueError, TypeError) as error:
+            raise InputError("--cluster.options", f"are refused ({' '.join(str(error).split())})", "correct them") from error
         # Jobs are known by name: a runner finds those of an earlier one, and of this folder alone.
         self.prefix = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:6] + "-"
 
     def submit(self, name: str, slot: int, function: Callable[..., Any], *args: Any) -> submitit.Job:
         """Queue it."""
-        self.executor.update_parameters(**self.asked, job_name=f"{self.prefix}{name}")
-        try:
+        self.executor.update_parameters(job_name=f"{self.prefix}{name}")
+        with _refusals():
             return self.executor.submit(function, *args, self.environment(slot))
-        except FailedJobError as error:
-            raise InputError(
-                "--cluster", f"sbatch refuses the job ({' '.join(str(error).split())})", "correct the settings"
-            ) from error
+
+    def submit_all(
+        self, slots: Mapping[str, int], function: Callable[..., Any], args: Mapping[str, Any]
+    ) -> dict[str, submitit.Job]:
+        """Queue them, in one array where `options` limit how many of it run."""
+        if "array_parallelism" not in self.options:
+            return super().submit_all(slots, function, args)
+        self.executor.update_parameters(job_name=f"{self.prefix}{ARRAY}")
+        with _refusals(), self.executor.batch():
+            jobs = {name: self.executor.submit(function, *args[name], self.environment(slot)) for name, slot in slots.items()}
+        for name, job in jobs.items():  # all jobs of an array have its name
+            (self.executor.folder / f"{job.job_id}{TRIAL}").write_text(name, encoding="utf-8")
+        return jobs
 
     def ended(self, jobs: Mapping[str, submitit.Job]) -> list[str]:
         """Those that left the queue, according to squeue: not every cluster keeps accounts."""
-        known = _squeue("%A") if jobs else set()
+        known = {number for number, _ in _squeue()} if jobs else set()
         return [name for name, job in jobs.items() if job.job_id not in known]
+
+    def stop(self, job: submitit.Job) -> None:
+        """Cancel it."""
+        job.cancel(check=False)
 
     def interrupt(self, jobs: Iterable[submitit.Job]) -> str:
         """Leave them to Slurm."""
@@ -178,7 +224,12 @@ class Slurm(Cluster):
 
     def queued(self) -> set[str]:
         """Names in the queue."""
-        return {name.removeprefix(self.prefix) for name in _squeue("%j") if name.startswith(self.prefix)}
+        own = {(number, name.removeprefix(self.prefix)) for number, name in _squeue() if name.startswith(self.prefix)}
+        return {self._in_array(number) if name == ARRAY else name for number, name in own}
+
+    def _in_array(self, number: str) -> str:
+        file = self.executor.folder / f"{number}{TRIAL}"
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def _gpus() -> int:
@@ -187,12 +238,23 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _squeue(column: str) -> set[str]:
-    """A column of the user's jobs that wait or run; a busy controller is asked again."""
-    command = ["squeue", "--me", "--noheader", "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING", f"--format={column}"]
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in a sentence what sbatch refuses."""
+    try:
+        yield
+    except FailedJobError as error:
+        raise InputError("--cluster", f"sbatch refuses the job ({' '.join(str(error).split())})", "correct the settings") from error
+
+
+def _squeue() -> set[tuple[str, str]]:
+    """Number and name of the user's jobs that wait or run, each of an array by itself; a busy controller is asked again."""
+    states = "--states=PENDING,CONFIGURING,RUNNING,SUSPENDED,COMPLETING"
+    command = ["squeue", "--me", "--noheader", "--array", states, "--format=%i %j"]
     for _ in range(QUESTIONS):
         listed = subprocess.run(command, capture_output=True, text=True)
         if listed.returncode == 0:
-            return {line.strip() for line in listed.stdout.splitlines()}
+            rows = (line.strip().partition(" ") for line in listed.stdout.splitlines())
+            return {(number, name.strip()) for number, _, name in rows}
         time.sleep(SILENCE)
     raise InputError("squeue", f"does not answer ({' '.join(listed.stderr.split())})", "give the same command again once it does")

@@ -5,9 +5,12 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audioldm_lit.ablation.search_space import Search
 
 FIT = "fit"  # not a setting: whether a level is trained at all
 REPETITION = "seed"  # the axis whose levels repeat a run instead of changing it
@@ -25,6 +28,7 @@ class Trial:
         base: Base configs; later ones win.
         fit: Whether it trains; otherwise the model is tested as it is.
         program: The arguments with which Python runs a verb.
+        grid: Name of the grid.
     """
 
     levels: Mapping[str, str]
@@ -33,6 +37,7 @@ class Trial:
     base: Sequence[str] = ()
     fit: bool = True
     program: Sequence[str] = PROGRAM
+    grid: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -60,17 +65,25 @@ class Trial:
 
 @dataclass(frozen=True)
 class Grid:
-    """Trials by id, and every file, relative to `folder`, whose change would change their results."""
+    """What one file asks for.
+
+    Attributes:
+        name: Name of the results folder.
+        folder: Folder of the file.
+        trials: Trials by id; a search with a sampler adds to them.
+        files: Every file, relative to `folder`, whose change would change the results.
+        axes: Names of the axes and ranges.
+        plain: What all trials share.
+        search: How points are drawn; None where there are axes alone.
+    """
 
     name: str
     folder: Path
-    trials: Mapping[str, Trial]
+    trials: dict[str, Trial]
     files: Sequence[str]
-
-    @property
-    def axes(self) -> list[str]:
-        """Names of the axes."""
-        return list(next(iter(self.trials.values())).levels)
+    axes: Sequence[str]
+    plain: Trial
+    search: "Search | None" = None
 
     @property
     def untrained(self) -> list[Mapping[str, str]]:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from audioldm_lit.ablation.columns import DERIVED, NAMES
 from audioldm_lit.ablation.grid import FIT, PROGRAM, Grid, Trial, is_file
+from audioldm_lit.ablation.search_space import Choice, Search, read_search
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
 
-KEYS = ("name", "extends", "base", "program", "set", "axes", "exclude")
+KEYS = ("name", "extends", "base", "program", "set", "axes", "search", "exclude")
 
 
 def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
@@ -29,6 +31,8 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     grid; `${oc.env:NAME}` is an environment variable. `program` is a Python file that runs the verbs
     instead of this package: one that calls `audioldm_lit.cli.main` with a model class of its own. `extends` is another grid of the
     same folder, whose keys stand in for those that are missing here: of `set`, what is missing, and `exclude` along with `axes`.
+    `search` draws `runs` points from `ranges`, each run at every combination of the axes there are; with an Optuna `sampler`, the
+    trials are examples of what it may draw.
 
     Args:
         path: YAML file.
@@ -42,11 +46,16 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
     program = _program(content.get("program"), folder, path)
     changed = _changed(changes, folder)
     shared = {**_settings(content.get("set") or {}, folder, f"{path}: set"), **changed}
-    axes = _axes(content.get("axes"), folder, path)
-    _check_axes(axes, changed, path)
+    where = f"{path}: search"
+    search = read_search(content.get("search"), where, lambda settings, place: _settings(settings, folder, place))
+    axes = _axes(content.get("axes"), folder, path) if search is None or content.get("axes") else {}
+    _check_axes(axes, search, changed, path)
     excluded = _excluded(content.get("exclude") or [], axes, path)
+    plain = Trial({}, shared, folder, base, program=program, grid=name)
+    if search is not None:
+        _check_search(search, axes, where)
     trials: dict[str, Trial] = {}
-    for trial in _trials(shared, axes, folder, base, program):
+    for trial in _trials(plain, axes, search):
         if any(all(trial.levels[axis] in levels for axis, levels in exclusion.items()) for exclusion in excluded):
             continue
         if trial.id in trials:
@@ -56,9 +65,11 @@ def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
         trials[trial.id] = trial
     if not trials:
         raise InputError(path, "`exclude` leaves no run", "exclude less")
-    named = [*base, *(value for trial in trials.values() for value in trial.settings.values() if is_file(value))]
+    ranged = [value for one in search.ranges.values() if isinstance(one, Choice) for value in one.values.values()] if search else []
+    values = [*ranged, *(value for trial in trials.values() for value in trial.settings.values())]
     own = [] if program == PROGRAM else [os.path.relpath(program[0], folder)]
-    return Grid(name, folder, trials, [*_with_nested(named, folder), *own])
+    names = [*axes, *(search.ranges if search else ())]
+    return Grid(name, folder, trials, [*_with_nested([*base, *filter(is_file, values)], folder), *own], names, plain, search)
 
 
 def _with_nested(names: Sequence[str], folder: Path) -> list[str]:
@@ -76,17 +87,17 @@ def _with_nested(names: Sequence[str], folder: Path) -> list[str]:
     return list(found)
 
 
-def _trials(
-    shared: Mapping[str, Any], axes: Mapping[str, Mapping[str, Any]], folder: Path, base: Sequence[str], program: Sequence[str]
-) -> Iterator[Trial]:
-    """The product of the axes."""
+def _trials(plain: Trial, axes: Mapping[str, Mapping[str, Any]], search: Search | None) -> Iterator[Trial]:
+    """The product of the axes, at every point of a search."""
+    points = list(search.at_random()) if search else []
     for chosen in product(*axes.values()):
         levels = dict(zip(axes, chosen, strict=True))
-        settings = dict(shared)
+        settings = dict(plain.settings)
         for axis, level in levels.items():
             settings |= axes[axis][level]
         fit = settings.pop(FIT, True)
-        yield Trial(levels, settings, folder, base, fit, program)
+        trial = replace(plain, levels=levels, settings=settings, fit=fit)
+        yield from (search.trial(trial, point) for point in points) if search else (trial,)
 
 
 def _extended(path: Path, extending: Sequence[Path] = ()) -> dict[str, Any]:
@@ -200,19 +211,33 @@ def _file(folder: Path, name: Any, where: str) -> str:
     return name
 
 
-def _check_axes(axes: Mapping[str, Mapping[str, Mapping[str, Any]]], changed: Mapping[str, Any], path: Path) -> None:
+def _check_axes(
+    axes: Mapping[str, Mapping[str, Mapping[str, Any]]], search: Search | None, changed: Mapping[str, Any], path: Path
+) -> None:
     """Refuse an axis named like a column of the results, and two axes, or an axis and `--set`, that change one setting."""
     owner: dict[str, str] = {}
-    for axis, levels in axes.items():
+    named = [(axis, {key for settings in levels.values() for key in settings}) for axis, levels in axes.items()]
+    for axis, keys in [*named, *((name, {one.key}) for name, one in (search.ranges.items() if search else ()))]:
         if axis in (*NAMES, *DERIVED) or not re.fullmatch(r"[\w .+-]+", axis):
             raise InputError(path, f"an axis cannot be called '{axis}', results have such a column or cannot have it", "rename it")
-        for key in {key for settings in levels.values() for key in settings}:
+        if search and axis in axes and axis in search.ranges:
+            raise InputError(path, f"'{axis}' is an axis and a range", "rename one")
+        for key in keys:
             if key in owner:
                 raise InputError(path, f"the axes '{owner[key]}' and '{axis}' both change {key}", "leave it to one of them")
             owner[key] = axis
     overruled = next((key for key in changed if key in owner), None)
     if overruled:
         raise InputError("--set", f"{overruled} is changed by the axis '{owner[overruled]}' of {path}", "change it there")
+
+
+def _check_search(search: Search, axes: Mapping[str, Mapping[str, Mapping[str, Any]]], where: str) -> None:
+    """Refuse what cannot be searched: several runs a point under a sampler, and levels that do not train."""
+    if search.sampler is not None and axes:
+        raise InputError(where, f"has a sampler, and the axis '{next(iter(axes))}' asks for several runs a point", "leave it out")
+    untrained = next((level for levels in axes.values() for level, settings in levels.items() if not settings.get(FIT, True)), None)
+    if untrained is not None:
+        raise InputError(where, f"has points, and the level '{untrained}' does not train", "test it in a grid of its own")
 
 
 def _check_order(trial: Trial, path: Path) -> None:

@@ -45,7 +45,7 @@ def _rows_of(folder: TrialFolder) -> Iterator[dict[str, Any]]:
     if state == State.DONE:
         yield from ({**row, "state": state.value} for row in _rows(folder.result))
     else:
-        yield {"state": state.value, "error": folder.errors[-1] if folder.errors else None}
+        yield {"state": state.value, "error": folder.why}
 
 
 def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -53,6 +53,7 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     fitted, test = result["result"], result["test"]
     known = {**fitted, **result["cost"]}
     costs = {name: known.get(name) for name in COSTS} | {name: fitted.get(name, 0) for name in TRAINED}
+    costs["held_out_loss"] = fitted.get("held_out_loss_after")  # of the best check: what may choose among runs
     costs["commit"] = ", ".join(f"{tree['commit'][:9]}{'+' * tree['dirty']}" for tree in result["code"].values())
     yield {"metric": "loss", **_figures(test["loss"]), **costs}
     passport = {name: entry for name, entry in test["passport"].items() if name not in OF_A_SEED}

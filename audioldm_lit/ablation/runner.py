@@ -3,9 +3,10 @@
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import submitit
 
@@ -13,6 +14,9 @@ from audioldm_lit.ablation.cluster import Cluster
 from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest
 from audioldm_lit.ablation.worker import run_trial
+
+if TYPE_CHECKING:
+    from audioldm_lit.ablation.study import Study
 
 GONE = "ended without result or error, as when it is killed or out of time or memory"
 LEAST = 1_000_000  # bytes that a disk has free which is not full
@@ -45,9 +49,9 @@ class Runner:
         seconds: How long each trial that this runner finished took.
     """
 
-    def __init__(self, grid: Grid, out: Path, cluster: Cluster) -> None:
-        self.grid, self.cluster = grid, cluster
-        self.folders = {name: TrialFolder(out / "runs" / name) for name in grid.trials}
+    def __init__(self, grid: Grid, out: Path, cluster: Cluster, study: "Study | None" = None) -> None:
+        self.grid, self.cluster, self.study, self.runs = grid, cluster, study, out / "runs"
+        self.folders = {name: TrialFolder(self.runs / name) for name in grid.trials}
         self.states = {name: folder.state for name, folder in self.folders.items()}
         self.free = list(range(cluster.slots))
         self.flights: dict[str, Flight] = {}
@@ -69,28 +73,62 @@ class Runner:
     def run(self) -> Iterator[None]:
         """Run the trials; yields after every look at the jobs until nothing is left to do or to wait for."""
         waiting = deque(name for name, state in self.states.items() if state in (State.WAITING, State.RUNNING))
+        self._draw(waiting)
         while waiting or self.flights or self.elsewhere:
             self._land(waiting)
             self._look_elsewhere(waiting)
+            self._prune()
+            self._draw(waiting)
             self._launch(waiting)
             yield
             if waiting or self.flights or self.elsewhere:
                 time.sleep(self.cluster.pause)
 
+    def _draw(self, waiting: deque[str]) -> None:
+        """Let a study know what has ended, and draw a trial for every slot that would stay free."""
+        if self.study is None:
+            return
+        self.study.tell(self.folders)
+        while len(waiting) < len(self.free) and (trial := self.study.ask()):
+            folder = self.folders[trial.id] = TrialFolder(self.runs / trial.id)
+            self.grid.trials[trial.id] = trial
+            self.states[trial.id] = folder.state
+            if folder.settled is None:
+                waiting.append(trial.id)
+            self.study.tell(self.folders)
+
+    def _prune(self) -> None:
+        """Stop the runs that a study gives up."""
+        for name, flight in self.flights.items() if self.study else ():
+            folder = self.folders[name]
+            if self.study and folder.settled is None and (reason := self.study.hopeless(name, folder)):
+                folder.prune(reason)
+                self.cluster.stop(flight.job)
+
     def _launch(self, waiting: deque[str]) -> None:
         """Fill the free slots."""
         if not self.free or not waiting:
             return
-        queued = self.cluster.queued()
+        queued, slots = self.cluster.queued(), dict[str, int]()
         while self.free and waiting:
             name = waiting.popleft()
             state = self.states[name] = self.folders[name].state
             if state == State.RUNNING or name in queued:
                 self.elsewhere[name] = time.monotonic()
             elif state == State.WAITING:
-                slot, trial = self.free.pop(0), self.grid.trials[name]
-                job = self.cluster.submit(name, slot, run_trial, trial, self.folders[name].path)
-                self.flights[name] = Flight(job, slot, len(self.folders[name].attempts), len(self.folders[name].errors))
+                slots[name] = self.free.pop(0)
+        for name, job in self._submit(slots).items():
+            folder = self.folders[name]
+            self.flights[name] = Flight(job, slots[name], len(folder.attempts), len(folder.errors))
+
+    def _submit(self, slots: Mapping[str, int]) -> dict[str, submitit.Job]:
+        args = {name: (self.grid.trials[name], self.folders[name].path) for name in slots}
+        return self.cluster.submit_all(slots, run_trial, args) if slots else {}
+
+    def submit(self) -> int:
+        """Put everything that waits into the cluster's queue, whatever its slots, and leave it there; how many jobs that were."""
+        queued = self.cluster.queued()
+        return len(self._submit({name: 0 for name, state in self.states.items() if state == State.WAITING and name not in queued}))
 
     def _land(self, waiting: deque[str]) -> None:
         """Collect the jobs that ended."""

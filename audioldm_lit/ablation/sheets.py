@@ -2,9 +2,10 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -33,19 +34,49 @@ class Sheet:
     notes: Sequence[str] = ()
 
 
-def sheets(results: pd.DataFrame, metric: str, narrow: bool, untrained: Sequence[Mapping[str, str]] | None = None) -> list[Sheet]:
+def sheets(
+    results: pd.DataFrame,
+    metric: str,
+    narrow: bool,
+    untrained: Sequence[Mapping[str, str]] | None = None,
+    searched: Collection[str] = (),
+) -> list[Sheet]:
     """Tables of all arms with all metrics or, if `narrow`, with one.
 
-    For one metric, also how the first axis' levels compare and what each axis explains. `untrained` is for `comparisons`.
+    For one metric, also how the first axis' levels compare and what each axis explains. `untrained` is for `comparisons`. Of a
+    search the arms are sorted, the best first; no two share the levels of its ranges, the `searched` axes, and so none compare.
     """
+    notes = [*unfinished(results), *(chosen(results) if searched else ())]
+    results = best_first(results, metric) if searched else results
     rows = results[results["metric"] == metric]
-    pages = [arms(rows if narrow else results, unfinished(results))]
+    pages = [arms(rows if narrow else results, notes)]
+    if searched:
+        return pages
     parts = [part for _, part in rows.groupby("passport", sort=False)]
     for number, part in enumerate(parts, 1):
         name = f"{metric} ({number})" if len(parts) > 1 else metric
         if axes_of(part):
             pages += [compared(part, metric, name, untrained), explained(part, metric, name)]
     return pages
+
+
+def best_first(results: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Rows of the arm with the best mean of a metric first."""
+    rows = results[results["metric"] == metric]
+    means = rows.groupby(axes_of(results), sort=False)["value"].transform("mean").groupby(rows["run"]).first()
+    order = results["run"].map(means)
+    rising = rows["higher_is_better"].dropna().eq(True).any()
+    return results.loc[order.sort_values(ascending=not rising, kind="stable").index]
+
+
+def chosen(results: pd.DataFrame) -> list[str]:
+    """The arm to choose: test clips that choose have nothing left to say."""
+    runs = results.drop_duplicates("run").dropna(subset=["held_out_loss"])
+    if runs.empty:
+        return []
+    means = runs.groupby(axes_of(results), sort=False)["held_out_loss"].mean()
+    words = ", ".join(f"{name} {level}" for name, level in zip(means.index.names, np.atleast_1d(means.idxmin()), strict=True))
+    return [f"the lowest held-out loss in training, {_number(means.min())}, has {words}; choose by it, not by the test's figures"]
 
 
 def arms(results: pd.DataFrame, notes: Sequence[str] = ()) -> Sheet:

@@ -1,7 +1,7 @@
 """What is known about a trial, all of it on disk: any process may die at any time and another goes on.
 
 Whoever runs a trial holds the lock on its folder, and so does the verb that it starts; the operating system lets go of it when the
-last of them ends, however it ends. What is not locked, has no result and no second error is still to be done.
+last of them ends, however it ends. What is not locked, pruned, has no result and no second error is still to be done.
 """
 
 import errno
@@ -15,7 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from audioldm_lit.storage.atomic_write import write_json
+
 ATTEMPTS = 2  # a failed run is tried again once
+PRUNED = "pruned.json"
+STUDY = "study.log"  # of a results folder: what a search remembers
 
 
 class State(StrEnum):
@@ -25,6 +29,7 @@ class State(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    PRUNED = "pruned"
 
 
 class TrialFolder:
@@ -55,10 +60,16 @@ class TrialFolder:
 
     @property
     def settled(self) -> State | None:
-        """Done or failed; None while there is something left to do."""
+        """Done, failed or pruned; None while there is something left to do."""
         if self.result_file.is_file():
             return State.DONE
+        if (self.path / PRUNED).is_file():
+            return State.PRUNED
         return State.FAILED if len(self.errors) >= ATTEMPTS else None
+
+    def prune(self, reason: str) -> None:
+        """Give it up for good: a search has better ones."""
+        write_json(self.path / PRUNED, {"reason": reason})
 
     def _locked(self) -> bool:
         try:
@@ -90,6 +101,13 @@ class TrialFolder:
         """One sentence for every attempt that failed; one that vanished leaves none."""
         files = [folder / "error.txt" for folder in self.attempts]
         return [file.read_text(encoding="utf-8").strip() for file in files if file.is_file()]
+
+    @property
+    def why(self) -> str | None:
+        """Why it was pruned, or why its last attempt failed."""
+        if self.settled == State.PRUNED:
+            return json.loads((self.path / PRUNED).read_text(encoding="utf-8"))["reason"]
+        return self.errors[-1] if self.errors else None
 
     def forgive(self) -> None:
         """Forget its errors, so that it is tried again, from the last checkpoint that there is."""

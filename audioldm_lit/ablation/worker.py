@@ -44,6 +44,8 @@ def run_trial(trial: Trial, path: Path, environment: Mapping[str, str]) -> str:
     """
     # Told to stop, by Slurm for instance, a run has not failed: it leaves no error and goes on another time.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        return State.RUNNING  # of several nodes, the first starts the processes of all
     folder = TrialFolder(path)
     with folder.claimed() as lock:
         if lock is None:
@@ -92,11 +94,15 @@ def _run(trial: Trial, attempt: Path, earlier: list[Path], lock: int, environmen
 def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, environment: Mapping[str, str]) -> None:
     """Run a verb to its end; its output goes to a log file, what it took to another.
 
-    It inherits the lock: if this process is killed, no other takes up the trial while the verb still runs. It does not inherit
-    the variables of Slurm, so that Lightning starts the processes of a run itself, on the devices of the job.
+    It inherits the lock: if this process is killed, no other takes up the trial while the verb still runs. On one node it does not
+    inherit the variables of Slurm, so that Lightning starts the processes of a run itself, on the devices of the job.
     """
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     command = [*trial.command(verb, attempt), *words]
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")} | dict(environment)
+    if nodes > 1:
+        command = [*over_nodes(nodes, os.environ), *command, f"--trainer.num_nodes={nodes}"]
+    kept = {name: value for name, value in os.environ.items() if nodes > 1 or not name.startswith("SLURM_")}
+    variables = {"WANDB_RUN_GROUP": trial.grid, **kept, **environment}  # where runs are watched, a grid's are together
     log, began = attempt / f"{verb}.log", time.monotonic()
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
@@ -114,6 +120,13 @@ def _verb(verb: str, trial: Trial, words: list[str], attempt: Path, lock: int, e
         sys.exit("stopped")
     if process.returncode:
         raise TrialError(f"{verb}: {_reason(log, process.returncode)}")
+
+
+def over_nodes(nodes: int, variables: Mapping[str, str]) -> list[str]:
+    """The command that starts a process for every GPU of a job's nodes, or one a node; Lightning takes each for a rank."""
+    each = variables.get("SLURM_GPUS_ON_NODE", "1")
+    cpus = max(1, int(variables.get("SLURM_CPUS_PER_TASK", "1")) // int(each))
+    return ["srun", "--overlap", f"--nodes={nodes}", f"--ntasks-per-node={each}", f"--cpus-per-task={cpus}", "--kill-on-bad-exit"]
 
 
 def _reason(log: Path, status: int) -> str:

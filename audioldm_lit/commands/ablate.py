@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from jsonargparse import lazy_instance
@@ -16,17 +17,24 @@ from audioldm_lit.ablation.check import check_settings
 from audioldm_lit.ablation.cluster import Cluster, Local
 from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.ablation.grid_file import load_grid
+from audioldm_lit.ablation.kinship import link_kin
 from audioldm_lit.ablation.provenance import check_committed
 from audioldm_lit.ablation.published import sheet as published_sheet
-from audioldm_lit.ablation.results import collect, write_csv
+from audioldm_lit.ablation.results import collect as collected
+from audioldm_lit.ablation.results import write_csv
 from audioldm_lit.ablation.runner import Runner
 from audioldm_lit.ablation.sheets import latex, markdown, sheets, terminal
 from audioldm_lit.ablation.timing import show_plan, time_base
-from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.ablation.trial_folder import STUDY, State, TrialFolder
 from audioldm_lit.ablation.unchanged import check_unchanged
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.errors import InputError
+
+if TYPE_CHECKING:
+    from audioldm_lit.ablation.study import Study
+
+SETTLED = (State.DONE, State.FAILED, State.PRUNED)
 
 
 def ablate(
@@ -35,13 +43,15 @@ def ablate(
     set: Sequence[str] = (),
     cluster: Cluster = lazy_instance(Local),  # noqa: B008
     dry_run: bool = False,
+    submit_only: bool = False,
+    collect: bool = False,
     retry: bool = False,
     allow_dirty: bool = False,
     table: Literal["terminal", "markdown", "latex"] | None = None,
     metric: str = "loss",
     published: str | None = None,
 ) -> None:
-    """Run a grid of trainings, here or on Slurm, and put the results in one table with intervals.
+    """Run a grid or a search of trainings, here or on Slurm, and put the results in one table with intervals.
 
     Kill it at any time: the same command goes on. A run that is done is never repeated, one that fails is tried again once, and
     several of these commands may work on one folder at once.
@@ -53,6 +63,8 @@ def ablate(
         cluster: `Local` (the default) or `Slurm`, with settings such as `--cluster.slots 2`; any subclass of
             `audioldm_lit.ablation.cluster.Cluster` by its class path.
         dry_run: Print the runs and, after timing the first of them for a few steps, the hours they will take.
+        submit_only: Put all runs that are left into the queue of a cluster that has one, and end.
+        collect: Show and write what has been done since, and what still waits or runs, and start nothing.
         retry: Try failed runs again, once the cause is fixed; they go on from their last checkpoint.
         allow_dirty: Run although tracked files have uncommitted changes.
         table: Print the table of what is done so far in this form, and run nothing.
@@ -63,25 +75,60 @@ def ablate(
     folder, console = (out or Path("runs/ablation") / grid.name).resolve(), Console(emoji=False)
     if published is not None:
         published_sheet(published)  # refused now if it is wrong
-    if table is not None:
-        _print_done(grid, folder, table, metric, published, console)
+    if table is not None or collect:
+        _print_done(grid, folder, table or "terminal", metric, published, console)
         return
+    if submit_only and not cluster.queues:
+        problem = f"needs a cluster with a queue, and {type(cluster).__name__} has none"
+        raise InputError("--submit_only", problem, "give --cluster Slurm, or leave it out")
+    if submit_only and grid.search and grid.search.sampler:
+        raise InputError("--submit_only", "cannot be: the sampler draws each point in the light of those before", "leave it out")
     if not (allow_dirty or dry_run):
         check_committed()
     check_settings(grid)
     if dry_run:
         show_plan(grid, folder, time_base(grid, cluster.environment(0)), cluster.slots, console)
         return
-    check_unchanged(grid, folder)
     cluster.open(folder)
+    check_unchanged(grid, folder)
+    study = _study(grid, folder)
+    grid = replace(grid, trials=study.trials) if study else grid
+    _link_kin(grid, folder)
     for name in grid.trials if retry else ():
         TrialFolder(folder / "runs" / name).forgive()
-    _run(Runner(grid, folder, cluster), folder, metric, published, console)
+    runner = Runner(grid, folder, cluster, study)
+    if submit_only:
+        say(f"{runner.submit()} jobs are in the queue; ablate --collect with the same options shows what is done")
+        return
+    _run(runner, folder, metric, published, console)
+
+
+def _study(grid: Grid, folder: Path) -> "Study | None":
+    """The study of a search with a sampler."""
+    if grid.search is None or grid.search.sampler is None:
+        return None
+    try:
+        from audioldm_lit.ablation.study import Study  # Optuna is an extra
+    except ModuleNotFoundError as error:
+        raise InputError("search.sampler", f"needs {error.name}, which is not installed", "pip install optuna") from error
+    return Study(grid, folder)
+
+
+def _link_kin(grid: Grid, folder: Path) -> None:
+    """Find runs of other words, and say what was found."""
+    linked, strangers = link_kin(grid, folder)
+    if linked:
+        say(f"{linked} runs of {folder} have the settings of trials of other names, and are theirs now")
+    if strangers:
+        say(f"{strangers} runs of {folder} belong to no trial of this grid; they stay there, and no table shows them")
 
 
 def _print_done(grid: Grid, folder: Path, form: str, metric: str, published: str | None, console: Console) -> None:
     """Print the tables of what is done so far."""
-    results = collect(grid, folder)
+    if grid.search and grid.search.sampler:
+        study = _study(grid, folder) if (folder / STUDY).is_file() else None
+        grid = replace(grid, trials=study.trials if study else {})
+    results = collected(grid, folder)
     if not _computed(results):
         raise InputError(folder, f"no run of {grid.name} is done with these settings", "give the --set that it ran with")
     _check_metric(metric, results)
@@ -98,7 +145,7 @@ def _run(runner: Runner, folder: Path, metric: str, published: str | None, conso
         sys.stderr.write(f"stopped, {left}; the same command goes on.\n")
         raise SystemExit(130) from None
     finally:
-        results = collect(runner.grid, folder)
+        results = collected(runner.grid, folder)
         write_csv(results, folder / "results.csv")
     if _computed(results):
         _show(results, "terminal", metric if metric in _computed(results) else "loss", published, runner.grid, console)
@@ -121,15 +168,15 @@ def _computed(results: pd.DataFrame) -> list[str]:
 
 def _work(runner: Runner, folder: Path, console: Console) -> None:
     """Run with a live board on a terminal, a line a run elsewhere; the table of results grows with every run."""
-    settled = {name for name, state in runner.states.items() if state in (State.DONE, State.FAILED)}
+    settled = {name for name, state in runner.states.items() if state in SETTLED}
     lines = nullcontext() if console.is_terminal else Stage("runs", len(runner.states), len(settled))
     with Live(console=console, refresh_per_second=2, transient=True) as live, lines as stage:
         for _ in runner.run():
             live.update(board(runner))
             for name, state in runner.states.items():
-                if state in (State.DONE, State.FAILED) and name not in settled:
+                if state in SETTLED and name not in settled:
                     settled.add(name)
-                    write_csv(collect(runner.grid, folder), folder / "results.csv")
+                    write_csv(collected(runner.grid, folder), folder / "results.csv")
                     if stage is not None:
                         stage.advance()
                         say(f"{name}: {state}")
@@ -139,7 +186,8 @@ def _work(runner: Runner, folder: Path, console: Console) -> None:
 
 def _show(results: pd.DataFrame, form: str, metric: str, published: str | None, grid: Grid, console: Console) -> None:
     """Print the tables of what is done."""
-    pages = sheets(results, metric, narrow=form == "terminal", untrained=grid.untrained)
+    searched = grid.search.ranges if grid.search else ()
+    pages = sheets(results, metric, narrow=form == "terminal", untrained=grid.untrained, searched=searched)
     for page in [*pages, published_sheet(published)] if published else pages:
         if form == "terminal":
             terminal(page, console)

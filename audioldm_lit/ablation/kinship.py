@@ -1,0 +1,48 @@
+"""Finds a grid's runs among those that its results folder holds under other names.
+
+A trial's id is made of the grid's words, so that it stays where the checkout moves; what a run is, its resolved settings say. A new
+axis, a reordered one or a default written out changes the words alone: such a run is linked to its new name and not repeated.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from audioldm_lit.ablation.grid import Grid, Trial
+from audioldm_lit.ablation.resolved import resolve
+from audioldm_lit.ablation.trial_folder import TrialFolder
+
+
+def link_kin(grid: Grid, out: Path) -> tuple[int, int]:
+    """Link the trials that have no folder yet to runs of equal resolved settings.
+
+    Returns:
+        How many were linked, and how many runs of the folder belong to no trial of this grid.
+    """
+    runs = out / "runs"
+    missing = {name: trial for name, trial in grid.trials.items() if not (runs / name).exists()}
+    others = {path.name: path for path in sorted(runs.glob("*")) if path.name not in grid.trials and not path.is_symlink()}
+    linked = {(runs / name).resolve().name for name in grid.trials if (runs / name).is_symlink()}
+    strangers = {name: trial for name, path in others.items() if name not in linked and (trial := _remembered(path, grid))}
+    if not missing or not strangers:
+        return 0, len(strangers)
+    settings = resolve({**missing, **strangers})
+    known = {(trial.fit, settings[name]): name for name, trial in strangers.items() if isinstance(settings[name], str)}
+    kin = {name: known[key] for name, trial in missing.items() if (key := (trial.fit, settings[name])) in known}
+    for name, other in kin.items():
+        with suppress(FileExistsError):  # another runner was faster
+            (runs / name).symlink_to(other)
+    return len(kin), len(strangers.keys() - set(kin.values()))
+
+
+def _remembered(folder: Path, grid: Grid) -> Trial | None:
+    """The trial that a folder's first attempt was of; None where it never began."""
+    files = [attempt / "run.json" for attempt in TrialFolder(folder).attempts]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return None
+    about: Mapping = json.loads(file.read_text(encoding="utf-8"))
+    # Base configs and program are those of all the folder's runs, see `unchanged`; where they lie, the present grid says.
+    return replace(grid.plain, levels=about["levels"], settings=about["settings"], fit=about["fit"])
