@@ -33,7 +33,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.training.checkpoint_file import PlainCheckpoints
 from audioldm_lit.training.lightning_internals import OpenCLI, PatientStop, only_tried
-from audioldm_lit.training.loggers import log_config
+from audioldm_lit.training.loggers import log_config, resume_logging
 from audioldm_lit.training.resume import check_resumable, checkpoint_to_read
 from audioldm_lit.training.run_folder import rank_zero_folder
 from audioldm_lit.training.settings import check_trainer
@@ -180,6 +180,8 @@ class AudioLDMCLI(OpenCLI):
             if verb == "fit":
                 check_resumable(path, self.trainer.max_steps, "scores.json" if settings.scores.after_fit else "result.json")
             settings.ckpt_path = str(path)
+            for logger in self.trainer.loggers if verb == "fit" else ():
+                resume_logging(logger, path.parent.parent)
 
 
 def run(

@@ -24,7 +24,7 @@ from audioldm_lit.audio.log_mel import MEL_FLOOR, LogMel
 from audioldm_lit.audio.spectrogram import LOUDEST, coloured, frequency_ticks, write_spectrogram
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.cli import main
-from audioldm_lit.training.loggers import TensorBoard, Wandb, log_clip
+from audioldm_lit.training.loggers import TensorBoard, Wandb, log_clip, resume_logging
 
 import layouts
 from runs import HEARD, REPOSITORY, arguments, run_folder
@@ -276,3 +276,26 @@ def test_a_sine_is_seen_at_its_frequency(hertz):
     log_mel = front_end(torch.sin(2 * torch.pi * hertz * torch.arange(16_000) / 16_000)[None])[0, 0]
     row = coloured(log_mel).astype(int).sum(axis=(1, 2)).argmax()  # from above
     assert frequency_ticks(front_end)[hertz / 1000] == pytest.approx(1 - (row + 0.5) / 64, abs=1 / 64)
+
+
+def test_a_run_s_adapter_is_an_artifact_at_wandb(fitted):
+    found = records(fitted.folders["wandb"])
+    kept = [record.artifact for record in found] + [record.request.log_artifact.artifact for record in found]
+    (adapter,) = [artifact for artifact in kept if artifact.type == "adapter"]
+    assert [Path(entry.path).name for entry in adapter.manifest.contents] == ["adapter.safetensors"]
+
+
+def test_a_resumed_run_is_the_same_at_wandb_and_of_its_grid(workdir, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_GROUP", "a grid")
+    folders, runs = [], []
+    for loss in (1.0, 0.5):
+        logger = Wandb(tags=["long"])
+        for folder in folders:
+            resume_logging(logger, folder)
+        logger.log_metrics({"val/loss": loss}, 0)
+        folders.append(Path(logger.log_dir))
+        runs += [record.run for record in records(folders[-1]) if record.HasField("run")][:1]  # ends wandb's process, as a kill
+    assert len(set(folders)) == 2
+    assert len({run.run_id for run in runs}) == 1
+    assert {run.run_group for run in runs} == {"a grid"}
+    assert list(runs[0].tags) == ["long"]

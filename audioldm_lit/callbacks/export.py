@@ -16,6 +16,7 @@ from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.checkpoint import averaged_weights
 from audioldm_lit.training.encoding import encoded
+from audioldm_lit.training.loggers import log_file
 from audioldm_lit.training.outcome import BestWeights
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -67,6 +68,8 @@ class Export(Callback):
             trained = pl_module.adapter, saved(pl_module.weights, pl_module.backbone, pl_module.anew)
             save_adapter(folder / ADAPTER, *trained, base, predicts, about, pl_module.base_rounded)
             write_card(folder / "adapter.md", pl_module.adapter, base, predicts, about)
+            for logger in trainer.loggers:
+                log_file(logger, folder / ADAPTER, "adapter")
 
     def _about(self, module: LitAudioLDM, chosen: BestWeights) -> About:
         outcome, train = module.outcome, encoded(module.data, "train")

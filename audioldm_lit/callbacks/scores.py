@@ -1,9 +1,11 @@
 """What a run is worth: the base, the adapted model and real recordings, scored alike."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from audioldm_lit.backbone import Backbone
@@ -14,6 +16,7 @@ from audioldm_lit.evaluation.tables import show
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.lightning_internals import autocast
+from audioldm_lit.training.loggers import log_file
 from audioldm_lit.training.run_folder import rank_zero_folder, run_folder
 
 
@@ -49,17 +52,19 @@ class Scores(Callback):
         folder = run_folder(trainer)
         evaluations = score_systems(_trial(trainer, pl_module, self.num_candidates), _systems(pl_module), folder / "scores")
         if trainer.is_global_zero:
-            report(evaluations, folder)
+            report(evaluations, folder, trainer.loggers)
 
     def on_test_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Report what `test` found, on the first process."""
         if trainer.is_global_zero and pl_module.outcome.evaluation is not None:
-            report({"generated": pl_module.outcome.evaluation}, rank_zero_folder(trainer))
+            report({"generated": pl_module.outcome.evaluation}, rank_zero_folder(trainer), trainer.loggers)
 
 
-def report(evaluations: dict[str, Evaluation], folder: Path) -> None:
-    """Write `scores.json` and print it."""
+def report(evaluations: dict[str, Evaluation], folder: Path, loggers: Sequence[Logger]) -> None:
+    """Write `scores.json`, keep it where runs are watched, and print it."""
     write_json(folder / "scores.json", {name: evaluation.as_dict() for name, evaluation in evaluations.items()})
+    for logger in loggers:
+        log_file(logger, folder / "scores.json", "scores")
     show(evaluations, Console(emoji=False))
 
 

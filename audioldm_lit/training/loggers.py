@@ -5,6 +5,7 @@ Under every logger here a run has a folder of its own, `save_dir/name/version_0`
 """
 
 import os
+import re
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
+
+RUN_ID = "wandb_run_id.txt"
 
 
 class Watched(CSVLogger):
@@ -47,6 +50,8 @@ class Wandb(Watched):
         name: Name of the experiment, a folder in it.
         version: Number or name of the run; by default the next free number.
         project: Project at Weights & Biases.
+        group: Runs that belong together there; in a grid its name, where not given.
+        tags: Words to find the run by there.
         offline: Whether nothing leaves this machine, not even reports of wandb's own errors; `wandb sync RUN/wandb/offline-run-*`
             uploads such a run later.
     """
@@ -60,19 +65,39 @@ class Wandb(Watched):
         version: int | str | None = None,
         project: str = "audioldm_lit",
         offline: bool = True,
+        group: str | None = None,
+        tags: list[str] | None = None,
     ) -> None:
         super().__init__(save_dir, name, version)
         self.project = project
         self.offline = offline
+        self.group = group
+        self.tags = tags
         self.viewer = self._viewer(None)
+        self.shown = False  # anything, since this process began
         if offline:  # wandb reads it when it is first imported
             os.environ["WANDB_ERROR_REPORTING"] = "false"
+
+    def go_on(self, run_id: str) -> None:
+        """Show what comes as more of an earlier run; to be called before there is something to show."""
+        self.viewer = self._viewer(run_id)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Write to both, and keep the run's name there, so that a resumed run goes on in it."""
+        super().log_metrics(metrics, step)
+        self.shown = True
+        file = Path(self.log_dir) / RUN_ID
+        if self.viewer.version is not None and not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(self.viewer.version, encoding="utf-8")
 
     def _viewer(self, run_id: str | None) -> WandbLogger:
         """A run that starts, or goes on, with its next value; earlier runs of this process stay as they are."""
         title = str(Path(self.log_dir).relative_to(self.save_dir))
         mode = "offline" if self.offline else None  # WandbLogger's own `offline` would hold for every later run of the process
-        settings: dict[str, Any] = {"project": self.project, "mode": mode, "reinit": "create_new"}
+        settings: dict[str, Any] = {"project": self.project, "mode": mode, "reinit": "create_new", "tags": self.tags}
+        settings |= {"group": self.group} if self.group else {}  # else wandb looks for WANDB_RUN_GROUP, which a grid sets
         folder = Path(self.log_dir).absolute()  # wandb's own process keeps the current folder it was started in
         return WandbLogger(name=title, save_dir=folder, version=run_id, **settings)
 
@@ -81,7 +106,7 @@ class Wandb(Watched):
         """End both, with the status; the process's end completes an offline run's file."""
         super().finalize(status)
         run_id = self.viewer.version
-        if run_id is not None:
+        if run_id is not None and self.shown:
             self.viewer.experiment.finish(exit_code=int(status != "success"))
             self.viewer = self._viewer(run_id)  # with the same trainer `test` may follow
 
@@ -98,6 +123,34 @@ class TensorBoard(Watched):
     def __init__(self, save_dir: str | Path = "runs", name: str = "adapt", version: int | str | None = None) -> None:
         super().__init__(save_dir, name, version)
         self.viewer = TensorBoardLogger(self.log_dir, name="", version="", default_hp_metric=False)
+
+
+def resume_logging(logger: Logger, folder: Path) -> None:
+    """Let a resumed run be more of the run whose folder its checkpoint is from, where its logger shows runs elsewhere."""
+    file = folder / RUN_ID
+    if isinstance(logger, Wandb) and file.is_file():
+        logger.go_on(file.read_text(encoding="utf-8").strip())
+
+
+@singledispatch
+def log_file(logger: Logger, file: Path, kind: str) -> None:
+    """Keep a file of a run's end where it is watched, loggers of other kinds keep none.
+
+    Args:
+        logger: Where.
+        file: In the run's folder.
+        kind: `adapter` or `scores`.
+    """
+
+
+@log_file.register
+def _(logger: Wandb, file: Path, kind: str) -> None:
+    import wandb
+
+    title = "-".join(Path(logger.log_dir).parts[-2:])
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", f"{kind}-{title}"), type=kind)
+    artifact.add_file(str(file), policy="immutable")  # no copy of it in the user's home
+    logger.viewer.experiment.log_artifact(artifact)
 
 
 @singledispatch
