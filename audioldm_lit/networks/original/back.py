@@ -2,7 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import SILENT
 from audioldm_lit.networks.model_folder import load_network, part_settings
-from audioldm_lit.networks.original.checkpoint import read, write
+from audioldm_lit.networks.original.checkpoint import read
 from audioldm_lit.networks.original.content import CLAP, PARTS, Weights, averaged, prefix_of
 from audioldm_lit.networks.original.conversion import REST, digest
 from audioldm_lit.networks.original.part import Part, Place, Settings
 from audioldm_lit.networks.original.schedule import buffers_of
-from audioldm_lit.networks.original.unet import UNet
+from audioldm_lit.networks.original.streaming import write_pieces
 
 # Settings that the original has no say in, that it holds elsewhere, or that differ between published folders and the original.
 FREE = {"sample_size", "scaling_factor", "layer_norm_eps", "attention_head_dim"}
@@ -45,39 +46,51 @@ def to_checkpoint(source: Path, out: Path, kind: str) -> tuple[Weights, list[str
     if not (source / "audio_encoder").is_dir():
         mend = f"python -m audioldm_lit doctor --model {source} --add_audio_tower CLAP adds one"
         raise InputError(source, "has no CLAP audio tower, which every file of the original holds", mend)
-    head, rest = _rest(source)
-    told, tensors = [], dict(rest)
-    for part in PARTS:
-        tensors |= _originals(part, source / part.folder, head.get("clap", CLAP[0]))
-    scale = rest.get("scale_factor", torch.tensor(0.0))
-    factor = part_settings(source / "vae").get("scaling_factor", 0.18215)
-    tensors["scale_factor"] = torch.tensor(factor).to(scale.dtype).reshape(scale.shape)
+    head, told = _head(source), []
     scheduler = DDIMScheduler.from_pretrained(source / "scheduler", local_files_only=True)
     predicts = scheduler.config["prediction_type"]
     if predicts != "epsilon":
         told.append(f"it predicts {predicts}: set `parameterization: {PARAMETERIZATION[predicts]}` in the original's settings")
-    if not rest:
-        tensors |= buffers_of(scheduler)
+    if not head:
         told.append(f"{source} has no {REST.parent}/: what CLAP has beside its embeddings is left out, which strict loading misses")
-    unet = [name for name in tensors if name.startswith(UNet.prefix)]
     unchanged = bool(head) and head["unet"] == digest(source)
     weights: Weights = "ema" if unchanged and head["weights"] == "ema" else "raw"
-    if weights == "ema":
-        tensors |= {averaged(name): tensors[name] for name in unet} | {name: rest[name] for name in unet}
-    elif not unchanged:
-        tensors |= {averaged(name): tensors[name].clone() for name in unet} | EMA
+    if not unchanged:
         told.append("the moving average of the UNet's weights begins at those of the folder")
-    write(out, tensors, kind)
+    write_pieces(out, partial(_pieces, source, head, weights, unchanged), kind)
     return weights, told
 
 
-def _rest(folder: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Head and tensors of what was kept of a checkpoint; empty where nothing was."""
+def _pieces(source: Path, head: Mapping[str, str], weights: Weights, unchanged: bool) -> Iterator[dict[str, Tensor]]:
+    """The original's tensors, part by part, each read when it is asked for; what was kept of a checkpoint comes last."""
+    written: set[str] = set()
+    for part in PARTS:
+        tensors = _originals(part, source / part.folder, head.get("clap", CLAP[0]))
+        if part.folder == "unet":
+            average = {averaged(name): tensor for name, tensor in tensors.items()}
+            tensors = average if weights == "ema" else tensors if unchanged else tensors | average | EMA
+        written |= tensors.keys()
+        yield tensors
+    rest = {name: tensor for name, tensor in _rest(source).items() if name not in written}
+    scale = rest.get("scale_factor", torch.tensor(0.0))
+    factor = part_settings(source / "vae").get("scaling_factor", 0.18215)
+    rest["scale_factor"] = torch.tensor(factor).to(scale.dtype).reshape(scale.shape)
+    if not head:
+        rest |= buffers_of(DDIMScheduler.from_pretrained(source / "scheduler", local_files_only=True))
+    yield rest
+
+
+def _head(folder: Path) -> dict[str, str]:
+    """What was noted of the checkpoint that a folder was made of; empty where nothing was."""
     if not (folder / REST).is_file():
-        return {}, {}
-    tensors = read(folder / REST)
+        return {}
     with safe_open(folder / REST, "pt") as file:
-        return file.metadata(), tensors
+        return dict(file.metadata())
+
+
+def _rest(folder: Path) -> dict[str, Tensor]:
+    """What was kept of that checkpoint; empty where nothing was."""
+    return read(folder / REST) if (folder / REST).is_file() else {}
 
 
 def _originals(part: Part, folder: Path, clap: str) -> dict[str, Tensor]:
