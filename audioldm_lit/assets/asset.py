@@ -130,12 +130,15 @@ class Asset(ABC):
             raise InputError(self.name, "is not here, or not all of it", fetching(self.name))
         digests, count = self.digests(), f"{self.name}: {len(files)} file" + "s" * (len(files) > 1)
         with Stage(f"verifying {self.name}"):
-            if not digests.keys() >= set(files):
-                self.note({file: digest(self.root / file) for file in files})
-                return f"{count}, hashes noted now"
+            new = {file: digest(self.root / file) for file in files if file not in digests}
             for file in files:
-                check(self.root / file, digests[file], self.mend)
-        return f"{count}, hashes as they should be"
+                if file not in new:
+                    check(self.root / file, digests[file], self.mend)
+            if new:
+                self.note({**digests, **new})
+        if not new:
+            return f"{count}, hashes as they should be"
+        return f"{count}, hashes noted now" if len(new) == len(files) else f"{count}, hashes of {len(new)} noted now"
 
 
 def digest(path: Path, like: str = "sha256:") -> str:

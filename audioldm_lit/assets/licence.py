@@ -68,6 +68,15 @@ def state_licence(folder: Path, file: str) -> str:
     return f"licence of {file}: {found.licence}"
 
 
+def pass_on(folder: Path, licence: Licence) -> None:
+    """State the licence of a base in a folder of what is derived from its weights, unless a page is there already."""
+    page = folder / "README.md"
+    if folder.is_dir() and not page.exists():
+        header = yaml.safe_dump({"license": licence.text.lower().replace(" ", "-")}, allow_unicode=True)
+        said = f"Derived from weights whose licence holds for it too: {licence}."
+        page.write_text(f"---\n{header}---\n\n{said}\n", encoding="utf-8")
+
+
 def _stated(readme: Path) -> Licence | None:
     """The licence in a README's header, as the hub's pages have it."""
     if not readme.is_file():

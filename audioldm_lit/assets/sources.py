@@ -18,6 +18,7 @@ from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.storage.fetch import Wheel
 
 PICKLED = re.compile(r"\.(bin|ckpt|pt|pth|h5|msgpack|ot)$|(\.bin\.index\.json)$")
+HEARS = ("audio_encoder", "feature_extractor")  # parts that published AudioLDMs lack and `doctor --add_audio_tower` adds
 HALF = re.compile(r"\.fp16(?=[.-])")
 
 
@@ -40,12 +41,14 @@ class HubModel(Asset):
         return self.root / f"models--{self.hub.replace('/', '--')}"
 
     def files(self) -> list[str]:
-        """Of its newest snapshot those noted at its fetching; all that lie there where another program fetched it."""
+        """Of its newest snapshot those noted at its fetching, and an audio tower that was added; all, if others fetched it."""
         snapshot = newest_snapshot(self.repository)
         if snapshot is None:
             return []
         noted = [file for file in self.digests() if file.startswith(f"{snapshot.relative_to(self.root).as_posix()}/")]
         if noted:
+            added = [path for part in HEARS for path in sorted((snapshot / part).rglob("*")) if path.is_file()]
+            noted = list(dict.fromkeys([*noted, *(path.relative_to(self.root).as_posix() for path in added)]))
             return noted if all((self.root / file).is_file() for file in noted) else []
         found = sorted(snapshot.rglob("*"))
         if any(path.suffix == ".part" or (path.is_symlink() and not path.exists()) for path in found):

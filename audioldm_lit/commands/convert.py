@@ -15,7 +15,7 @@ from audioldm_lit.adapters.files.adapter_file import trust as trust_modules
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
 from audioldm_lit.assets.finding import ORIGINAL, find_model, original
-from audioldm_lit.assets.licence import check_licence, state_licence
+from audioldm_lit.assets.licence import check_licence, pass_on, state_licence
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.markup import escape
 from audioldm_lit.errors import InputError
@@ -97,6 +97,7 @@ def _carry_adapter(source: Path, to: str, out: Path, backbone: str, heads: Heads
     expected = _predict(model)
     with atomic_write(out.absolute()) as unfinished:
         LAYOUTS[to].write(unfinished, adapted)
+        pass_on(unfinished, licence)
         model.unet = fresh
         LAYOUTS[to].load(unfinished, model)
         absolute, relative = _difference(expected, _predict(model.eval()), to)

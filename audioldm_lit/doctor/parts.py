@@ -9,11 +9,11 @@ from pickle import UnpicklingError
 import torch
 from safetensors import SafetensorError, safe_open
 
+from audioldm_lit.assets.sources import HEARS
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.model_folder import INDEXED
 from audioldm_lit.networks.weight_files import NAME, loading
 
-HEARS = ("audio_encoder", "feature_extractor")  # wanted for conditioning on sound alone
 SETTINGS = ("tokenizer", "scheduler", "feature_extractor")  # parts without weights
 PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # as safetensors calls them
 
