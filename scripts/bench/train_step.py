@@ -15,7 +15,8 @@ import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,66 +25,30 @@ from time import perf_counter
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from peft import LoraConfig
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 from torch.optim import AdamW
-from transformers import (
-    ClapAudioConfig,
-    ClapAudioModelWithProjection,
-    ClapFeatureExtractor,
-    ClapTextConfig,
-    ClapTextModelWithProjection,
-    SpeechT5HifiGan,
-    SpeechT5HifiGanConfig,
-)
 
 from audioldm_lit import seeding
 from audioldm_lit.adapters.base import trainable
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.device import device_named, fast_precision
+from audioldm_lit.device import fast_precision
 from audioldm_lit.objectives.denoising import Epsilon
-from audioldm_lit.places import NANO
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.ema import EMA
+
+from shapes import model
 
 Step = Callable[[int], Tensor]  # number of the step -> its loss
 CLIPS = 8  # that training goes through in turn
 RATE = 1e-4
 LAST = 10  # steps whose losses are compared
 TOLERANCE = 0.01
-WIDTHS = [128, 256, 384, 640]
-UNET = {
-    "block_out_channels": WIDTHS, "cross_attention_dim": WIDTHS, "attention_head_dim": [width // 32 for width in WIDTHS],
-    "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 3],
-    "up_block_types": [*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"],
-    "layers_per_block": 2, "norm_num_groups": 32, "projection_class_embeddings_input_dim": 512,
-}  # fmt: skip
-VAE = {"block_out_channels": [128, 256, 512], "layers_per_block": 2, "norm_num_groups": 32, "mid_block_add_attention": True}
-HEARS = {"frequency_min": 50, "frequency_max": 14_000, "truncation": "rand_trunc", "padding": "repeatpad"}
-VOCODER = {"model_in_dim": 64, "upsample_initial_channel": 1024, "upsample_rates": [5, 4, 2, 2, 2], "normalize_before": False}
-VOCODER["upsample_kernel_sizes"] = [16, 16, 8, 4, 4]
-
-
-def model(shape: str, unet_alone: bool) -> Backbone:
-    """AudioLDM-S with random weights, or the toy model; where the UNet is all that is needed, the rest stays the toy's."""
-    backbone = Backbone.load(NANO)
-    if shape == "s":
-        torch.manual_seed(0)
-        backbone.unet = UNet2DConditionModel.from_config({**backbone.unet.config, **UNET})
-    if shape == "s" and not unet_alone:
-        backbone.vae = AutoencoderKL.from_config({**backbone.vae.config, **VAE})
-        backbone.text_encoder = ClapTextModelWithProjection(ClapTextConfig())
-        backbone.vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(**VOCODER))
-        backbone.audio_encoder = ClapAudioModelWithProjection(ClapAudioConfig())
-        backbone.feature_extractor = ClapFeatureExtractor(**HEARS)
-    backbone.requires_grad_(False).to(device_named("auto"))
-    return backbone.train()
 
 
 class Draws:
@@ -134,14 +99,15 @@ def reference(backbone: Backbone, draws: Draws) -> Step:
     return step
 
 
-def peft(backbone: Backbone, draws: Draws) -> Step:
-    """LoRA added by diffusers, trained with torch's defaults."""
+def peft(backbone: Backbone, draws: Draws, half: bool = False) -> Step:
+    """LoRA added by diffusers, trained with torch's defaults, in float32 or under bfloat16's autocast."""
     torch.manual_seed(1)
     backbone.unet.add_adapter(LoraConfig(target_modules=resolve(["all"], backbone.unet)))
     optimizer = AdamW(trainable(backbone).values(), lr=RATE)
 
     def step(number: int) -> Tensor:
-        loss = draws.loss(backbone, number)
+        with torch.autocast(backbone.device.type, torch.bfloat16, enabled=half):
+            loss = draws.loss(backbone, number)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -150,8 +116,8 @@ def peft(backbone: Backbone, draws: Draws) -> Step:
     return step
 
 
-def ours(backbone: Backbone, draws: Draws, compiled: bool) -> Step:
-    """The frozen base in bfloat16 and channels_last where the hardware computes in it, a fused AdamW, an average of what trains."""
+def ours(backbone: Backbone, draws: Draws, compiled: bool = False, fused: bool = True) -> Step:
+    """The frozen base in bfloat16 and channels_last where the hardware computes in it, AdamW, an average of what trains."""
     torch.manual_seed(1)
     PeftAdapter().inject(backbone)
     weights, ema, half = trainable(backbone), EMA(), fast_precision() == "bf16-mixed"
@@ -161,7 +127,7 @@ def ours(backbone: Backbone, draws: Draws, compiled: bool) -> Step:
                 weight.data = weight.data.bfloat16()
     if compiled:
         backbone.unet.compile()
-    optimizer = AdamW(weights.values(), lr=RATE, fused=True)
+    optimizer = AdamW(weights.values(), lr=RATE, fused=fused)
     ema.start(weights)
 
     def step(number: int) -> Tensor:
@@ -180,16 +146,17 @@ def ours(backbone: Backbone, draws: Draws, compiled: bool) -> Step:
 VARIANTS = {
     "reference": reference,
     "peft": peft,
-    "ours": partial(ours, compiled=False),
+    "ours": ours,
     "ours compiled": partial(ours, compiled=True),
 }
+MORE = {"peft bfloat16": partial(peft, half=True), "ours unfused": partial(ours, fused=False)}  # that `gpu.py` runs beside these
 
 
 def run(options: argparse.Namespace) -> None:
     """Train one variant in this process; print seconds and loss of every step, then the peak of memory, a line each."""
     torch.set_num_threads(options.threads)
-    backbone = model(options.shape, unet_alone=options.variant == "peft")
-    step = VARIANTS[options.variant](backbone, Draws(backbone, options.seconds, options.batch))
+    backbone = model(options.shape, unet_alone=options.variant.startswith("peft"))
+    step = (VARIANTS | MORE)[options.variant](backbone, Draws(backbone, options.seconds, options.batch))
     for number in range(options.reference_steps if options.variant == "reference" else options.steps):
         began = perf_counter()
         loss = step(number).item()  # waits for the device
@@ -211,10 +178,20 @@ def lines(variant: str) -> Iterator[dict[str, float]]:
         raise SystemExit(f"{variant} failed, see above.")
 
 
-def measure(options: argparse.Namespace) -> dict[str, object]:
-    """Run every variant, and put figures beside each other."""
-    turns = ["reference", *(name for _ in range(options.repeats) for name in VARIANTS if name != "reference")]
-    runs: dict[str, list[list[dict[str, float]]]] = {name: [] for name in VARIANTS}
+@dataclass(frozen=True)
+class Measured:
+    """Of a variant: seconds a step, peak of memory in GB, mean loss of the last steps, seconds that its first step took longer."""
+
+    seconds: float
+    memory: float
+    loss: float
+    first: float
+
+
+def measured(options: argparse.Namespace, variants: Sequence[str]) -> dict[str, Measured]:
+    """Run variants, all but the reference in turns."""
+    turns = ["reference", *(name for _ in range(options.repeats) for name in variants if name != "reference")]
+    runs: dict[str, list[list[dict[str, float]]]] = {name: [] for name in variants}
     with Progress(console=Console(stderr=True), transient=True) as progress:
         total = options.reference_steps + (len(turns) - 1) * options.steps
         task = progress.add_task("", total=total)
@@ -225,19 +202,28 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
                 rows.append(row)
                 progress.update(task, advance="loss" in row)
             runs[name].append(rows)
-    seconds = {name: median(row["seconds"] for rows in some for row in rows[options.warmup : -1]) for name, some in runs.items()}
-    memory = {name: max(rows[-1]["memory"] for rows in some) for name, some in runs.items()}
-    losses = {name: fmean(row["loss"] for row in some[0][:-1][-LAST:]) for name, some in runs.items() if name != "reference"}
+    found = {}
+    for name, some in runs.items():
+        seconds = median(row["seconds"] for rows in some for row in rows[options.warmup : -1])
+        loss = fmean(row["loss"] for row in some[0][:-1][-LAST:])
+        found[name] = Measured(seconds, max(rows[-1]["memory"] for rows in some), loss, some[0][0]["seconds"] - seconds)
+    return found
+
+
+def measure(options: argparse.Namespace) -> dict[str, object]:
+    """Run every variant, and put figures beside each other."""
+    found = measured(options, list(VARIANTS))
     figures: dict[str, object] = {"shape": options.shape, "seconds of sound": options.seconds, "clips a step": options.batch}
-    figures |= {f"{name}, seconds a step": value for name, value in seconds.items()}
+    figures |= {f"{name}, seconds a step": one.seconds for name, one in found.items()}
     for slow, fast in (("reference", "ours"), ("reference", "ours compiled"), ("peft", "ours"), ("peft", "ours compiled")):
-        figures[f"{slow} / {fast}, time"] = seconds[slow] / seconds[fast]
-        figures[f"{slow} / {fast}, memory"] = memory[slow] / memory[fast]
-    figures["compiling, seconds"] = runs["ours compiled"][0][0]["seconds"] - seconds["ours compiled"]
-    figures |= {f"{name}, peak memory in GB": value for name, value in memory.items()}
+        figures[f"{slow} / {fast}, time"] = found[slow].seconds / found[fast].seconds
+        figures[f"{slow} / {fast}, memory"] = found[slow].memory / found[fast].memory
+    figures["compiling, seconds"] = found["ours compiled"].first
+    figures |= {f"{name}, peak memory in GB": one.memory for name, one in found.items()}
     figures |= {"steps": options.steps, "steps of the reference": options.reference_steps}
-    figures |= {f"{name}, loss of the last {LAST} steps": value for name, value in losses.items()}
-    apart = max(abs(value / losses["peft"] - 1) for value in losses.values())
+    same = {name: one for name, one in found.items() if name != "reference"}
+    figures |= {f"{name}, loss of the last {LAST} steps": one.loss for name, one in same.items()}
+    apart = max(abs(one.loss / found["peft"].loss - 1) for one in same.values())
     return {**figures, "losses apart": apart, "losses are equal": apart < TOLERANCE}
 
 
@@ -253,9 +239,9 @@ def machine() -> dict[str, object]:
     return {"machine": where, "cores": os.cpu_count(), "precision of ours": fast_precision(), **versions}
 
 
-def main() -> None:
-    """Measure and print, and write the figures where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def options_of(about: str) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--shape", choices=("s", "nano"), default="s")
     parser.add_argument("--seconds", type=float, default=10.24, help="length of the clips")
     parser.add_argument("--batch", type=int, default=2, help="clips a step")
@@ -265,8 +251,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="turns of each variant but the reference")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="file to write the figures to")
-    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    parser.add_argument("--variant", choices=VARIANTS | MORE, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and print, and write the figures where asked."""
+    options = options_of(__doc__.splitlines()[0])
     if options.variant:
         run(options)
         return
