@@ -26,10 +26,12 @@ from audioldm_lit.short_way import spelt_out, with_duration, with_length
 
 LIGHTNING_VERBS = {
     "fit": "adapt a model to recordings",
+    "plan": "what fit would take with the same settings: memory, minutes, the adapter's size; what fits where it does not",
     "validate": "held-out loss of a checkpoint",
     "test": "loss and metrics of a checkpoint on the test clips",
     "predict": "generate a clip for every test caption",
 }
+HOMES = {**dict.fromkeys(LIGHTNING_VERBS, "audioldm_lit.lightning_cli"), "plan": "audioldm_lit.planning.verb"}
 COMMANDS = {
     "prepare": "find what is wrong with a data set before training; fill the cache",
     "generate": "prompts to WAV files, with the base model or an adapter",
@@ -85,7 +87,7 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
 def run(verb: str, args: Sequence[str] | None = None, model_class: type | None = None) -> None:
     """Load what a verb needs and run it, see `main`."""
     with Stage("loading libraries"):
-        module = _load("audioldm_lit.lightning_cli" if verb in LIGHTNING_VERBS else f"audioldm_lit.commands.{verb}")
+        module = _load(HOMES.get(verb, f"audioldm_lit.commands.{verb}"))
     if verb in LIGHTNING_VERBS:
         module.run(args, model_class)
     else:

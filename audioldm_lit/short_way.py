@@ -35,6 +35,7 @@ WAYS = {  # by verb, as help pages show it: usage, option and text
         "that holds nine of ten recordings: the model's own length, its half, quarter or eighth. What it stands for is printed; "
         "other options win over it.",
     ),
+    "plan": ("plan --folder DIR", "--folder", "A folder of recordings, as in fit --folder DIR."),
     "assets": (
         "assets ACTION NAME ...",
         "ACTION NAME ...",
@@ -44,7 +45,7 @@ WAYS = {  # by verb, as help pages show it: usage, option and text
 
 
 def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
-    """The command line with `prepare DIR` and `fit --folder DIR` spelt out, but for the duration; whether one of them was there.
+    """The command line with `prepare DIR` and `fit` or `plan --folder DIR` spelt out, but for the duration; whether one was there.
 
     Also `assets ACTION NAME ...`, of which nothing is missing then.
 
@@ -54,7 +55,7 @@ def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
     verb, *rest = words
     if verb == "prepare" and rest and not rest[0].startswith("-"):
         return [verb, "--data", FOLDER, "--data.init_args.root", *rest], True
-    if verb == "fit":
+    if verb in ("fit", "plan"):
         for place, word in enumerate(rest):
             key, equals, value = word.partition("=")
             if key == "--folder":

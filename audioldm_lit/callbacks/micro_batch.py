@@ -1,5 +1,7 @@
 """Trains a batch that does not fit in memory in parts: the same steps, only slower."""
 
+from contextlib import AbstractContextManager
+
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -58,7 +60,7 @@ def micro_batches(whole: int) -> list[int]:
 def fits(trainer: Trainer, module: LitAudioLDM, size: int) -> bool:
     """Whether a training step on `size` clips fits in memory."""
     try:
-        _step(trainer, module, size)
+        try_step(trainer, module, size)
         enough = True
     except RuntimeError as error:
         if not _out_of_memory(error):
@@ -70,8 +72,8 @@ def fits(trainer: Trainer, module: LitAudioLDM, size: int) -> bool:
     return enough
 
 
-def _step(trainer: Trainer, module: LitAudioLDM, size: int) -> None:
-    """Forward and backward of one micro-batch, leaving weights and random streams alone."""
+def try_step(trainer: Trainer, module: LitAudioLDM, size: int, precision: AbstractContextManager[object] | None = None) -> None:
+    """Forward and backward of one micro-batch, in the run's precision or another, leaving weights and random streams alone."""
     # What a step finds in memory beside the weights: gradients so far, two moments of Adam and the moving average.
     held = [torch.empty_like(weight) for weight in module.weights.values() for _ in range(4)]
     clips, device = module.data.datasets["train"], trainer.strategy.root_device
@@ -79,7 +81,7 @@ def _step(trainer: Trainer, module: LitAudioLDM, size: int) -> None:
     generators = [seeding.generator(module.seed, "micro-batch", index) for index in range(size)]
     module.backbone.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        with autocast(trainer):
+        with precision or autocast(trainer):
             cond = module.prompt_embeds(batch)
             losses = module.objective(module.backbone, module.noise_scheduler, batch["mean"], cond, generators)
             loss = losses.mean() + module.adapter.penalty(module.backbone)

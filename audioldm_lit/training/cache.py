@@ -128,6 +128,10 @@ class Cache:
         embeds = {text: self.texts[_hash(text)]["prompt_embeds"] for text in _texts(clips)}
         return EncodedDataset(clips, self.keys(clips), self.latents, embeds, waveforms)
 
+    def missing(self, clips: ClipDataset) -> tuple[int, int]:
+        """How many items and how many texts of a data set are not encoded yet."""
+        return len(self.latents.missing(self.keys(clips))), len(self.texts.missing({_hash(text) for text in _texts(clips)}))
+
     def keys(self, clips: ClipDataset) -> list[str]:
         """Key of every item; each file is read once."""
         if clips not in self._keys:
