@@ -63,7 +63,7 @@ def fits(trainer: Trainer, module: LitAudioLDM, size: int) -> bool:
         try_step(trainer, module, size)
         enough = True
     except RuntimeError as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         enough = False
     # Only here, after the error and the frames it holds on to are gone, can their memory be had back.
@@ -89,6 +89,6 @@ def try_step(trainer: Trainer, module: LitAudioLDM, size: int, precision: Abstra
     del held
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that the memory of a GPU, a Mac or the machine ran out."""
     return isinstance(error, torch.OutOfMemoryError) or is_oom_error(error) or "MPS backend out of memory" in str(error)

@@ -3,18 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from audioldm_lit.callbacks.dials import RECORDINGS
 from audioldm_lit.planning.clock import STEP, Took
 
 EVERY_STEP = (STEP, "train_dataloader_next", "on_train_batch_start", "on_train_batch_end")
 EVERY_BATCH = ("validation_step", "val_next", "on_validation_batch_start", "on_validation_batch_end")
 EVERY_CHECK = (
-    "on_validation_start",
-    "on_validation_end",
-    "on_validation_epoch_start",
-    "on_validation_epoch_end",
-    "save_checkpoint",
-)
-EVERY_CHECK += ("on_save_checkpoint", "on_validation_model_eval", "on_validation_model_train")
+    "on_validation_start", "on_validation_epoch_start", "on_validation_epoch_end", "on_validation_end", "on_validation_model_eval",
+    "on_validation_model_train", "save_checkpoint", "on_save_checkpoint",
+)  # fmt: skip
 PARTS = {  # the callback that listens, and what it is called
     "Audition": "auditions",
     "Dials": "dials",
@@ -101,8 +98,13 @@ def _after_first(times: Sequence[float], steps: int) -> float:
 def _clips(owner: str, hook: str, tried: Size, asked: Size) -> float:
     """How many times as many clips a hook goes through that is called once."""
     grows = {
-        ("Dials", "on_fit_start"): (asked.train + asked.val) / (tried.train + tried.val),
+        ("Dials", "on_fit_start"): _heard(asked) / _heard(tried),
         ("Averages", "on_fit_end"): asked.val / tried.val,
         ("Scores", "on_fit_end"): asked.held_out / tried.held_out,
     }
     return grows.get((owner, hook), 1.0)
+
+
+def _heard(size: Size) -> int:
+    """Recordings that the dials compare with."""
+    return min(size.train, RECORDINGS) + min(size.val, RECORDINGS)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from audioldm_lit import lightning_cli
 from audioldm_lit.callbacks.export import ADAPTER
+from audioldm_lit.callbacks.micro_batch import out_of_memory
 from audioldm_lit.errors import InputError
 from audioldm_lit.lightning_cli import AudioLDMCLI
 from audioldm_lit.module import LitAudioLDM
@@ -65,7 +66,7 @@ class PlanCLI(AudioLDMCLI):
         self.steps, every = asked.max_steps, asked.val_check_interval
         every = every if isinstance(every, int) else round(every * self.steps * parts)
         self.checks = self.steps * parts // max(1, every)
-        steps = min(STEPS, self.steps)
+        steps = min(STEPS, self.steps) if self.checks else self.steps  # a run without a check is refused, in its own numbers
         few = {"max_steps": steps, "val_check_interval": steps * parts if self.checks else every}
         return super().instantiate_trainer(logger=CSVLogger(self.folder, "rehearsal"), profiler=self.clock, **few, **kwargs)
 
@@ -75,9 +76,15 @@ class PlanCLI(AudioLDMCLI):
         if settings.ckpt_path is not None:
             raise InputError("--ckpt_path", "is given, and a plan is of a whole run", "leave it out")
         rehearsal = Rehearsal(self.model, self.datamodule, self.clock)
-        self.trainer.callbacks.insert(0, rehearsal)
-        with redirect_stdout(io.StringIO()):  # results of a rehearsal are none
-            super().run_verb(verb)
+        self.trainer.callbacks.insert(0, rehearsal)  # type: ignore[attr-defined]  # set from outside its class
+        try:
+            with redirect_stdout(io.StringIO()):  # results of a rehearsal are none
+                super().run_verb(verb)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            mend = "give fewer clips with dials.count, audition.count or data.init_args.batch_size"
+            raise InputError("trainer.accelerator", "has too little memory for a rehearsal of this run", mend) from error
         plan = self._plan(rehearsal)
         if self.trainer.is_global_zero:
             show(plan, Console(emoji=False))

@@ -37,7 +37,7 @@ def write_pieces(path: Path, pieces: Pieces, kind: str) -> None:
         for piece in pieces():
             for name, tensor in piece.items():
                 file.seek(places[name])
-                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+                file.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _pickled(path: Path, blank: Mapping[str, Tensor]) -> dict[str, int]:
