@@ -36,6 +36,8 @@ COMMANDS = {
     "prepare": "find what is wrong with a data set before training; fill the cache",
     "generate": "prompts to WAV files, with the base model or an adapter",
     "evaluate": "scores of any system's clips against recordings, with intervals",
+    "listen": "a blind listening test as one page, and what its raters said",
+    "watch": "do new recordings still sound like the training set, is a newer run better",
     "ablate": "a grid of trainings, here or on Slurm, resumable, one table of results",
     "curve": "how many clips are needed, from a grid over their number",
     "doctor": "what a model's folder holds and lacks, and what this machine has for it",

@@ -23,6 +23,7 @@ READ = {  # settings that name a file or folder to read, and what to give there
     "adapter": "the adapter.safetensors of a run",
     "audio": "a recording to edit",
     "ckpt_path": "a checkpoint that `fit` wrote",
+    "challenger": "the folder of a run, runs/NAME/version_N",
     "compare": CLIPS,
     "config": "a grid such as configs/ablation/nano_esc10.yaml",  # of `ablate`; those of other verbs are taken apart
     "generated": CLIPS,
@@ -31,6 +32,7 @@ READ = {  # settings that name a file or folder to read, and what to give there
     "reference": CLIPS,
     "run": "the folder of a run, runs/NAME/version_N",
     "source": "the adapter or model to convert",
+    "test": "the .json that `listen build` wrote beside its page",
     "training": CLIPS,
 }
 MODELS = ("backbone", "model.backbone")

@@ -1,4 +1,4 @@
-"""The short way: a folder of recordings alone, spelt out into the settings of `prepare` and `fit`; what `assets` is told."""
+"""The short way: a folder of recordings alone, spelt out into settings; what `assets` and `listen` are told."""
 
 import json
 import math
@@ -21,6 +21,7 @@ FOLDER = "audioldm_lit.data.folder.Folder"
 DURATION = "data.init_args.duration"
 WHOLE = 0.9  # of the recordings, that a duration must hold
 HALVINGS = 3  # of a model's own length, each of which is still a whole number of latents
+ACTIONS = {"assets": "list, fetch, verify, bundle or import", "listen": "build or merge"}
 WAYS = {  # by verb, as help pages show it: usage, option and text
     "prepare": (
         "prepare DIR",
@@ -41,13 +42,18 @@ WAYS = {  # by verb, as help pages show it: usage, option and text
         "ACTION NAME ...",
         "list, fetch, verify, bundle or import, and the assets or the tar, instead of --action ACTION --names NAME ...",
     ),
+    "listen": (
+        "listen ACTION NAME ...",
+        "ACTION NAME ...",
+        "build and the systems, or merge and the files of answers, instead of --action ACTION --names NAME ...",
+    ),
 }
 
 
 def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
     """The command line with `prepare DIR` and `fit` or `plan --folder DIR` spelt out, but for the duration; whether one was there.
 
-    Also `assets ACTION NAME ...`, of which nothing is missing then.
+    Also `assets ACTION NAME ...` and `listen ACTION NAME ...`, of which nothing is missing then.
 
     Args:
         words: The command line, its verb first.
@@ -64,10 +70,10 @@ def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
                     raise InputError("--folder", "no folder given", "use --folder DIR")
                 others = rest[:place] + rest[place + (1 if equals else 2) :]
                 return [verb, "--config", _from_here(CONFIG), "--data.init_args.root", given[0], *others], True
-    return (_assets(rest) if verb == "assets" else list(words)), False
+    return (_action(verb, ACTIONS[verb], rest) if verb in ACTIONS else list(words)), False
 
 
-def _assets(words: Sequence[str]) -> list[str]:
+def _action(verb: str, actions: str, words: Sequence[str]) -> list[str]:
     """`ACTION NAME ... --out FILE` as options."""
     names: list[str] = []
     others: list[str] = []
@@ -75,9 +81,9 @@ def _assets(words: Sequence[str]) -> list[str]:
         given = word.startswith("-") or (before.startswith("--") and "=" not in before)  # an option, or what is given to one
         (others if given else names).append(word)
     if not names and not others:
-        raise InputError("assets", "does not say what to do", "use assets list, fetch, verify, bundle or import")
+        raise InputError(verb, "does not say what to do", f"use {verb} {actions}")
     action = ["--action", names[0]] if names else []
-    return ["assets", *action, *(word for name in names[1:] for word in ("--names", name)), *others]
+    return [verb, *action, *(word for name in names[1:] for word in ("--names", name)), *others]
 
 
 def with_duration(words: Sequence[str]) -> list[str]:

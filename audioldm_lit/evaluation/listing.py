@@ -78,7 +78,7 @@ def _from_file(path: Path) -> list[Clip]:
     folder = path.parent
     return [
         Clip(
-            _plain(row.get("id") or row["file"]),
+            plain_id(row.get("id") or row["file"]),
             folder / row["file"],
             row.get("caption", ""),
             row.get("label", ""),
@@ -99,12 +99,12 @@ def _from_manifest(path: Path) -> list[Clip]:
         raise InputError(path, "is of a generation that was ended early", "run the same `generate` again, which goes on with it")
     several = Counter(clip[0] for clip in clips)
     return [
-        Clip(_plain(name) if several[name] == 1 else f"{_plain(name)} #{candidate}", path.parent / file, prompt)
+        Clip(plain_id(name) if several[name] == 1 else f"{plain_id(name)} #{candidate}", path.parent / file, prompt)
         for name, file, prompt, candidate in clips
     ]
 
 
-def _plain(name: str) -> str:
+def plain_id(name: str) -> str:
     """An id without the suffix of an audio file, so that `door.wav` and `door.flac` pair."""
     return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in AUDIO else name
 

@@ -69,7 +69,9 @@ def correlation(ratings: pd.DataFrame, metric: pd.Series) -> Correlation | None:
     if whole is None:
         return None
     clip = pd.factorize(wide.index.get_level_values("clip"))[0]
-    without_rater = [_spearman(np.delete(rated, rater, axis=1), numbers) for rater in range(rated.shape[1] if rated.shape[1] > 1 else 0)]
+    without_rater = [
+        _spearman(np.delete(rated, rater, axis=1), numbers) for rater in range(rated.shape[1] if rated.shape[1] > 1 else 0)
+    ]
     without_clip = [_spearman(rated[clip != one], numbers[clip != one]) for one in range(clip.max() + 1)]
     if clip.max() + 1 < UNITS or len(without_rater) < 2 or None in [*without_rater, *without_clip]:
         return Correlation(whole, None, len(numbers))

@@ -98,7 +98,9 @@ def _part(content: Any, key: str) -> Any:
 def _check(path: Path, trial: Trial, question: Question, given: Any) -> None:
     """Refuse a missing answer, and one that the page cannot have given."""
     ids = {item.id for item in trial.items}
-    if not isinstance(given, dict) or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in given.values()):
+    if not isinstance(given, dict) or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in given.values()
+    ):
         raise InputError(path, f"lacks an answer to '{question.name}' in trial {trial.id}", NOTHING)
     whole = set(given) == ids if question.way != "match" else len(given) == 1 and set(given) <= ids
     if not whole or not all(question.low <= value <= question.high for value in given.values()):

@@ -107,11 +107,15 @@ class Sound:
         system: Whose it is.
         clip: Id of the clip.
         sha256: Of the samples, before they were encoded.
+        file: Where it is from; None where it was made for the test.
+        span: Seconds of its start and end there.
     """
 
     system: str
     clip: str
     sha256: str
+    file: str | None = None
+    span: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,23 +125,23 @@ class BlindTest:
     Attributes:
         title: What raters read above it.
         scheme: Class of the scheme.
-        systems: Folder or list of every system that is compared.
-        reference: That of the recordings, where they are known.
+        systems: Names of what is compared.
         questions: What is asked.
         rules: Whose answers count.
         trials: Its pages.
         sounds: What is heard, by id.
+        recordings: All recordings that metrics may compare with, by id of the clip.
         notes: How the sounds were made comparable.
     """
 
     title: str
     scheme: str
-    systems: Mapping[str, str]
-    reference: str | None
+    systems: tuple[str, ...]
     questions: tuple[Question, ...]
     rules: tuple[Rule, ...]
     trials: tuple[Trial, ...]
     sounds: Mapping[str, Sound]
+    recordings: Mapping[str, Sound] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -186,8 +190,13 @@ def _parts(content: Mapping[str, Any]) -> dict[str, Any]:
         "questions": tuple(Question(**one) for one in content["questions"]),
         "rules": tuple(Rule(**one) for one in content["rules"]),
         "trials": tuple(_trial(one) for one in content["trials"]),
-        "sounds": {name: Sound(**one) for name, one in content["sounds"].items()},
+        "systems": tuple(content["systems"]),
+        **{part: {name: _sound(one) for name, one in content[part].items()} for part in ("sounds", "recordings")},
     }
+
+
+def _sound(content: Mapping[str, Any]) -> Sound:
+    return Sound(**{**content, "span": content["span"] and tuple(content["span"])})
 
 
 def _trial(content: Mapping[str, Any]) -> Trial:

@@ -39,12 +39,12 @@ class CrossedMean:
 
 
 def crossed_mean(ratings: pd.DataFrame) -> CrossedMean:
-    """The mean of ratings in a model of two crossed random effects, y = mean + rater + clip + rest (Searle, Casella and McCulloch 1992).
+    """The mean of ratings, which are mean + rater + clip + rest (Searle, Casella and McCulloch 1992, Variance Components).
 
-    Its variance is that of the raters' means and that of the clips' means less that of the rest, which both contain, each estimated
-    by moments; degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110). Sums over clusters make it hold where
-    answers are missing (Cameron, Gelbach and Miller 2011, J. Business and Economic Statistics 29:238). Resampling raters and clips
-    instead would count the rest three times (Owen 2007, Annals of Applied Statistics 1:386).
+    Its variance is that of the raters' means and of the clips' means, less that of the rest, which both contain, estimated by
+    moments; degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2:110). Sums over clusters make it hold where answers
+    are missing (Cameron, Gelbach and Miller 2011, J. Business and Economic Statistics 29:238). Resampling raters and clips instead
+    would count the rest three times (Owen 2007, Annals of Applied Statistics 1:386).
 
     Args:
         ratings: Columns `rater`, `clip`, `value`; optional `question` and `weight`, the share of a question in a score.
@@ -52,10 +52,11 @@ def crossed_mean(ratings: pd.DataFrame) -> CrossedMean:
     table = ratings.assign(question=ratings.get("question", ""), weight=ratings.get("weight", 1.0))
     share = table["weight"] / table.groupby("question")["value"].transform("size")
     means = table.groupby("question")["value"].transform("mean")
-    value = float((share * table["value"]).sum())
+    of_questions = table.groupby("question").agg({"weight": "first", "value": "mean"})
+    value = float((of_questions["weight"] * of_questions["value"]).sum())
     moved = share * (table["value"] - means)
     rater, clip = pd.factorize(table["rater"])[0], pd.factorize(table["clip"])[0]
-    count = rater.max() + 1, clip.max() + 1
+    count = int(rater.max()) + 1, int(clip.max()) + 1
     if min(count) < FEWEST:
         return CrossedMean(value, math.nan, math.nan, *count)
     by_rater, by_clip = (_cluster_variance(moved.to_numpy(), code) for code in (rater, clip))
@@ -77,7 +78,7 @@ def crossed_share(ratings: pd.DataFrame) -> CrossedMean:
     mean = crossed_mean(ratings)
     if not math.isfinite(mean.error):
         return mean
-    spread = mean.value * (1 - mean.value)
+    spread = round(mean.value * (1 - mean.value), 12)
     alone = float(min(mean.raters, mean.clips))
     answers = min(float(len(ratings)), spread / mean.error**2) if mean.error > 0 and spread > 0 else alone
     low, high = proportion_confint(mean.value * answers, answers, 1 - LEVEL, method="wilson")
