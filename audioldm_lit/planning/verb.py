@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 
 from audioldm_lit import lightning_cli
+from audioldm_lit.callbacks.base_loss import BaseLoss
 from audioldm_lit.callbacks.export import ADAPTER
 from audioldm_lit.callbacks.micro_batch import out_of_memory
 from audioldm_lit.errors import InputError
@@ -76,7 +77,9 @@ class PlanCLI(AudioLDMCLI):
         if settings.ckpt_path is not None:
             raise InputError("--ckpt_path", "is given, and a plan is of a whole run", "leave it out")
         rehearsal = Rehearsal(self.model, self.datamodule, self.clock)
-        self.trainer.callbacks.insert(0, rehearsal)  # type: ignore[attr-defined]  # set from outside its class
+        # The base's loss on these few clips is of no use to a later run, and must be measured to know how long that takes.
+        others = [one for one in self.trainer.callbacks if not isinstance(one, BaseLoss)]  # type: ignore[attr-defined]
+        self.trainer.callbacks[:] = [rehearsal, *others]  # type: ignore[attr-defined]  # set from outside its class
         try:
             with redirect_stdout(io.StringIO()):  # results of a rehearsal are none
                 super().run_verb(verb)

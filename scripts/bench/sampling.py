@@ -54,7 +54,7 @@ BETWEEN = (  # the presets
 GUIDED = (None, (0, 700), (100, 700))  # timesteps
 CACHED = (1, 2, 3)
 PAPER = {"num_inference_steps": 200, "guidance_scale": 2.5, "eta": 1.0}
-FEW, WHOLE = (2, 6), 10  # steps at full size from which those of a clip are told; so many are run
+FEW, WHOLE = (2, 4), 10  # steps at full size from which those of a clip are told; so many are run
 PRESETS = {path.stem: path for path in sorted((REPOSITORY / "configs" / "sampler").glob("*.yaml"))}
 ROW = dict[str, Any]
 
