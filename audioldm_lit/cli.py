@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from inspect import signature
 from io import TextIOWrapper
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from audioldm_lit import __version__
+from audioldm_lit.console.air_gap import closed
 from audioldm_lit.console.pages import page
 from audioldm_lit.console.parser import refusal
 from audioldm_lit.console.stages import Stage, stages_ended
@@ -75,7 +77,8 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
             return
         words, short = spelt_out(words)
         given = first_look(verb, words[1:]) if ours else {}
-        with stages_ended():
+        fetches = verb == "assets" and "fetch" in words
+        with stages_ended(), nullcontext() if fetches else closed():
             run(verb, with_duration(words) if short else with_length(words, given), model_class)
     except (InputError, ValueError, RuntimeError) as error:
         wrong_input = _input_error(error)

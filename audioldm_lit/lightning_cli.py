@@ -25,8 +25,9 @@ from audioldm_lit.callbacks.progress import RunProgress
 from audioldm_lit.callbacks.resting_parts import RestingParts
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.callbacks.scores import Scores
+from audioldm_lit.console.air_gap import allow
 from audioldm_lit.console.stages import say
-from audioldm_lit.console.strict_parser import Strict
+from audioldm_lit.console.strict_parser import Strict, class_paths
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.device import fast_precision
 from audioldm_lit.errors import InputError
@@ -55,6 +56,7 @@ CHECKPOINT_DEFAULTS = {
     "early_stopping.patience": 5,  # checks without a lower held-out loss
 }
 
+LOCAL = (".CSVLogger", ".TensorBoardLogger")  # which write files
 EXPECTED = (  # warnings about what is done here on purpose
     ".*does not have many workers.*",  # cached items are read in microseconds, worker processes would only slow the loader down
     ".*module\\(s\\) in eval mode at the start of training.*",  # VAE, CLAP and vocoder stay in eval
@@ -135,6 +137,12 @@ class AudioLDMCLI(OpenCLI):
                 }
             }
         )
+
+    def before_instantiate_classes(self) -> None:
+        """Let connections pass where a logger is named that is neither a file's nor ours: to connect is what it is for."""
+        named = [path for _, path in class_paths(self.config[self.subcommand].trainer.logger)]
+        if not all(path.startswith("audioldm_lit.") or path.endswith(LOCAL) for path in named):
+            allow()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Show progress in the project's own way, unless it is turned off or a bar of the user's own does it."""

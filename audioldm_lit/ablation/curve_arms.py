@@ -39,18 +39,22 @@ def read_results(folder: Path) -> pd.DataFrame:
     path = folder / "results.csv"
     if not path.is_file():
         raise InputError(path, "is not there", "give the folder of a grid that has been run with `ablate`")
-    try:
-        names = pd.read_csv(path, nrows=0).columns
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(path, f"is no table of results ({error})", "run `ablate --table terminal` to write it again") from error
+    names = _table(path, nrows=0).columns
     missing = [name for name in ("run", "metric", "value", "higher_is_better", "passport", "steps", SIZE) if name not in names]
     if missing:
         raise InputError(path, f"has no column {missing[0]}", "run `ablate` again to write it")
     levels = {name: str for name in names if name not in NAMES}
-    read = pd.read_csv(path, dtype=levels, keep_default_na=False, na_values={name: [""] for name in NAMES})  # "None" is a level
+    read = _table(path, dtype=levels, keep_default_na=False, na_values={name: [""] for name in NAMES})  # "None" is a level
     if read["value"].isna().all():
         raise InputError(path, "no run is done yet", "let the grid go on")
     return read
+
+
+def _table(path: Path, **how: Any) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, **how)
+    except ValueError as error:  # of which all of pandas' own are kinds
+        raise InputError(path, f"is no table of results ({error})", "run `ablate --table terminal` to write it again") from error
 
 
 def chosen(results: pd.DataFrame, where: Sequence[str]) -> pd.DataFrame:

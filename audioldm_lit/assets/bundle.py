@@ -116,7 +116,7 @@ def _plan(path: Path, tar: tarfile.TarFile) -> dict[str, Entry]:
             for name, one in content["assets"].items()
             for file, (size, digest) in one["files"].items()
         ]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(path, f"its {MANIFEST} cannot be read ({error})", "bundle it again with this version") from error
     assets = {name: asset(name) for name, *_ in listed}
     return {file: _entry(path, assets[name], file, size, digest) for name, file, size, digest in listed}

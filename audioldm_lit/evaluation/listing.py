@@ -93,7 +93,7 @@ def _from_manifest(path: Path) -> list[Clip]:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = content["clips"]
         clips = [(str(row["id"]), str(row["file"]), row.get("prompt") or "", row.get("candidate", 0)) for row in rows]
-    except (json.JSONDecodeError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise InputError(path, f"is no manifest of generated clips ({error})", "give the folder that `generate` wrote") from error
     if content.get(UNFINISHED):
         raise InputError(path, "is of a generation that was ended early", "run the same `generate` again, which goes on with it")

@@ -83,7 +83,7 @@ class Journal:
             rows = [*content.pop("clips"), *_lines(sorted(self.folder.glob(LINES)))]
             content.pop(UNFINISHED, None)
             found = {_key(row): row for row in rows if (self.folder / row["file"]).is_file()}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(path, f"is no manifest of generated clips ({error})", "give another --out") from error
         _check_same(self.folder, _flat(content), _flat(self.settings))
         return found

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from platform import node
 from tempfile import TemporaryDirectory
@@ -47,7 +47,8 @@ def clear_unfinished(folder: Path) -> None:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)  # another process may be clearing as well
             else:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # what another user left is no harm
+                    path.unlink()
 
 
 def _runs(process: int) -> bool:

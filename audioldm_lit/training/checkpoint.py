@@ -12,6 +12,14 @@ from audioldm_lit.training.ema import EMA
 from audioldm_lit.training.encoding import encoded
 
 KEY = "audioldm_lit"
+KINDS: dict[str, Any] = {  # of what is kept under it
+    "base": str,
+    "adapter": dict,
+    "adapter_state": object,
+    "base_losses": list,
+    "trained_on": dict,
+    "ema": dict | None,
+}
 ORIGIN = "--ckpt_path"  # what messages call it
 
 
@@ -55,12 +63,12 @@ def checked_content(checkpoint: dict[str, Any], base: str, adapter: Adapter, dat
         InputError: If the checkpoint is none of this project, or belongs to another base, adapter or data.
     """
     ours = checkpoint.get(KEY)
-    if ours is None:
-        raise InputError(ORIGIN, "is no checkpoint of this project", "give one that `fit` wrote")
+    if not (isinstance(ours, dict) and ours.keys() >= KINDS.keys() and all(isinstance(ours[name], KINDS[name]) for name in KINDS)):
+        raise InputError(ORIGIN, "is no checkpoint of this project", "give one that `fit` wrote, unchanged")
     check_base(ours["base"], base, ORIGIN)
     if ours["adapter"] != adapter.spec():
         raise InputError(ORIGIN, f"was trained with {ours['adapter']}, model.adapter is {adapter.spec()}", "use the same")
-    changed = [name for name, value in ours["trained_on"].items() if data is not None and value != data[name]]
+    changed = [name for name, value in ours["trained_on"].items() if data is not None and value != data.get(name)]
     if changed:
         raise InputError(
             ORIGIN,

@@ -60,9 +60,10 @@ def read_checkpoint(path: str | Path, in_memory: bool = True) -> dict[str, Any]:
     except UNREADABLE as error:
         problem, mend = _fault(Path(path), error)
         raise InputError(path, problem, mend) from error
-    if isinstance(found, dict) and any(name.startswith(UNet.prefix) for name in found.get("state_dict", ())):
+    state = found.get("state_dict", {}) if isinstance(found, dict) else None
+    if isinstance(state, dict) and any(str(name).startswith(UNet.prefix) for name in state):
         raise original(Path(path))
-    if not isinstance(found, dict) or KEY not in found:
+    if not isinstance(found, dict) or not isinstance(state, dict) or KEY not in found:
         raise InputError(path, "is no checkpoint of this project", f"give {ORIGIN} one that `fit` wrote")
     return found
 

@@ -17,6 +17,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
+from audioldm_lit.console.air_gap import allow
+
 RUN_ID = "wandb_run_id.txt"
 
 
@@ -77,6 +79,8 @@ class Wandb(Watched):
         self.shown = False  # anything, since this process began
         if offline:  # wandb reads it when it is first imported
             os.environ["WANDB_ERROR_REPORTING"] = "false"
+        else:
+            allow()
 
     def go_on(self, run_id: str) -> None:
         """Show what comes as more of an earlier run; to be called before there is something to show."""

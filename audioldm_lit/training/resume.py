@@ -55,6 +55,8 @@ def check_resumable(path: Path, max_steps: int, end: str = "result.json") -> Non
     if lacking:
         raise InputError(path, f"has no {lacking[0]}, so training cannot go on from it", "give one that `fit` wrote, unchanged")
     step = checkpoint["global_step"]
+    if not isinstance(step, int):
+        raise InputError(path, f"is at step {step!r}, which is no number", "give one that `fit` wrote, unchanged")
     ended = (path.parent.parent / end).is_file()
     if 0 <= max_steps < step or (step == max_steps and ended):
         problem = f"is at step {step:,} and trainer.max_steps is {max_steps:,}: nothing is left to train"

@@ -31,6 +31,7 @@ from audioldm_lit.storage.paths import accepts_strings
 
 FORMAT = "audioldm_lit.adapter/1"
 OURS = "audioldm_lit.adapters"
+SETTINGS_ERRORS = (TypeError, ValueError, AttributeError, LookupError, OverflowError, RecursionError)  # of settings of any type
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # that weights may be stored in
 
 
@@ -91,13 +92,15 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
         raise InputError(path, f"predicts '{prediction_type}'", f"fetch the file again; {' and '.join(PREDICTION_TYPES)} are known")
     check_origin(base, metadata.get("base_rounded"), backbone, str(path))
     weights = read_tensors(path)
-    check_sizes(init_args, weights, path)
     with bounded(path, weights, backbone):
+        check_sizes(init_args, weights, path)
         adapter = _make(str(class_path), init_args, path)
         try:
             added = inject(adapter, backbone)
         except InputError as error:
             raise InputError(path, f"does not fit this model: {error.problem}", "fetch the file again") from error
+        except SETTINGS_ERRORS as error:
+            raise InputError(path, f"has settings that cannot be ({error!r})", "fetch the file again, it is damaged") from error
     load_weights(backbone, weights, str(path), added)
     return adapter, prediction_type
 
@@ -206,5 +209,5 @@ def _make(class_path: str, init_args: dict[str, Any], path: Path) -> Adapter:
         return found(**init_args)
     except InputError as error:
         raise InputError(path, f"has wrong settings: {error.problem}", "fetch the file again, it is damaged") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except SETTINGS_ERRORS as error:
         raise InputError(path, f"was made by another version of {class_path} ({error})", "install that version") from error

@@ -52,7 +52,7 @@ def bounded(path: Path, weights: Mapping[str, Tensor], backbone: Backbone) -> It
         with _seconds(path, seconds), _memory(more if backbone.device.type == "cpu" else None):
             yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):  # how torch says that there is no memory left
+        if type(error) is RuntimeError and "allocate" not in str(error):  # how torch says that there is no memory left
             raise
         raise InputError(path, f"cannot be made as it says ({' '.join(str(error).split()) or 'no memory'})", MEND) from error
 

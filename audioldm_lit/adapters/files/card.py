@@ -84,7 +84,7 @@ class About:
             record = json.loads(text)
             scores = {name: (base, adapted) for name, (base, adapted) in record.pop("scores").items()}
             return cls(**record | {"captions": tuple(record["captions"]), "scores": scores})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 origin, f"its record of how it was trained cannot be read ({error})", "fetch the file again"
             ) from error
