@@ -29,6 +29,8 @@ from audioldm_lit.listening.opinions import opinion, trust
 from audioldm_lit.listening.page import page
 from audioldm_lit.listening.scheme import Scheme
 from audioldm_lit.listening.tables import show
+from audioldm_lit.report.shell import render
+from audioldm_lit.report.texts import Texts
 from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.cache_folder import cache_folder
 
@@ -68,13 +70,13 @@ def listen(
             with a hidden reference and an anchor), `ABX` (two systems: told apart, and preferred).
         clips: To build, how many clips of each system are heard, the classes in turn.
         title: To build, what raters read above the test.
-        language: To build, of the page: `en` or `ja`.
+        language: Of the page: `en` or `ja`.
         seed: To build, of what is chosen.
         test: To merge, the `.json` that was written beside the page.
         protocol: To merge, metrics that are set beside the raters; null for none.
         device: To merge, where metrics are computed: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         cache_dir: To merge, folder of features that were extracted before; by default under `~/.cache`.
-        out: The page, by default `listen.html`; of `merge` the JSON that `report --answers` shows, by default `listen.json`.
+        out: The page, by default `listen.html`; of `merge` a JSON, by default `opinion.json`, beside which the same is a page.
     """
     if action == "build":
         if test is not None:
@@ -86,7 +88,10 @@ def listen(
             raise InputError("listen merge", "does not say of which test", "give the .json beside its page with --test")
         if run is not None or reference is not None:
             raise InputError("--run and --reference", "are what `listen build` reads", "leave them out: the test knows its clips")
-        _merge([Path(name) for name in names], BlindTest.read(test), protocol, device, cache_dir, out or Path("listen.json"))
+        out = out or Path("opinion.json")
+        if {out.resolve(), out.with_suffix(".html").resolve()} & {test.resolve(), test.with_suffix(".html").resolve()}:
+            raise InputError(out, "would replace the test", "name another file with --out")
+        _merge([Path(name) for name in names], BlindTest.read(test), protocol, device, cache_dir, language, out)
 
 
 def _systems(names: Sequence[str], run: Path | None, reference: Path | None) -> tuple[dict[str, Path], list[Clip]]:
@@ -136,9 +141,12 @@ def _build(
     _say(f"python -m audioldm_lit listen merge answers*.json --test {out.with_suffix('.json')}")
 
 
-def _merge(sources: Sequence[Path], test: BlindTest, protocol: str | None, device: str, cache_dir: Path | None, out: Path) -> None:
+def _merge(
+    sources: Sequence[Path], test: BlindTest, protocol: str | None, device: str, cache_dir: Path | None, language: str, out: Path
+) -> None:
     if not sources:
         raise InputError("listen merge", "nothing is named", "name the files of answers, or their folder")
+    texts = Texts(language)
     answers, not_read = read_all(sources, test)
     for error in not_read:
         say(str(error))
@@ -146,8 +154,10 @@ def _merge(sources: Sequence[Path], test: BlindTest, protocol: str | None, devic
     if protocol is not None:
         said = _with_metrics(said, test, answers, protocol, device, cache_dir)
     said.write(out)
+    with atomic_write(out.with_suffix(".html")) as unfinished:
+        unfinished.write_text(render("listening/opinion.html", texts, opinion=said), encoding="utf-8")
     show(said, Console(emoji=False))
-    _say(f"{out}: the same for programs, and for report --answers {out}")
+    _say(f"{out.with_suffix('.html')}: the same as a page; {out}: for programs")
 
 
 def _with_metrics(

@@ -1,4 +1,4 @@
-"""What listeners said, as one JSON: `listen merge` writes it, a report shows it."""
+"""What listeners said, as one JSON: `listen merge` writes it, pages show it."""
 
 import json
 from collections.abc import Mapping, Sequence
