@@ -394,7 +394,8 @@ def test_places_that_may_not_be_written(tiny_folder):
 def _as_nobody(place: Path, model: Path) -> tuple[list[str], int]:
     shutil.copytree(model, place / "model")
     data = layouts.esc50(place / "esc50", takes=1)
-    place.chmod(0o755)
+    for folder in (place, place / "model"):
+        folder.chmod(0o755)
     (place / "free").mkdir(mode=0o777)
     (place / "free").chmod(0o777)
     options = arguments(place / "model", {**data, "shots": 2})
@@ -431,8 +432,9 @@ def _as_nobody(place: Path, model: Path) -> tuple[list[str], int]:
             os.setuid(NOBODY)
             os.chdir(place / "free")
             os.environ["XDG_CACHE_HOME"] = str(place / "free" / "cache")
+            written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             for stream in (1, 2):
-                os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), stream)
+                os.dup2(written, stream)
             status = 0
             try:
                 main(words)
@@ -441,6 +443,7 @@ def _as_nobody(place: Path, model: Path) -> tuple[list[str], int]:
             except BaseException as error:
                 os.write(2, f"{error!r}".encode())
                 status = 1
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

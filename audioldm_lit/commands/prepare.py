@@ -18,7 +18,7 @@ from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
 from audioldm_lit.health.suggestions import Namer, read_words
 from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.places import NANO
-from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.atomic_write import clear_unfinished, write_json
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.storage.paths import accepts_strings
 from audioldm_lit.training.cache import Cache
@@ -71,6 +71,7 @@ def prepare(
     if out.resolve().is_relative_to(data.root.resolve()):
         raise InputError(out, "lies inside the data set", "choose a folder outside with --out")
     data.prepare_data()
+    clear_unfinished(out)
     clean = out / "clean.jsonl"
     if clean.is_file() and getattr(data, "table", None) != clean:
         clean.unlink()  # an earlier run's may be of other clips
