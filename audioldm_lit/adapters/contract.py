@@ -40,6 +40,8 @@ def check_contract(adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: 
     for name in trainable(backbone):
         if name.startswith(UNTRAINED):
             raise InputError(KEY, f"trains {name}, which no training step goes through", "train weights of unet or text_encoder")
+    for model in (backbone, fresh):
+        model.rest()  # three whole models would be the most memory that a run takes; what is asked for comes back
     try:
         ours, copied = copy.deepcopy((adapter, backbone))
     except CANNOT_COPY as error:
