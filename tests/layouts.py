@@ -5,6 +5,8 @@ the function of every data module up by name.
 """
 
 import csv
+import tarfile
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,55 @@ def folder(root: Path, takes: int = 6) -> dict[str, Any]:
                 duration=0.3 + 0.2 * take, sample_rate=(16_000, 44_100)[take % 2], channels=1 + take % 2,
             )  # fmt: skip
     return {"root": root}
+
+
+def webdataset(root: Path) -> dict[str, Any]:
+    """The folder in a tar."""
+    tar_of(folder(root / "plain")["root"], root / "tars")
+    return {"root": root / "tars"}
+
+
+def zipped(root: Path) -> dict[str, Any]:
+    """The folder in a zip."""
+    zip_of(folder(root / "plain")["root"], root / "zips")
+    return {"root": root / "zips"}
+
+
+def huggingface(root: Path) -> dict[str, Any]:
+    """The folder as rows."""
+    rows_of(folder(root / "plain")["root"], root / "saved")
+    return {"root": root / "saved", "label": "kind"}
+
+
+def tar_of(source: Path, target: Path) -> None:
+    """Put the files of a folder into a tar in another."""
+    target.mkdir(exist_ok=True)
+    with tarfile.open(target / "all.tar", "w") as tar:
+        for path in sorted(source.rglob("*.*")):
+            tar.add(path, path.relative_to(source).as_posix())
+
+
+def zip_of(source: Path, target: Path) -> None:
+    """Put the files of a folder into a zip in another."""
+    target.mkdir(exist_ok=True)
+    with zipfile.ZipFile(target / "all.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(source.rglob("*.*")):
+            file.write(path, path.relative_to(source).as_posix())
+
+
+def rows_of(source: Path, target: Path) -> None:
+    """Save the sounds of a folder as a data set of the library `datasets`, their classes in the column `kind`."""
+    import datasets
+
+    files = sorted(path for path in source.rglob("*.*") if path.suffix != ".txt")
+    labels = datasets.ClassLabel(names=sorted({path.parent.name for path in files}))
+    rows = {
+        "audio": [{"bytes": path.read_bytes(), "path": path.name} for path in files],
+        "kind": [labels.str2int(path.parent.name) for path in files],
+    }
+    stored = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    made = datasets.Dataset.from_dict(rows, features=datasets.Features({"audio": stored, "kind": labels}))
+    made.cast_column("audio", datasets.Audio(decode=False)).save_to_disk(target)
 
 
 def urbansound8k(root: Path, takes: int = 4) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import json
 import re
+import runpy
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import layouts
@@ -18,6 +20,12 @@ dials: {{count: 0}}
 data: {{init_args: {{root: {root}, duration: {duration}}}}}
 model: {{backbone: {model}, sampler: {{num_inference_steps: 2}}}}
 """
+
+QUICK = {
+    "trainer.max_steps": 2, "trainer.val_check_interval": 2, "trainer.log_every_n_steps": 1, "trainer.accelerator": "cpu",
+    "trainer.precision": "32-true", "trainer.enable_progress_bar": "false", "model.sampler.num_inference_steps": 2,
+    "model.val_timesteps": 1, "audition.count": 0, "dials.count": 0,
+}  # fmt: skip
 
 
 def recipes() -> tuple[dict[str, str], list[str]]:
@@ -52,3 +60,25 @@ def test_the_recipes_of_the_readme_train_as_they_stand(workdir, copied, cli, mon
     assert result["held_out_loss_after"] != result["held_out_loss_before"]
     _, out, _ = cli("test", *options, "--ckpt_path", folder / "checkpoints" / "last.ckpt")
     assert "test/level" in out
+
+
+@pytest.mark.slow
+def test_the_recipes_of_the_docs_run_as_they_stand(workdir, tiny_folder, cli, monkeypatch, capfd):
+    """One run of a grid: a program with a model class, a cluster, an objective, an extractor and a metric of one's own."""
+    text = (REPOSITORY / "docs" / "own.md").read_text()
+    for name, content in re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", text, re.DOTALL):
+        (workdir / name).write_text(content)
+    (command,) = re.findall(r"```bash\n(.*?)\n```", text, re.DOTALL)
+    root = layouts.folder(workdir / "recordings")["root"]
+    monkeypatch.syspath_prepend(workdir)
+    runpy.run_path("ownscore.py")
+    assert float(capfd.readouterr().out) == pytest.approx(20, abs=1)
+    settings = {"data.init_args.root": root, "data.init_args.duration": SHORT, "model.backbone": tiny_folder, **QUICK}
+    changes = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    status, _, err = cli(*shlex.split(command)[3:], *changes, "--allow_dirty", "--out", "out")
+    assert status == 0, err
+    table = pd.read_csv("out/results.csv")
+    assert set(table["metric"]) == {"loss", "bands"}
+    assert (table["state"] == "done").all()
+    (metrics,) = Path("out").rglob("metrics.csv")
+    assert pd.read_csv(metrics)["train/size"].notna().any()

@@ -287,6 +287,7 @@ def test_a_run_s_adapter_is_an_artifact_at_wandb(fitted):
 
 def test_a_resumed_run_is_the_same_at_wandb_and_of_its_grid(workdir, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_GROUP", "a grid")
+    wandb.teardown()  # it reads the environment once
     folders, runs = [], []
     for loss in (1.0, 0.5):
         logger = Wandb(tags=["long"])

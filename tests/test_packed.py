@@ -3,7 +3,6 @@
 import builtins
 import pickle
 import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,8 @@ from audioldm_lit.data.webdataset import WebDataset
 from audioldm_lit.data.zipped import Zipped
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.checkup import examine
+
+import layouts
 
 SPLITS = ("train", "val", "test")
 SECONDS = 0.64
@@ -37,27 +38,13 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
-def tarred(folder: Path) -> Path:
-    with tarfile.open(folder.parent / "tars.tar", "w") as tar:
-        for path in sorted(folder.rglob("*.*")):
-            tar.add(path, path.relative_to(folder).as_posix())
-    return folder.parent / "tars.tar"
-
-
-def zipped(folder: Path) -> Path:
-    target = folder.parent / "zips"
-    target.mkdir(exist_ok=True)
-    with zipfile.ZipFile(target / "all.zip", "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted(folder.rglob("*.*")):
-            file.write(path, path.relative_to(folder).as_posix())
-    return target
-
-
 @pytest.fixture(scope="module", params=["tar", "zip"])
 def packed(request, folder) -> AudioDataModule:
     if request.param == "tar":
-        return WebDataset(tarred(folder), duration=SECONDS, shots=2)
-    return Zipped(zipped(folder), duration=SECONDS, shots=2)
+        layouts.tar_of(folder, folder.parent / "tars")
+        return WebDataset(folder.parent / "tars" / "all.tar", duration=SECONDS, shots=2)
+    layouts.zip_of(folder, folder.parent / "zips")
+    return Zipped(folder.parent / "zips", duration=SECONDS, shots=2)
 
 
 def test_an_archive_is_the_folder_that_it_was_made_of(folder, packed):
@@ -97,16 +84,7 @@ def test_shards_named_after_splits_are_the_splits(tmp_path, folder):
 
 
 def test_rows_of_a_data_set_are_clips(folder, tmp_path):
-    datasets = pytest.importorskip("datasets")
-    files = sorted(path for path in folder.rglob("*.*") if path.suffix != ".txt")
-    labels = datasets.ClassLabel(names=["dog", "rain"])
-    rows = {
-        "audio": [{"bytes": path.read_bytes(), "path": path.name} for path in files],
-        "kind": [labels.str2int(path.parent.name) for path in files],
-    }
-    stored = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
-    made = datasets.Dataset.from_dict(rows, features=datasets.Features({"audio": stored, "kind": labels}))
-    made.cast_column("audio", datasets.Audio(decode=False)).save_to_disk(tmp_path / "saved")
+    layouts.rows_of(folder, tmp_path / "saved")
     data = HuggingFace(tmp_path / "saved", label="kind", duration=SECONDS)
     plain = Folder(folder, duration=SECONDS)
     keys = {split: data.waveforms(split) for split in SPLITS}

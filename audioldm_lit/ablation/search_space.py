@@ -126,10 +126,7 @@ def read_search(content: Any, where: str, checked: Callable[[Mapping[str, Any], 
     unknown = [str(key) for key in content if key not in KEYS]
     if unknown:
         raise InputError(where, f"has the unknown key '{unknown[0]}'", f"use {', '.join(KEYS)}")
-    runs, seed = content.get("runs"), content.get("seed", 0)
-    for key, number, least in (("runs", runs, 1), ("seed", seed, 0)):
-        if type(number) is not int or number < least:
-            raise InputError(f"{where}.{key}", f"is {number}", f"give a whole number from {least} on")
+    runs, seed = _count(content.get("runs"), 1, f"{where}.runs"), _count(content.get("seed", 0), 0, f"{where}.seed")
     read = {str(name): _range(one, f"{where}.ranges.{name}", checked) for name, one in ranges.items()}
     points = math.prod(one.points for one in read.values())
     if points < runs:
@@ -137,6 +134,12 @@ def read_search(content: Any, where: str, checked: Callable[[Mapping[str, Any], 
     if content.get("pruner") and not content.get("sampler"):
         raise InputError(where, "has a pruner and no sampler", "name one, such as `sampler: optuna.samplers.RandomSampler`")
     return Search(runs, seed, read, content.get("sampler"), content.get("pruner"))
+
+
+def _count(number: Any, least: int, where: str) -> int:
+    if type(number) is not int or number < least:
+        raise InputError(where, f"is {number}", f"give a whole number from {least} on")
+    return number
 
 
 def _range(content: Any, where: str, checked: Callable[[Mapping[str, Any], str], Mapping[str, Any]]) -> Range:
@@ -157,4 +160,4 @@ def _range(content: Any, where: str, checked: Callable[[Mapping[str, Any], str],
     if not numbers or not values[0] < values[1] or (kind == "log_uniform" and values[0] <= 0):
         above = ", both above 0" if kind == "log_uniform" else ""
         raise InputError(where, f"is {kind} {values}", f"give a lower and a higher number{above}")
-    return Span(key, *values, log=kind == "log_uniform")
+    return Span(key, values[0], values[1], log=kind == "log_uniform")
