@@ -118,13 +118,20 @@ def with_length(words: Sequence[str], given: Mapping[str, Any]) -> list[str]:
         words: The command line, its verb first.
         given: Every setting it gives, by its key, see `first_look`.
     """
+    seconds = length_of_model(given)
+    if seconds is None:
+        return list(words)
+    _say(f"{seconds:g} s a clip, the length that this model was trained on; --{DURATION} sets another")
+    return [*words, f"--{DURATION}", f"{seconds:g}"]
+
+
+def length_of_model(given: Mapping[str, Any]) -> float | None:
+    """The length that the model of some settings was trained on; None where they give one, or name no model."""
     data, model = str(given.get("data.class_path", given.get("data"))), given.get("model.backbone", given.get("backbone"))
     named = any(key in given for key in (DURATION, "data.duration", "print_config"))
     if not model or named or "duration" not in class_settings().get(data, ()):  # a class of somebody else's may have none
-        return list(words)
-    seconds = window(find_model(model))
-    _say(f"{seconds:g} s a clip, the length that this model was trained on; --{DURATION} sets another")
-    return [*words, f"--{DURATION}", f"{seconds:g}"]
+        return None
+    return window(find_model(model))
 
 
 def fitting(seconds: Sequence[float], longest: float) -> float:

@@ -78,6 +78,19 @@ def test_what_a_run_is_its_resolved_settings_say(tmp_path):
     assert isinstance(found["no such setting"], InputError)
 
 
+def test_a_length_that_is_left_out_is_the_model_s(tmp_path, tiny_folder):
+    """The command line says so, not the parser, whose default is another."""
+    content = {"base": str(ESC50), "set": {"model.backbone": str(tiny_folder)}}
+    earlier = tmp_path / "out" / "runs" / "earlier" / "attempt-1"
+    earlier.mkdir(parents=True)
+    (earlier / "run.json").write_text(json.dumps({"levels": {}, "settings": content["set"], "fit": True}))
+    axes = {"length": {"data.init_args.duration": [5.12, 0.64]}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump({**content, "axes": axes}))
+    assert link_kin(load_grid(tmp_path / "grid.yaml"), tmp_path / "out") == (1, 0)
+    (link,) = [path for path in (tmp_path / "out" / "runs").iterdir() if path.is_symlink()]
+    assert link.name.startswith("0.64-")
+
+
 @given(low=st.floats(1e-8, 1e3), factor=st.floats(1.1, 1e6), log=st.booleans(), seed=st.integers(0, 99))
 def test_points_lie_in_their_range_differ_and_more_of_them_keep_the_first(low, factor, log, seed):
     search = Search(5, seed, {"x": Span("x", low, low * factor, log)})

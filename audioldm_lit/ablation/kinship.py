@@ -10,9 +10,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from audioldm_lit.ablation.grid import Grid, Trial
+from audioldm_lit.ablation.grid import PROGRAM, Grid, Trial
 from audioldm_lit.ablation.resolved import resolve
 from audioldm_lit.ablation.trial_folder import TrialFolder
+from audioldm_lit.errors import InputError
+from audioldm_lit.first_look import first_look
+from audioldm_lit.short_way import DURATION, length_of_model
 
 
 def link_kin(grid: Grid, out: Path) -> tuple[int, int]:
@@ -28,13 +31,25 @@ def link_kin(grid: Grid, out: Path) -> tuple[int, int]:
     strangers = {name: trial for name, path in others.items() if name not in linked and (trial := _remembered(path, grid))}
     if not missing or not strangers:
         return 0, len(strangers)
-    settings = resolve({**missing, **strangers})
+    settings = resolve({name: _as_run(trial) for name, trial in {**missing, **strangers}.items()})
     known = {(trial.fit, settings[name]): name for name, trial in strangers.items() if isinstance(settings[name], str)}
     kin = {name: known[key] for name, trial in missing.items() if (key := (trial.fit, settings[name])) in known}
     for name, other in kin.items():
         with suppress(FileExistsError):  # another runner was faster
             (runs / name).symlink_to(other)
     return len(kin), len(strangers.keys() - set(kin.values()))
+
+
+def _as_run(trial: Trial) -> Trial:
+    """A trial with the length of clips that the command line would choose: the parser knows another default."""
+    if trial.program != PROGRAM:
+        return trial
+    try:
+        given = first_look("fit" if trial.fit else "test", [*trial.arguments(Path("runs")), "--print_config"])  # reads no data
+        seconds = length_of_model({key: value for key, value in given.items() if key != "print_config"})
+    except InputError:  # the parser says so too, or the run itself
+        return trial
+    return replace(trial, settings={**trial.settings, DURATION: float(f"{seconds:g}")}) if seconds else trial
 
 
 def _remembered(folder: Path, grid: Grid) -> Trial | None:
