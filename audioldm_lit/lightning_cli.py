@@ -96,7 +96,7 @@ class SaveConfig(SaveConfigCallback):
             log_config(logger, config)
 
 
-class Parser(Strict, LightningArgumentParser):
+class Parser(Strict, LightningArgumentParser):  # type: ignore[misc]  # `instantiate` takes whatever the parser does
     """A parser of Lightning's verbs."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 from jsonargparse import ArgumentParser
+from optuna.storages.journal import JournalFileBackend
 
 from audioldm_lit.ablation.grid import Grid, Trial
 from audioldm_lit.ablation.search_space import Choice, Point, Range, Search
@@ -41,7 +42,7 @@ class Study:
         sampler = self._sampler(0)
         out.mkdir(parents=True, exist_ok=True)
         file = out / STUDY
-        self.storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
+        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(file)))
         self.study = optuna.create_study(
             storage=self.storage, sampler=sampler, pruner=pruner, study_name=NAME, direction="minimize", load_if_exists=True
         )
@@ -112,8 +113,9 @@ def _distribution(one: Range) -> Any:
     """A range in Optuna's words."""
     if isinstance(one, Choice):
         return optuna.distributions.CategoricalDistribution(list(one.values))
-    kind = optuna.distributions.IntDistribution if one.whole else optuna.distributions.FloatDistribution
-    return kind(one.low, one.high, log=one.log)
+    if one.whole:
+        return optuna.distributions.IntDistribution(int(one.low), int(one.high), log=one.log)
+    return optuna.distributions.FloatDistribution(one.low, one.high, log=one.log)
 
 
 def _checks(folder: TrialFolder) -> list[tuple[int, float]]:
@@ -133,7 +135,7 @@ def _made(key: str, base: type, content: Any, seed: int | None = None) -> Any:
     """An object of Optuna's from a class path, or a mapping with `class_path` and `init_args`; seeded where it can be."""
     parser = _Parser(exit_on_error=True)
     parser.add_subclass_arguments(base, key)
-    spec = {"class_path": content} if isinstance(content, str) else dict(content)
+    spec: dict[str, Any] = {"class_path": content} if isinstance(content, str) else dict(content)
     read = parser.parse_object({key: spec})
     made = parser.instantiate(read)[key]
     if seed is None or "seed" not in inspect.signature(type(made)).parameters:

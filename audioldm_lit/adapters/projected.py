@@ -74,10 +74,11 @@ class ProjectedAdapter(Adapter):
     @torch.no_grad()
     def merge(self, backbone: Backbone) -> None:
         """Add what each path does to its layer's weight, and take the path away."""
-        for module in backbone.unet.modules():
-            if isinstance(path := getattr(module, "side_path", None), SidePath):
-                module.weight.copy_(module.weight.double() + path.delta())
-                del module.side_path
+        for layer in backbone.unet.modules():
+            if isinstance(path := getattr(layer, "side_path", None), SidePath):
+                weight = layer.get_parameter("weight")
+                weight.copy_(weight.double() + path.delta())
+                del layer.side_path
 
 
 class CorePath(SidePath):

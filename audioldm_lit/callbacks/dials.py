@@ -116,5 +116,6 @@ class Dials(Callback):
 
 def _value(metric: ClipMetric, **sides: AudioBatch) -> float:
     """A metric of the clips of all processes."""
-    metric.update(**{side: batch for side, batch in sides.items() if len(batch.ids) and side in metric.sides})
+    given: dict[str, Any] = {side: batch for side, batch in sides.items() if len(batch.ids) and side in metric.sides}
+    metric.update(**given)
     return metric.compute().item()

@@ -69,7 +69,7 @@ def watch(
         newer.data.prepare_data()
         result = contest(champion, newer, run, chosen, out / challenger.resolve().parent.name / challenger.resolve().name)
     time = datetime.now(UTC).isoformat(timespec="seconds")
-    check = Check(time, str(run), str(data), found, challenger and str(challenger), result)
+    check = Check(time, str(run), str(data), found, None if challenger is None else str(challenger), result)
     append(out / "history.jsonl", check)
     checks, errors = read(out / "history.jsonl")
     for error in errors:

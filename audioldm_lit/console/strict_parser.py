@@ -6,7 +6,7 @@ library is of a kind that a setting takes, so that none of it is even imported.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from inspect import isclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Strict(OneSentence):
         return super().instantiate(cfg, **kwargs)  # type: ignore[misc]  # that of the parser it is mixed into
 
 
-class StrictParser(Strict, ArgumentParser):
+class StrictParser(Strict, ArgumentParser):  # type: ignore[misc]  # `instantiate` takes whatever the parser does
     """A parser of typed functions and of settings in files."""
 
 
@@ -38,6 +38,7 @@ def class_paths(settings: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Every class path within settings, after the dotted key that it is the value of."""
     if isinstance(settings, Namespace):
         settings = vars(settings)
+    parts: Iterable[tuple[Any, Any]]
     if isinstance(settings, Mapping):
         if isinstance(path := settings.get("class_path"), str):
             yield key, path

@@ -102,7 +102,7 @@ class Protocol(nn.Module):
             for name, waveform in zip(batch.ids, batch.waveform.cpu(), strict=True):
                 self.seen[side][name] = hashlib.sha256(waveform.contiguous().numpy().tobytes()).hexdigest()
         for metric in self.metrics.values():
-            asked = {side: batch for side, batch in ready.items() if side in metric.sides}
+            asked: dict[str, Any] = {side: batch for side, batch in ready.items() if side in metric.sides}
             if asked and metric.extractor is None:  # it may want to see a clip and its recording at once
                 asked |= {side: ready[side] for side in ("preds", "target") if side in ready}
             if asked:

@@ -45,7 +45,7 @@ class Free(Edit):
         return latents
 
 
-FREE = Free()
+FREE: Edit = Free()
 
 
 @dataclass(frozen=True, eq=False)

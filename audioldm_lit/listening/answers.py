@@ -84,7 +84,7 @@ def read(path: Path, test: BlindTest) -> Answers:
         raise InputError(path, f"holds answers to another test than '{test.title}'", "merge it with its own test's file")
     if not isinstance(rater := content.get("rater"), str) or not rater.strip():
         raise InputError(path, "does not say who answered", NOTHING)
-    ratings = content.get("ratings")
+    ratings: Any = content.get("ratings")
     for trial in test.asked:
         for name in trial.questions:
             _check(path, trial, test.question[name], _part(_part(ratings, trial.id), name))

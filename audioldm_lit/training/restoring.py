@@ -26,7 +26,10 @@ VALUES = ("heads", "warmup_steps", "val_timesteps", "seed")
 class Restorable(LightningModule):
     """A module whose checkpoints hold its hyper-parameters, as plain data, and that generates without a trainer."""
 
+    adapter: Any
     backbone: Any
+    ema: Any
+    noise_scheduler: Any
     sampler: Any
     unconditional: Tensor
 
