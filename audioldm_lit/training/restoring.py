@@ -98,7 +98,7 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     try:
         return {"class_path": class_path(value), "init_args": _plain(init_args(value))}
-    except InputError:
+    except (InputError, ValueError):  # of built-in classes, whose arguments cannot be read
         return {"class_path": class_path(value)}
 
 
