@@ -17,9 +17,9 @@ from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several
 from audioldm_lit.data.listed import Listed
 from audioldm_lit.data.lookup import Lookup
 from audioldm_lit.data.published import check_unpacked
-from audioldm_lit.data.remark import Remark, below, listed
+from audioldm_lit.data.remark import below, listed
 from audioldm_lit.data.segments import Segment, segmented, share_used
-from audioldm_lit.data.selection import split_by_source
+from audioldm_lit.data.selection import split_by_source, with_validation
 from audioldm_lit.data.sidecars import SUFFIXES as BESIDE
 from audioldm_lit.data.sidecars import candidates, read_captions
 from audioldm_lit.data.splits import places, role_of
@@ -180,17 +180,9 @@ class Folder(AudioDataModule):
         splits = {clip.id: split for clip in clips if (split := placed[below(self.root, clip.path)].split)}
         if set(splits.values()) <= {"train"}:
             return {}
-        return self._with_validation(clips, splits)
-
-    def _with_validation(self, clips: Sequence[Clip], splits: dict[str, Split]) -> dict[str, Split]:
-        """The splits that a folder says, with a part of those that train for validation where it has none."""
-        if "val" in splits.values():
-            return splits
-        parts = split_by_source([clip for clip in clips if splits[clip.id] == "train"])
-        held_out = [name for name, split in parts.items() if split == "val"]
-        problem = f"has no folder or table for validation, so {len(held_out)} of the {len(parts)} clips that train are taken"
-        self.remarks.append(Remark("validation", str(self.root), problem, "nothing, or name a folder val"))
-        return splits | dict.fromkeys(held_out, "val")
+        found, remarks = with_validation(self.root, clips, splits)
+        self.remarks += remarks
+        return found
 
 
 def _title(path: Path) -> str:

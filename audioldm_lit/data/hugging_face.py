@@ -10,7 +10,7 @@ from audioldm_lit.audio.member import Member
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.folder import words
-from audioldm_lit.data.selection import split_by_source
+from audioldm_lit.data.selection import split_by_source, with_validation
 from audioldm_lit.data.splits import resolve, role_of
 from audioldm_lit.errors import InputError
 
@@ -75,9 +75,8 @@ class HuggingFace(AudioDataModule):
         if found is None or "train" not in found.values():
             return everything, split_by_source(everything)
         splits = {clip.id: found[roles[name]] for name, several in clips.items() for clip in several}
-        if "val" not in splits.values():
-            parted = split_by_source([clip for clip in everything if splits[clip.id] == "train"])
-            splits |= {name: split for name, split in parted.items() if split == "val"}
+        splits, remarks = with_validation(self.root, everything, splits)
+        self.remarks += remarks
         return everything, splits
 
     def _clips(self, part: str, rows: Any) -> list[Clip]:

@@ -3,7 +3,7 @@
 import json
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +14,7 @@ from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.files import AUDIO
 from audioldm_lit.data.folder import words
 from audioldm_lit.data.folder_remarks import several_captions
-from audioldm_lit.data.selection import split_by_source
+from audioldm_lit.data.selection import split_by_source, with_validation
 from audioldm_lit.data.splits import Place, places, role_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
@@ -88,14 +88,11 @@ class Packed(AudioDataModule):
         clips = [self._clip(name, member, placed[name], beside) for name, member in sounds.items()]
         self.remarks += several_captions(self.root, clips)
         splits = {name: place.split for name, place in placed.items() if place.split}
-        return clips, self._with_validation(clips, splits) if splits else split_by_source(clips)
-
-    def _with_validation(self, clips: Sequence[Clip], splits: dict[str, Split]) -> dict[str, Split]:
-        """The splits that names say, with a part of those that train for validation where there is none."""
-        if "val" in splits.values():
-            return splits
-        parts = split_by_source([clip for clip in clips if splits[clip.id] == "train"])
-        return splits | {name: split for name, split in parts.items() if split == "val"}
+        if not splits:
+            return clips, split_by_source(clips)
+        found, remarks = with_validation(self.root, clips, splits)
+        self.remarks += remarks
+        return clips, found
 
     def _clip(self, name: str, member: Member, place: Place, beside: Mapping[str, Mapping[str, Member]]) -> Clip:
         stem = str(PurePosixPath(name).with_suffix(""))

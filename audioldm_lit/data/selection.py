@@ -1,10 +1,12 @@
 """Which clips train, validate and test where no list says so, and which of them a few-shot run trains on."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from audioldm_lit import seeding
 from audioldm_lit.data.clips import Clip, Split
+from audioldm_lit.data.remark import Remark
 from audioldm_lit.errors import InputError
 
 
@@ -81,3 +83,13 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
                 "add clips of its own, or write a metadata.csv with a split column",
             )
     return {clip.id: splits[clip.source] for clip in clips}
+
+
+def with_validation(root: Path, clips: Sequence[Clip], splits: Mapping[str, Split]) -> tuple[dict[str, Split], list[Remark]]:
+    """Splits that a data set names, with a part of what trains for validation where it names none, and a remark that says so."""
+    if "val" in splits.values():
+        return dict(splits), []
+    parts = split_by_source([clip for clip in clips if splits[clip.id] == "train"])
+    held_out = [name for name, split in parts.items() if split == "val"]
+    problem = f"has no folder or table for validation, so {len(held_out)} of the {len(parts)} clips that train are taken"
+    return {**splits, **dict.fromkeys(held_out, "val")}, [Remark("validation", str(root), problem, "nothing, or name a folder val")]
