@@ -18,6 +18,7 @@ from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.objectives.denoising import Epsilon
+from audioldm_lit.objectives.timesteps import LowDiscrepancy
 
 import layouts
 from runs import SHORT, arguments, run_folder
@@ -93,6 +94,10 @@ def test_parts_train_the_weights_of_the_whole(fit):
     assert trainer.global_step == 4
     assert checks_of_parts == checks == [2, 4]
     assert apart(whole, parts) < 1e-3
+
+
+def test_timesteps_that_need_a_place_have_one_in_trials_too(fit):
+    assert fit(Epsilon(timesteps=LowDiscrepancy()), MicroBatch(), steps=1, every=1)[1].global_step == 1
 
 
 def test_accumulation_that_was_asked_for_is_multiplied(fit):

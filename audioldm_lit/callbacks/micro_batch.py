@@ -78,7 +78,7 @@ def try_step(trainer: Trainer, module: LitAudioLDM, size: int, precision: Abstra
     held = [torch.empty_like(weight) for weight in module.weights.values() for _ in range(4)]
     clips, device = module.data.datasets["train"], trainer.strategy.root_device
     batch = trainer.strategy.batch_to_device(default_collate([clips[index % len(clips)] for index in range(size)]))
-    generators = [seeding.generator(module.seed, "micro-batch", index) for index in range(size)]
+    generators = [seeding.placed(module.seed, index) for index in range(size)]
     module.backbone.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         with precision or autocast(trainer):
