@@ -136,7 +136,7 @@ class Folder(AudioDataModule):
         clips = list(found.clips.values())
         self.remarks += unlisted(self.root, sounds, clips, [table.path for table in tables])
         if any(table.split for table in tables):
-            return clips, self._with_validation(clips, found.splits)
+            return clips, with_validation(self.root, clips, found.splits, self.remarks)
         return clips, found.splits
 
     def _from_files(self, beside: Mapping[Path, Sequence[Path]]) -> tuple[list[Clip], set[Path]]:
@@ -180,9 +180,7 @@ class Folder(AudioDataModule):
         splits = {clip.id: split for clip in clips if (split := placed[below(self.root, clip.path)].split)}
         if set(splits.values()) <= {"train"}:
             return {}
-        found, remarks = with_validation(self.root, clips, splits)
-        self.remarks += remarks
-        return found
+        return with_validation(self.root, clips, splits, self.remarks)
 
 
 def _title(path: Path) -> str:

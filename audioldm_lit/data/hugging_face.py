@@ -75,9 +75,7 @@ class HuggingFace(AudioDataModule):
         if found is None or "train" not in found.values():
             return everything, split_by_source(everything)
         splits = {clip.id: found[roles[name]] for name, several in clips.items() for clip in several}
-        splits, remarks = with_validation(self.root, everything, splits)
-        self.remarks += remarks
-        return everything, splits
+        return everything, with_validation(self.root, everything, splits, self.remarks)
 
     def _clips(self, part: str, rows: Any) -> list[Clip]:
         """The clips of one of its splits."""

@@ -90,9 +90,7 @@ class Packed(AudioDataModule):
         splits = {name: place.split for name, place in placed.items() if place.split}
         if not splits:
             return clips, split_by_source(clips)
-        found, remarks = with_validation(self.root, clips, splits)
-        self.remarks += remarks
-        return clips, found
+        return clips, with_validation(self.root, clips, splits, self.remarks)
 
     def _clip(self, name: str, member: Member, place: Place, beside: Mapping[str, Mapping[str, Member]]) -> Clip:
         stem = str(PurePosixPath(name).with_suffix(""))

@@ -85,11 +85,12 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
     return {clip.id: splits[clip.source] for clip in clips}
 
 
-def with_validation(root: Path, clips: Sequence[Clip], splits: Mapping[str, Split]) -> tuple[dict[str, Split], list[Remark]]:
-    """Splits that a data set names, with a part of what trains for validation where it names none, and a remark that says so."""
+def with_validation(root: Path, clips: Sequence[Clip], splits: Mapping[str, Split], remarks: list[Remark]) -> dict[str, Split]:
+    """Splits that a data set names, with a part of what trains for validation where it names none; `remarks` then says so."""
     if "val" in splits.values():
-        return dict(splits), []
+        return dict(splits)
     parts = split_by_source([clip for clip in clips if splits[clip.id] == "train"])
     held_out = [name for name, split in parts.items() if split == "val"]
     problem = f"has no folder or table for validation, so {len(held_out)} of the {len(parts)} clips that train are taken"
-    return {**splits, **dict.fromkeys(held_out, "val")}, [Remark("validation", str(root), problem, "nothing, or name a folder val")]
+    remarks.append(Remark("validation", str(root), problem, "nothing, or name a folder val"))
+    return {**splits, **dict.fromkeys(held_out, "val")}
