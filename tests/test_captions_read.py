@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from openpyxl import Workbook
 
-from audioldm_lit.data.encoding import guessed
 from audioldm_lit.data.folder import Folder
+from audioldm_lit.data.tables.encoding import guessed
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.checkup import examine
 from audioldm_lit.health.report import write_manifest

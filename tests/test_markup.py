@@ -10,7 +10,7 @@ from rich.table import Table
 
 from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.console.markup import escape, legible
-from audioldm_lit.data.table import read_rows
+from audioldm_lit.data.tables.table import read_rows
 from audioldm_lit.storage.csv_cell import from_cell, to_cell
 
 TEXTS = st.text(st.sampled_from("a[]/\\#:=+-@'\"\x1b\x07\x9b |") | st.characters(codec="utf-8"), max_size=30)

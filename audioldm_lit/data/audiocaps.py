@@ -8,7 +8,7 @@ from audioldm_lit import seeding
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.files import check_root
-from audioldm_lit.data.table import Row, read_rows
+from audioldm_lit.data.tables.table import Row, read_rows
 from audioldm_lit.data.videos import VIDEO, Videos
 from audioldm_lit.errors import InputError
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from audioldm_lit import seeding
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.table import read_rows
+from audioldm_lit.data.tables.table import read_rows
 from audioldm_lit.data.videos import VIDEO, Videos
 from audioldm_lit.errors import InputError
 

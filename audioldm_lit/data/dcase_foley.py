@@ -9,7 +9,7 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.files import entries, recordings
 from audioldm_lit.data.selection import split_by_source
-from audioldm_lit.data.table import read_rows
+from audioldm_lit.data.tables.table import read_rows
 from audioldm_lit.errors import InputError
 
 CLASSES = ("dog_bark", "footstep", "gunshot", "keyboard", "moving_motor_vehicle", "rain", "sneeze_cough")

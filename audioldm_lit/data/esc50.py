@@ -7,7 +7,7 @@ from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.folds import fold_of, folds_of
 from audioldm_lit.data.published import Published
-from audioldm_lit.data.table import Row, read_table
+from audioldm_lit.data.tables.table import Row, read_table
 from audioldm_lit.errors import InputError
 
 FOLDS = 5

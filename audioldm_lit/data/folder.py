@@ -14,17 +14,17 @@ from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
 from audioldm_lit.data.files import AUDIO, check_root, entries, files_below, is_recording, recordings
 from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several_captions, unlisted, unread, without_sound
-from audioldm_lit.data.listed import Listed
-from audioldm_lit.data.lookup import Lookup
 from audioldm_lit.data.published import check_unpacked
 from audioldm_lit.data.remark import below, listed
 from audioldm_lit.data.segments import Segment, segmented, share_used
 from audioldm_lit.data.selection import split_by_source, with_validation
-from audioldm_lit.data.sidecars import SUFFIXES as BESIDE
-from audioldm_lit.data.sidecars import candidates, read_captions
 from audioldm_lit.data.splits import places, role_of
-from audioldm_lit.data.tables import OURS, Table, find_tables
-from audioldm_lit.data.tables import SUFFIXES as TABLES
+from audioldm_lit.data.tables.in_folder import OURS, Table, find_tables
+from audioldm_lit.data.tables.in_folder import SUFFIXES as TABLES
+from audioldm_lit.data.tables.listed import Listed
+from audioldm_lit.data.tables.lookup import Lookup
+from audioldm_lit.data.tables.sidecars import SUFFIXES as BESIDE
+from audioldm_lit.data.tables.sidecars import candidates, read_captions
 from audioldm_lit.errors import InputError
 
 DESCRIBING = {*BESIDE, *TABLES}  # how files end that may say what recordings are

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from audioldm_lit.data.clips import Clip
-from audioldm_lit.data.encoding import UTF_8
 from audioldm_lit.data.files import is_recording
 from audioldm_lit.data.remark import Remark, below, listed
 from audioldm_lit.data.splits import role_of
+from audioldm_lit.data.tables.encoding import UTF_8
 
 TEXT = {".txt", ".caption", ".lab", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".xlsx", ".xls", ".ods", ".md", ".rtf", ".docx",
         ".odt", ".yaml", ".yml", ".xml", ".html", ".srt", ".vtt", ".tags", ".parquet", ".arrow", ".sqlite", ".db"}  # fmt: skip

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from audioldm_lit.data.clips import Clip
 from audioldm_lit.data.files import AUDIO, is_recording, recordings, visible
-from audioldm_lit.data.listed import named_span
-from audioldm_lit.data.table import read_table
+from audioldm_lit.data.tables.listed import named_span
+from audioldm_lit.data.tables.table import read_table
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.manifest import UNFINISHED
 

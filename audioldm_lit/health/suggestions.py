@@ -6,7 +6,7 @@ from pathlib import Path
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import track
 from audioldm_lit.data.base import AudioDataModule
-from audioldm_lit.data.table import read_rows
+from audioldm_lit.data.tables.table import read_rows
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.inference.prompt_file import read_prompts

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audioldm_lit.data.columns import COLUMNS, canonical
-from audioldm_lit.data.encoding import decode_together
-from audioldm_lit.data.json_table import parse
-from audioldm_lit.data.lookup import plain
+from audioldm_lit.data.tables.columns import COLUMNS, canonical
+from audioldm_lit.data.tables.encoding import decode_together
+from audioldm_lit.data.tables.json_table import parse
+from audioldm_lit.data.tables.lookup import plain
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import is_mark
 

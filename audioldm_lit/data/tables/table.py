@@ -8,10 +8,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
-from audioldm_lit.data.columns import Names, canonical, lacking
-from audioldm_lit.data.encoding import UTF_8
-from audioldm_lit.data.json_table import json_lines, json_rows
-from audioldm_lit.data.spreadsheet import spreadsheet_rows
+from audioldm_lit.data.tables.columns import Names, canonical, lacking
+from audioldm_lit.data.tables.encoding import UTF_8
+from audioldm_lit.data.tables.json_table import json_lines, json_rows
+from audioldm_lit.data.tables.spreadsheet import spreadsheet_rows
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.csv_cell import from_cell
 from audioldm_lit.storage.names import check_name, is_mark, why_no_file

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audioldm_lit.data.clips import Split
-from audioldm_lit.data.columns import COLUMNS
-from audioldm_lit.data.encoding import UTF_8, encoding_of
 from audioldm_lit.data.files import AUDIO
 from audioldm_lit.data.remark import below
 from audioldm_lit.data.splits import GENERIC, resolve, role_of, words_of
-from audioldm_lit.data.table import ColumnsError, read_rows
+from audioldm_lit.data.tables.columns import COLUMNS
+from audioldm_lit.data.tables.encoding import UTF_8, encoding_of
+from audioldm_lit.data.tables.table import ColumnsError, read_rows
 from audioldm_lit.errors import InputError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".xlsx", ".txt")

@@ -10,11 +10,11 @@ from typing import get_args
 from audioldm_lit.audio.recording import Span
 from audioldm_lit.data.base import caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.columns import COLUMNS, FURTHER
-from audioldm_lit.data.lookup import Lookup
 from audioldm_lit.data.remark import below
-from audioldm_lit.data.table import inside, read_rows
-from audioldm_lit.data.tables import Table
+from audioldm_lit.data.tables.columns import COLUMNS, FURTHER
+from audioldm_lit.data.tables.in_folder import Table
+from audioldm_lit.data.tables.lookup import Lookup
+from audioldm_lit.data.tables.table import inside, read_rows
 from audioldm_lit.errors import InputError
 
 
