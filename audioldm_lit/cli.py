@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from inspect import signature
 from io import TextIOWrapper
-from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +38,7 @@ COMMANDS = {
     "prepare": "find what is wrong with a data set before training; fill the cache",
     "generate": "prompts to WAV files, with the base model or an adapter",
     "evaluate": "scores of any system's clips against recordings, with intervals",
+    "report": "a page that says whether it helped, lets you listen, and says what to do next",
     "listen": "a blind listening test as one page, and what its raters said",
     "watch": "do new recordings still sound like the training set, is a newer run better",
     "ablate": "a grid of trainings, here or on Slurm, resumable, one table of results",
@@ -143,13 +144,21 @@ def _command(function: Callable[..., None], args: list[str]) -> Any:
 
 
 def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
-    """Arguments as the parser wants them: `--strict` as `--strict=true`, and each of several `--set a=1 --set b=2` to be kept."""
-    kinds = {f"--{name}": parameter.annotation for name, parameter in signature(function).parameters.items()}
+    """Arguments as the parser wants them: `--strict` as `--strict=true`, and each of several `--set a=1 --set b=2` to be kept.
+
+    Words that belong to no option go to the first parameter where that takes several paths: `report RUN RUN`.
+    """
+    parameters = signature(function).parameters
+    kinds = {f"--{name}": parameter.annotation for name, parameter in parameters.items()}
+    first = next(iter(kinds))
     words = []
-    for word, following in pairwise([*args, ""]):
+    for before, word, following in zip(["", *args], args, [*args[1:], ""], strict=False):
+        belongs = word.startswith("-") or (before.startswith("--") and "=" not in before)
         if kinds.get(word) is bool and following not in ("true", "false"):
             words.append(f"{word}=true")
+        elif kinds[first] == Sequence[Path] and not belongs:
+            words += [f"{first}+", word]
         else:
-            several = kinds.get(word) in (Sequence[str], Sequence[int]) and not following.startswith("[")
+            several = kinds.get(word) in (Sequence[str], Sequence[int], Sequence[Path]) and not following.startswith("[")
             words.append(f"{word}+" if several else word)
     return words

@@ -22,6 +22,7 @@ from audioldm_lit.callbacks.dials import Dials
 from audioldm_lit.callbacks.export import Export
 from audioldm_lit.callbacks.predictions import Predictions
 from audioldm_lit.callbacks.progress import RunProgress
+from audioldm_lit.callbacks.report_page import ReportPage
 from audioldm_lit.callbacks.resting_parts import RestingParts
 from audioldm_lit.callbacks.result import Result
 from audioldm_lit.callbacks.scores import Scores
@@ -127,6 +128,7 @@ class AudioLDMCLI(OpenCLI):
         parser.add_lightning_class_args(AdapterEffect, "effect")
         parser.add_lightning_class_args(Result, "result")
         parser.add_lightning_class_args(Scores, "scores")
+        parser.add_lightning_class_args(ReportPage, "report")
         trainer = {**TRAINER_DEFAULTS, "precision": fast_precision()}
         parser.set_defaults({**CHECKPOINT_DEFAULTS, **{f"trainer.{key}": value for key, value in trainer.items()}})
         parser.set_defaults(

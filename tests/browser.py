@@ -4,22 +4,24 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium was found: apt install chromium")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None or find_spec("playwright") is None, reason="apt install chromium; pip install 'audioldm_lit[test]'"
+)
 
 
 @dataclass
 class Opened:
-    """A page, what its console said, and where it wanted to connect to."""
+    """A page, and what it must not do: what its console and dialogs said, and every request beyond the page itself."""
 
     page: Any
-    console: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
 
     def violations(self) -> list[str]:
         """What axe-core finds wrong for people who see, hear or move otherwise."""
@@ -30,20 +32,27 @@ class Opened:
 
 
 @contextmanager
-def opened(path: Path, **settings: Any) -> Iterator[Opened]:
-    """Open a file in a browser of its own; settings are those of Playwright's `new_context`."""
+def chromium() -> Iterator[Any]:
+    """The browser, whose processes end with the block."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        page = browser.new_context(**settings).new_page()
-        one = Opened(page)
-        page.on("console", lambda message: one.console.append(message.text))
-        page.on("pageerror", lambda error: one.console.append(str(error)))
-        page.on("dialog", lambda dialog: (one.console.append(f"dialog {dialog.message}"), dialog.dismiss()))
-        page.on(
-            "request", lambda request: one.requests.append(request.url) if not request.url.startswith(("data:", "blob:")) else None
-        )
-        page.goto(path.as_uri())
-        yield one
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM)
+        yield browser
         browser.close()
+
+
+@contextmanager
+def opened(browser: Any, path: Path, **settings: Any) -> Iterator[Opened]:
+    """A page in a context of its own; settings are those of Playwright's `new_context`."""
+    context = browser.new_context(**settings)
+    one, address = Opened(context.new_page()), path.resolve().as_uri()
+    one.page.on("console", lambda message: one.complaints.append(f"console: {message.text}"))
+    one.page.on("pageerror", lambda error: one.complaints.append(f"error: {error}"))
+    one.page.on("dialog", lambda dialog: (one.complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    one.page.on(
+        "request", lambda sent: sent.url.startswith(("data:", "blob:", address)) or one.complaints.append(f"asks {sent.url}")
+    )
+    one.page.goto(address)
+    yield one
+    context.close()

@@ -11,7 +11,7 @@ os.environ["WANDB_MODE"] = "offline"
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -107,6 +107,15 @@ def cli(workdir, capfd) -> Callable[..., tuple[int, str, str]]:
         return status, out, err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium for the tests of one file: Playwright keeps an event loop going as long as it runs."""
+    import browser
+
+    with browser.chromium() as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ SHORT = 0.64  # seconds: 16 latent steps, the tiny model's window
 
 
 def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = ESC50) -> list[str]:
-    """Options that turn a shipped experiment into a run of seconds, with one check, at its end, and without auditions."""
+    """Options that turn a shipped experiment into a run of seconds, with one check, at its end, without auditions and report."""
     overrides = {
         "--config": config,
         "--model.backbone": model,
@@ -29,6 +29,7 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         "--audition.count": 0,
         "--dials.count": 0,
         "--averages.profiles": "[]",
+        "--report.language": "null",
         "--data.init_args.duration": SHORT,
     }
     overrides |= {

@@ -61,14 +61,13 @@ def test_a_history_loses_nothing_to_a_line_that_a_crash_cut_off(tmp_path):
 @needs_chromium
 @pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "ja"])
-def test_the_page_of_a_history_runs_nothing_that_stands_in_it(language, tmp_path):
+def test_the_page_of_a_history_runs_nothing_that_stands_in_it(language, tmp_path, browser):
     (tmp_path / "watch.html").write_text(page([check(1), check(2), check(3, "worse")], [], Texts(language)), encoding="utf-8")
-    with opened(tmp_path / "watch.html") as browser:
-        assert browser.violations() == []
-        assert browser.page.locator("table.checks tbody tr").count() == 3
-        assert browser.page.locator("svg circle").count() == 3
-        assert browser.console == []
-        assert len(browser.requests) == 1
+    with opened(browser, tmp_path / "watch.html") as found:
+        assert found.violations() == []
+        assert found.page.locator("table.checks tbody tr").count() == 3
+        assert found.page.locator("svg circle").count() == 3
+        assert found.complaints == []
 
 
 @pytest.mark.slow

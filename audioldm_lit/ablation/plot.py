@@ -17,7 +17,7 @@ POINTS = 60  # of a drawn curve
 
 
 def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -> None:
-    """Draw every arm's means over seeds with their 95 % intervals, its power law where it has one, and the untrained arms as lines.
+    """Write what `drawn` draws.
 
     Args:
         found: Arms of `results`.
@@ -27,6 +27,12 @@ def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -
     """
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise InputError("--plot", f"{path} is no .png, .svg or .pdf", "choose one of these")
+    with atomic_write(path) as unfinished:
+        drawn(found, results, metric).savefig(unfinished, format=path.suffix[1:], dpi=150)
+
+
+def drawn(found: Sequence[Arm], results: pd.DataFrame, metric: str) -> Figure:
+    """Every arm's means over seeds with their 95 % intervals, its power law where it has one, and the untrained arms as lines."""
     rows = results[results["metric"] == metric].dropna(subset=["value"])
     better = "higher" if rows["higher_is_better"].iloc[0] else "lower"
     figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -47,8 +53,7 @@ def plot(found: Sequence[Arm], results: pd.DataFrame, metric: str, path: Path) -
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes], minor=False)
     axes.minorticks_off()
     axes.legend(frameon=False)
-    with atomic_write(path) as unfinished:
-        figure.savefig(unfinished, format=path.suffix[1:], dpi=150)
+    return figure
 
 
 def _draw(axes: Axes, arm: Arm, rows: pd.DataFrame, name: str, colour: str) -> None:

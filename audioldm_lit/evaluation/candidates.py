@@ -33,13 +33,14 @@ def mean_of_candidates(evaluations: Sequence[Evaluation], seed: int = 0) -> Eval
 
 
 def _mean_score(scores: Sequence[Score], seed: int) -> Score:
-    """Value, influence and floor are means; the clips of every candidate that are near a training clip are all named."""
+    """Value, influence and floor are means; nearest training clips are those of every candidate, by its number."""
     first = scores[0]
     estimate = Estimate.mean([score.estimate for score in scores])
     details: dict[str, Any] = dict(first.estimate.details)
     if "nearest" in details:
         details["nearest"] = sorted(
-            (pair for score in scores for pair in score.estimate.details["nearest"]), key=lambda pair: -pair[2]
+            ((*pair[:3], number) for number, score in enumerate(scores) for pair in score.estimate.details["nearest"]),
+            key=lambda pair: -pair[2],
         )
     estimate = replace(estimate, details=details)
     values, excesses = ([getattr(score.floor, name) for score in scores] for name in ("value", "excess"))

@@ -27,6 +27,12 @@ class Evaluation:
         """The same scores with further entries in the passport."""
         return replace(self, passport={**self.passport, **entries})
 
+    @property
+    def suspected_copies(self) -> list[tuple[Any, ...]]:
+        """Generated clips that are near-copies: (id, training clip, similarity, and of several its number)."""
+        found = [score.estimate.details for score in self.scores.values() if "nearest" in score.estimate.details]
+        return [tuple(pair) for details in found for pair in details["nearest"] if pair[2] > details["threshold"]]
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         figures = {name: score.as_dict() for name, score in self.scores.items()}

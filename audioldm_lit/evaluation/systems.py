@@ -13,15 +13,17 @@ from audioldm_lit.audio.waveform import write
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.data.base import AudioDataModule
-from audioldm_lit.data.clips import ClipDataset, Split
+from audioldm_lit.data.clips import Clip, ClipDataset, Split
 from audioldm_lit.evaluation.candidates import mean_of_candidates
 from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.kept import write_evaluations
 from audioldm_lit.evaluation.protocol import Protocol
 from audioldm_lit.evaluation.recordings import give_pair, reconstructed, recordings
 from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
-from audioldm_lit.inference.manifest import Entry, write_manifest
+from audioldm_lit.inference.manifest import Entry, file_stem, write_manifest
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.extractors.base import AudioBatch
+from audioldm_lit.storage.atomic_write import write_json
 
 HELD_OUT: tuple[Split, ...] = ("val", "test")
 
@@ -77,7 +79,9 @@ def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> 
     Args:
         trial: What they are asked.
         systems: Models by name, the base first.
-        folder: Where the generated clips are kept, in a sub-folder for each system.
+        folder: Where all is kept that can be heard and compared later: generated clips in a sub-folder for each system, the
+            held-out recordings as they were scored in `recordings` and as the decoder makes them in `reconstructed`, training
+            clips that have a suspected copy in `training`, and every clip's influence in `evaluations.json`.
     """
     data = trial.data
     held_out = [data.waveforms(split) for split in HELD_OUT if split == "val" or data.clips(split)]
@@ -91,10 +95,14 @@ def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> 
             entries = [_entry(trial, clip.id, clip.caption, candidate) for clip, candidate in asked]
             write_manifest(folder / name, {"system": name, "sampler": trial.sampler.spec()}, entries)
     base = next(iter(systems.values())).backbone
-    evaluations |= _reconstructed(trial, base, held_out) | _real(trial, held_out)
+    evaluations |= _reconstructed(trial, base, held_out, folder) | _real(trial, held_out)
     coverage = {split: str(data.coverage[split]) for split in HELD_OUT if split in data.coverage}
     decoder = base.decoder_passport(trial.sampler.vocoder)
-    return {name: evaluation.noting(coverage=coverage, decoder=decoder) for name, evaluation in evaluations.items()}
+    evaluations = {name: evaluation.noting(coverage=coverage, decoder=decoder) for name, evaluation in evaluations.items()}
+    if trial.rank == 0:
+        _keep_copied(evaluations, trained, folder / "training")
+        write_evaluations(folder, evaluations)
+    return evaluations
 
 
 def _of_candidate(
@@ -140,14 +148,21 @@ def _show(trial: Trial, clips: ClipDataset, side: str) -> None:
         trial.protocol.update(**{side: batch})
 
 
-def _reconstructed(trial: Trial, base: Backbone, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:
-    """Score the held-out recordings as the model's own decoder makes them."""
+def _reconstructed(trial: Trial, base: Backbone, held_out: Sequence[ClipDataset], folder: Path) -> dict[str, Evaluation]:
+    """Score the held-out recordings as the model's own decoder makes them, and keep both."""
     with Stage("scores of reconstructed recordings"):
         for clips in held_out:
             for batch in recordings(clips, trial.rank, trial.ranks, base.device):
-                trial.protocol.update(preds=reconstructed(batch, base, trial.sampler.vocoder), target=batch)
+                again = reconstructed(batch, base, trial.sampler.vocoder)
+                trial.protocol.update(preds=again, target=batch)
+                for name, kept in {"recordings": batch, "reconstructed": again}.items():
+                    write(folder / name / _file(kept.ids[0]), kept.waveform[0], kept.sample_rate)
         evaluation = trial.protocol.evaluation(trial.seed)
     trial.protocol.reset()
+    if trial.rank == 0:
+        listed = [clip for clips in held_out for clip in clips.clips]
+        for name in ("recordings", "reconstructed"):
+            _list_recordings(folder / name, listed)
     return {"reconstructed": replace(evaluation, not_computed={})}  # from itself, and from training clips, nobody asks its distance
 
 
@@ -166,3 +181,23 @@ def _real(trial: Trial, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation
     trial.protocol.reset()
     # Recordings are nobody's pair and no copies of the training clips that they are: nothing that anybody would miss.
     return {"real": replace(evaluation, not_computed={})}
+
+
+def _keep_copied(evaluations: Mapping[str, Evaluation], trained: ClipDataset, folder: Path) -> None:
+    """Keep the training clips that a generated clip seems to be a copy of."""
+    places = {clip.id: place for place, clip in enumerate(trained.clips)}
+    suspected = {training for evaluation in evaluations.values() for _, training, *_ in evaluation.suspected_copies}
+    for name in sorted(suspected):
+        write(folder / _file(name), trained.waveform(places[name]), trained.sample_rate)
+    if suspected:
+        _list_recordings(folder, [clip for clip in trained.clips if clip.id in suspected])
+
+
+def _list_recordings(folder: Path, clips: Sequence[Clip]) -> None:
+    rows = [{"file": _file(clip.id), "id": clip.id, "prompt": clip.caption, "label": clip.label} for clip in clips]
+    write_json(folder / "manifest.json", {"system": folder.name, "clips": rows})
+
+
+def _file(name: str) -> str:
+    """File of a recording, by the id of its clip."""
+    return f"{file_stem(name)}.wav"

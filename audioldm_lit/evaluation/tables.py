@@ -68,23 +68,22 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
 def _verdict(evaluations: Mapping[str, Evaluation], second: str, comparisons: Mapping[str, Comparison]) -> str:
     """What the protocol's first metric says of the second system, in one sentence with its evidence."""
     (first, *_), (metric, comparison) = evaluations, next(iter(comparisons.items()))
-    before, after = (_number(evaluations[system].scores[metric].value) for system in (first, second))
+    before, after = (number(evaluations[system].scores[metric].value) for system in (first, second))
     claim = f"{second} is {comparison.verdict} than {first}"
     if comparison.verdict == "cannot tell":
         claim = f"cannot tell whether {second} is better than {first}"
     if comparison.interval is None:
         return f"Verdict: {claim}: {metric} {before} and {after}, without interval at so few clips."
     low, high = comparison.interval
-    evidence = f"{metric} {before} and {after}, difference {_number(comparison.difference)} [{_number(low)}, {_number(high)}]"
+    evidence = f"{metric} {before} and {after}, difference {number(comparison.difference)} [{number(low)}, {number(high)}]"
     needed = f"; about {comparison.clips_needed:,} clips would tell" if comparison.clips_needed else ""
     return f"Verdict: {claim}: {evidence}{needed}."
 
 
 def _copies(evaluation: Evaluation) -> list[str]:
     """The closest near-copies of training clips, in words."""
-    found = [score.estimate.details for score in evaluation.scores.values() if "nearest" in score.estimate.details]
-    near = [pair for details in found for pair in details["nearest"] if pair[2] > details["threshold"]]
-    return [f"'{clip}' is a near-copy of '{other}' (similarity {value:.2f})" for clip, other, value in near[:SHOWN]]
+    near = evaluation.suspected_copies
+    return [f"'{clip}' is a near-copy of '{other}' (similarity {value:.2f})" for clip, other, value, *_ in near[:SHOWN]]
 
 
 def _grouped(remarks: Iterable[tuple[str, Any]]) -> dict[Any, dict[str, None]]:
@@ -127,18 +126,18 @@ def _rows(evaluations: Mapping[str, Evaluation], metric: str) -> tuple[Any, ...]
     rows: list[tuple[str, ...]] = [(escape(system), *_cells(score)) for system, score in systems.items()]
     if first.floor.num_clips:
         count = first.floor.num_clips
-        rows.append((f"[dim]recordings, {count} v {count}[/]", f"[dim]{_number(first.floor.value)}[/]"))
+        rows.append((f"[dim]recordings, {count} v {count}[/]", f"[dim]{number(first.floor.value)}[/]"))
     return {True: " ↑", False: " ↓", None: ""}[first.higher_is_better], first.extractor, *rows
 
 
 def _cells(score: Score) -> tuple[str, str, str]:
     """Value, interval and debiased value."""
-    debiased = "" if score.debiased is None else _number(score.debiased)
-    return _number(score.value), escape(_interval(score)), debiased
+    debiased = "" if score.debiased is None else number(score.debiased)
+    return number(score.value), escape(_interval(score)), debiased
 
 
 def _interval(score: Score) -> str:
-    return "" if score.interval is None else f"[{_number(score.interval[0])}, {_number(score.interval[1])}]"
+    return "" if score.interval is None else f"[{number(score.interval[0])}, {number(score.interval[1])}]"
 
 
 def to_csv(evaluations: Mapping[str, Evaluation]) -> str:
@@ -175,7 +174,7 @@ def to_latex(evaluations: Mapping[str, Evaluation]) -> str:
     ]
     for system, evaluation in evaluations.items():
         present = [evaluation.scores.get(name) for name in metrics]
-        values = ["--" if score is None else _number(score.value) for score in present]
+        values = ["--" if score is None else number(score.value) for score in present]
         spans = [_interval(score) if score else "" for score in present]
         below = [span and rf"{{\scriptsize {span}}}" for span in spans]
         lines += [" & ".join([latex_text(system), *values]) + r" \\", " & ".join(["", *below]) + r" \\"]
@@ -193,7 +192,7 @@ def latex_text(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "&%$#_{}" else SIGNS.get(letter, letter) for letter in text)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three significant digits, with an exponent only below 0.0001; rounding errors are 0."""
     if abs(value) < 1e-9:
         return "0"

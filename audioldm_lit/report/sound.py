@@ -4,6 +4,7 @@ import base64
 import io
 from dataclasses import dataclass
 from functools import cache
+from math import log
 from pathlib import Path
 
 import av
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from audioldm_lit.audio.channels import mono
 from audioldm_lit.audio.decoding import read_channels
-from audioldm_lit.audio.log_mel import LogMel
-from audioldm_lit.audio.spectrogram import frequency_ticks, webp
+from audioldm_lit.audio.log_mel import MEL_FLOOR, LogMel
+from audioldm_lit.audio.spectrogram import LOUDEST, frequency_ticks, webp
 from audioldm_lit.report.shell import data_uri
 
 BIT_RATE = 48_000  # bit/s of mono Opus, above what its own listening tests found to be transparent
@@ -63,6 +64,11 @@ def opus(waveform: Tensor, sample_rate: int) -> bytes:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
+
+
+def scale() -> str:
+    """The colours of spectrograms from the quietest to the loudest, as a data URI."""
+    return data_uri(webp(torch.linspace(log(MEL_FLOOR), LOUDEST, 120)[:, None]), "image/webp")
 
 
 @cache

@@ -45,6 +45,10 @@ class Texts:
         named = {name: self.term(name) for name in places(text) if name not in values}
         return Markup(escape(text)).format(**named, **values)
 
+    def plain(self, key: str, **values: object) -> str:
+        """The text of a key where no markup may be, as in a picture."""
+        return self._texts[key].format(**values)
+
     def term(self, name: str, shown: object = None) -> Markup:
         """A word of the glossary, explained where the pointer rests on it; `shown` stands in its place, such as a sign."""
         word, about = self.used[name] = self._texts[f"terms.{name}.word"], self._texts[f"terms.{name}.about"]

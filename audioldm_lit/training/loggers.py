@@ -218,3 +218,28 @@ def _(logger: TensorBoardLogger, prompt: str, sound: Path, picture: Path, step: 
     waveform, sample_rate = soundfile.read(sound, dtype="float32")
     logger.experiment.add_audio(f"{key}/sound", waveform, step, sample_rate)
     logger.experiment.add_image(f"{key}/log_mel", np.asarray(Image.open(picture)), step, dataformats="HWC")
+
+
+@singledispatch
+def log_report(logger: Logger, page: Path) -> None:
+    """Show a run's report; loggers of other kinds show none, and the page is there in any case.
+
+    Args:
+        logger: Where.
+        page: HTML file.
+    """
+
+
+@log_report.register
+def _(logger: Watched, page: Path) -> None:
+    log_report(logger.viewer, page)
+
+
+@log_report.register
+def _(logger: WandbLogger, page: Path) -> None:
+    logger.experiment.log_artifact(page, name="report", type="report")
+
+
+@log_report.register
+def _(logger: TensorBoardLogger, page: Path) -> None:
+    logger.experiment.add_text("report", f"`{page}`")  # which shows no pages, and says where it is

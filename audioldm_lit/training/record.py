@@ -44,6 +44,7 @@ def run_record(
     assert outcome.effect is not None
     return {
         "held_out_loss_before": outcome.base_loss,
+        "held_out_losses_before": outcome.base_losses,  # by timestep
         "best_step": best.step,
         "held_out_loss_after": best.loss,
         "average": best.average,
