@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from audioldm_lit.evaluation.score import Score
 from audioldm_lit.report.shell import data_uri
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "audioldm_lit", "text.parse_math": False, "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "sans-serif"], "font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
 }  # fmt: skip

@@ -175,7 +175,7 @@ def _charts(texts: Texts, named: Mapping[str, RunFiles], systems: Mapping[str, E
     changes = {name: steps_of(run.checks, "val/change") for name, run in named.items()}
     if any(changes.values()):
         charts["loss"] = curves({name: line for name, line in changes.items() if line}, said["zero"], axes, said["loss"])
-    run = next(reversed(named.values()))
+    run = list(named.values())[-1]
     by_timestep = timesteps(run.checks, run.result.get("held_out_losses_before", []))
     if by_timestep:
         charts["timestep"] = curves(by_timestep, said["zero"], axes, said["timestep"])

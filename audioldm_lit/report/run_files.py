@@ -55,7 +55,8 @@ class RunFiles:
         found = partial(_found, gaps)
         scored = next((folder / name for name in SCORED if (folder / name).is_dir()), None)
         unscored = InputError(folder, "was not scored", f"score it: evaluate --run {folder}")
-        evaluations = found(partial(read_evaluations, scored), {}) if scored else {}
+        nothing: dict[str, Evaluation] = {}
+        evaluations = found(partial(read_evaluations, scored), nothing) if scored else nothing
         return cls(
             folder=folder,
             settings=found(partial(_yaml, folder / "config.yaml"), {}),
