@@ -49,7 +49,7 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
 
 
 def _plain(score: Score) -> dict[str, Any]:
-    """JSON knows no infinity but Python's own does, so limits may have none; numbers of clips are exact."""
+    """A score without features; JSON knows no infinity, but Python's own does."""
     sides = zip(score.side_names, score.sides, strict=True)
     return {
         "estimate": {name: getattr(score.estimate, name) for name in SCALARS},
@@ -62,18 +62,14 @@ def _plain(score: Score) -> dict[str, Any]:
 
 def _evaluation(content: Mapping[str, Any]) -> Evaluation:
     scores = {metric: _score(one) for metric, one in content["scores"].items()}
-    return Evaluation(scores, content["passport"], {name: InputError(**error) for name, error in content["not_computed"].items()})
+    reasons = {name: InputError(why["where"], why["problem"], why["mend"]) for name, why in content["not_computed"].items()}
+    return Evaluation(scores, content["passport"], reasons)
 
 
 def _score(content: Mapping[str, Any]) -> Score:
     scalars = {name: _tuple(value) for name, value in content["estimate"].items()}
     influence = [torch.tensor(side, dtype=torch.float64) for side in content["influence"]]
-    sides = [
-        Rows(
-            torch.empty(side["rows"], 0), torch.zeros(side["rows"], dtype=torch.int64), torch.tensor(side["ids"], dtype=torch.int64)
-        )
-        for side in content["sides"]
-    ]
+    sides = [_rows(side["ids"], side["rows"]) for side in content["sides"]]
     names = tuple(side["name"] for side in content["sides"])
     reading = {name: _tuple(content[name]) for name in READING}
     return Score(Estimate(influence=influence, **scalars), sides, names, floor=Floor(**content["floor"]), **reading)
