@@ -1,6 +1,7 @@
 """LightningCLI as this project uses it: a fixed model class, a data set by class path, and one checkpoint policy."""
 
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -69,7 +70,13 @@ EXPECTED = (  # warnings about what is done here on purpose
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the resolved configuration once training can start, so that a refused run leaves nothing behind."""
+    """Saves the resolved configuration once the first check can be made.
+
+    Attributes:
+        begun: Whether the first check was right and training began; what a run leaves is kept from then on.
+    """
+
+    begun = False
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Do nothing yet."""
@@ -77,6 +84,10 @@ class SaveConfig(SaveConfigCallback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Save, and show it to the loggers."""
         super().setup(trainer, pl_module, "fit")
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note it."""
+        self.begun = True
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         """Save, unless there was a `fit` before."""
@@ -161,7 +172,7 @@ class AudioLDMCLI(OpenCLI):
             raise InputError("trainer", f"is refused ({' '.join(str(error).split())})", "correct this setting") from error
 
     def run_verb(self, verb: str) -> None:
-        """Run, and remove the empty run folder that the logger made if the input turns out to be wrong."""
+        """Run, and remove the run folder of an input that turns out to be wrong before training begins."""
         logger = self.trainer.logger
         if logger and not logger.log_dir and not only_tried(self.trainer):
             raise InputError(
@@ -171,15 +182,14 @@ class AudioLDMCLI(OpenCLI):
             )
         if verb == "fit":
             check_trainer(self.trainer)
+        own = not rank_zero_folder(self.trainer).exists()  # a logger may be given the folder of an earlier run
         try:
             self._find_checkpoint(verb)
             super().run_verb(verb)
         except InputError:
-            folder = rank_zero_folder(self.trainer)
-            # The first process made the folder and alone takes it away: two would trip over each other.
-            while self.trainer.is_global_zero and _empty(folder):
-                folder.rmdir()
-                folder = folder.parent
+            begun = any(callback.begun for callback in self.trainer.callbacks if isinstance(callback, SaveConfig))
+            if self.trainer.is_global_zero:  # it made the folder and alone takes it away: two would trip over each other
+                _clear(rank_zero_folder(self.trainer), verb == "fit" and own and not begun)
             raise
 
     def _find_checkpoint(self, verb: str) -> None:
@@ -219,9 +229,15 @@ def run(
     )
 
 
-def _empty(folder: Path) -> bool:
-    """Whether it is an empty folder, and not the current one: without a logger that is the run's."""
-    return folder.is_dir() and folder.absolute() != Path.cwd() and not any(folder.iterdir())
+def _clear(folder: Path, whole: bool) -> None:
+    """Remove a run's folder, with what is in it or only if nothing is, and the folders around it that are empty then."""
+    if whole and folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder = folder.parent
+    # Not the current folder, which without a logger is the run's.
+    while folder.is_dir() and folder.absolute() != Path.cwd() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 class _Above(logging.Handler):

@@ -74,6 +74,7 @@ def test_sampling_leaves_the_global_stream_alone(backbone):
         ({"scheduler": "Foo"}, "scheduler: is 'Foo'"),
         ({"num_inference_steps": 0}, "num_inference_steps: is 0"),
         ({"eta": 2.0}, "eta: is 2"),
+        ({"guidance_scale": float("nan")}, "guidance_scale: is nan"),
         ({"guidance_interval": (700, 100)}, r"guidance_interval: is \[700, 100\]"),
         ({"cache_interval": 0}, "cache_interval: is 0; give 1"),
         ({"vocoder": "hifigan"}, "vocoder: is 'hifigan'; give own or griffin_lim"),

@@ -10,6 +10,7 @@ from torch import Tensor
 from audioldm_lit.audio.spectrogram import write_spectrogram
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.console.stages import Stage
+from audioldm_lit.errors import InputError
 from audioldm_lit.inference.manifest import file_stem
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.training.encoding import encoded
@@ -32,6 +33,8 @@ class Audition(Callback):
     """
 
     def __init__(self, prompts: Sequence[str] | None = None, count: int = 4) -> None:
+        if count < 0:
+            raise InputError("audition.count", f"is {count}", "give 1 or more, or 0 to turn auditions off")
         self.prompts = prompts
         self.count = count
 

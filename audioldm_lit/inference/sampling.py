@@ -1,6 +1,7 @@
 """From conditions to latents: the denoising loop with classifier-free guidance."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, get_args
@@ -54,6 +55,8 @@ class Sampler:
             raise InputError("sampler.scheduler", f"is '{scheduler}'", mend)
         if num_inference_steps < 1:
             raise InputError("sampler.num_inference_steps", f"is {num_inference_steps}", "give at least 1")
+        if not 1 <= guidance_scale < math.inf:
+            raise InputError("sampler.guidance_scale", f"is {guidance_scale}", "give 1, which turns it off, or more")
         if not 0 <= eta <= 1:
             raise InputError("sampler.eta", f"is {eta}", "give a number from 0 to 1")
         low, high = guidance_interval or ALL
