@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.atomic_write import clear_unfinished, write_json
 
 ATTEMPTS = 2  # a failed run is tried again once
 PRUNED = "pruned.json"
@@ -46,6 +46,8 @@ class TrialFolder:
     def claimed(self) -> Iterator[int | None]:
         """Hold the lock: gives its file descriptor, for child processes to hold it too, or None where another process has it."""
         self.path.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, *self.attempts):
+            clear_unfinished(folder)
         descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR)
         try:
             yield descriptor if _locked_soon(descriptor) else None
