@@ -9,6 +9,7 @@ from audioldm_lit.ablation.grid_page import write_grid_report
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import compare_systems
 from audioldm_lit.evaluation.kept import read_evaluations, write_evaluations
+from audioldm_lit.evaluation.opinion import MeanRating, Opinion, Preference, Trust
 from audioldm_lit.report.page import write_report
 from audioldm_lit.report.shell import data
 
@@ -87,11 +88,34 @@ def test_a_file_that_is_half_written_is_one_sentence(tmp_path, page):
         (run / name).write_text((run / name).read_text()[:100])
     wav = next((run / "scores" / "base").glob("*.wav"))
     wav.write_bytes(wav.read_bytes()[:60])
-    html = page(run)
+    lost = next((run / "scores" / "recordings").glob("*.wav"))
+    lost.unlink()
+    (run / "opinion.json").write_text('{"format": "audioldm_lit opi')
+    html = page(run, listeners=run / "opinion.json")
     assert "result.json: is not whole" in html
     assert "evaluations.json: is not whole" in html
     assert "is no list of clips" in html
     assert wav.name in html
+    assert f"{lost}: " in html
+    assert "opinion.json: is no merged listening test" in html
+    assert html.count('<article class="player') == 1  # of the other clip
+
+
+def test_what_listeners_said_stands_with_the_answer(tmp_path, page):
+    run, hostile = finished_run(tmp_path / "run"), "<script>alert(1)</script>"
+    preference = Preference("score", hostile, "adapted", 1.5, 0.5, 2.5, "better")
+    rating = MeanRating("score", "adapted", 7.5, 7.0, 8.0, 3, 3)
+    trust = Trust("kl", 0.8, 0.5, 0.9, 24, "follows")
+    said = {"left_out": {hostile: "miscounts"}, "not_read": [hostile], "alpha": {"score": 0.5}, "metrics": [trust]}
+    said |= {"scales": {"score": (1, 10)}, "chance": {}, "means": [rating], "preferences": [preference]}
+    Opinion(hostile, "", "DCASE2023", "score", raters=["花子"], **said).write(tmp_path / "opinion.json")
+    html = page(run, listeners=tmp_path / "opinion.json")
+    answer, rest = html.split("<nav", 1)
+    assert "Listeners find adapted better than &lt;script&gt;" in answer
+    assert "follows the listeners" in rest
+    assert hostile not in html
+    assert "listen build" in page(run)
+    assert "listen build" not in html  # they were asked already
 
 
 def test_what_is_no_run_is_refused(tmp_path, cli):

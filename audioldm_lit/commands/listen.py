@@ -12,6 +12,7 @@ from audioldm_lit.console.stages import say
 from audioldm_lit.data.clips import Clip
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
+from audioldm_lit.evaluation.kept import scored_folder
 from audioldm_lit.evaluation.listing import list_clips
 from audioldm_lit.evaluation.opinion import Opinion
 from audioldm_lit.evaluation.protocol import load_protocol
@@ -107,7 +108,7 @@ def _systems(names: Sequence[str], run: Path | None, reference: Path | None) -> 
         raise InputError("--run", "stands beside other clips", "leave one of them out")
     data = Run.load(run).data
     data.prepare_data()
-    folder = next((run / name for name in ("scores", "evaluation") if (run / name / "adapted").is_dir()), None)
+    folder = scored_folder(run)
     if folder is None:
         raise InputError(run, "has no clips, as it was not scored", f"run evaluate --run {run} first")
     held_out = [clip for split in HELD_OUT if split == "val" or data.clips(split) for clip in data.present(split)]

@@ -11,7 +11,13 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.report.page import write_report
 
 
-def report(runs: Sequence[Path] = (), out: Path = Path("report.html"), language: str = "en", metric: str = "loss") -> None:
+def report(
+    runs: Sequence[Path] = (),
+    out: Path = Path("report.html"),
+    language: str = "en",
+    listeners: Path | None = None,
+    metric: str = "loss",
+) -> None:
     """Write a page that says whether it helped, lets you listen, and says what to do next.
 
     `report runs/NAME/version_N` is of one run; `report RUN RUN` puts runs side by side, each against the first; `report GRID` is of
@@ -22,6 +28,7 @@ def report(runs: Sequence[Path] = (), out: Path = Path("report.html"), language:
         runs: Folders of runs, or one results folder of a grid; they may be given without `--runs`.
         out: The page.
         language: Of its texts: `en` or `ja`.
+        listeners: What `listen merge` made of people's answers, to be shown beside the scores: its `opinion.json`.
         metric: Metric of a grid's tables and curves.
     """
     if not runs:
@@ -32,7 +39,9 @@ def report(runs: Sequence[Path] = (), out: Path = Path("report.html"), language:
     if any(map(is_grid, runs)):
         if len(runs) > 1:
             raise InputError(str(next(filter(is_grid, runs))), "is a grid and stands beside other runs", "give a grid alone")
+        if listeners is not None:
+            raise InputError("--listeners", "is of the models of a run, and a grid has many", "report the run that people heard")
         write_grid_report(out, runs[0], metric, language)
     else:
-        write_report(out, runs, language)
+        write_report(out, runs, language, listeners)
     Console(emoji=False).print(f"Report: [link={out.resolve().as_uri()}]{escape(str(out))}[/link]", soft_wrap=True, highlight=False)

@@ -15,6 +15,7 @@ from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.storage.atomic_write import write_json
 
 NAME = "evaluations.json"  # beside the clips that were scored
+FOLDERS = ("evaluation", "scores")  # of a run: what `evaluate --run` scored last, else what `fit` scored at its end
 SCALARS = ("value", "debiased", "log", "caution", "covers", "limits", "bounds", "details")  # of an estimate
 READING = ("higher_is_better", "extractor", "interval", "caution")  # of a score
 
@@ -46,6 +47,12 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
         raise InputError(path, "is not there", f"score the run again: evaluate --run {folder.parent}") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(path, f"is not whole ({error!r})", f"score the run again: evaluate --run {folder.parent}") from error
+
+
+def scored_folder(run: Path) -> Path | None:
+    """Where a run keeps what it was scored on, whole if possible; None where it was not scored."""
+    there = [run / name for name in FOLDERS if (run / name).is_dir()]
+    return next((folder for folder in there if (folder / NAME).is_file()), next(iter(there), None))
 
 
 def _plain(score: Score) -> dict[str, Any]:

@@ -26,15 +26,17 @@ class Step:
     command: str
 
 
-def next_steps(texts: Texts, run: RunFiles, found: Verdict) -> list[Step]:
+def next_steps(texts: Texts, run: RunFiles, found: Verdict, asked: bool = False) -> list[Step]:
     """What the run's own files suggest.
 
     Args:
         texts: In which language.
         run: The run; of several the last.
         found: What became of it.
+        asked: Whether people were asked already.
     """
-    return [Step(texts(f"next.{key}"), shlex.join([*PROGRAM, *words])) for key, words in _suggested(run, found)]
+    suggested = [(key, words) for key, words in _suggested(run, found) if key != "ask" or not asked]
+    return [Step(texts(f"next.{key}"), shlex.join([*PROGRAM, *words])) for key, words in suggested]
 
 
 def _suggested(run: RunFiles, found: Verdict) -> Iterator[tuple[str, Sequence[str]]]:
@@ -60,6 +62,10 @@ def _suggested(run: RunFiles, found: Verdict) -> Iterator[tuple[str, Sequence[st
     if found.kind == "unsure" and found.comparisons:
         count = run.setting("scores.num_candidates", 1)
         yield "candidates", ["fit", *config, "--scores.num_candidates", str(max(4, 2 * count))]
+    if found.comparisons:
+        yield "ask", ["listen", "build", "--run", folder, "--out", "listen.html"]
+    if found.kind == "good":
+        yield "watch", ["watch", "--run", folder, "--data", "NEW"]
     data = run.setting("data.class_path")
     if data:
         settings = run.setting("data.init_args", {})

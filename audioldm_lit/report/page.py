@@ -11,6 +11,7 @@ from audioldm_lit.audio.spectrogram import QUIETEST_DB
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
+from audioldm_lit.evaluation.opinion import Opinion
 from audioldm_lit.evaluation.tables import number
 from audioldm_lit.report.charts import Chart, bars, curves, intervals, steps_of, timesteps
 from audioldm_lit.report.data_health import Health, health
@@ -26,13 +27,14 @@ from audioldm_lit.storage.atomic_write import atomic_write
 SHORT = ("model.backbone", "model.adapter", "data", "trainer.max_steps", "model.optimizer", "model.sampler", "seed_everything")
 
 
-def write_report(path: Path, folders: Sequence[Path], language: str = "en") -> None:
+def write_report(path: Path, folders: Sequence[Path], language: str = "en", listeners: Path | None = None) -> None:
     """Write the report as one HTML file.
 
     Args:
         path: The file.
         folders: Runs; of several, each is compared with the first.
         language: Of the texts.
+        listeners: What `listen merge` made of people's answers.
 
     Raises:
         InputError: If a folder is no run, the language has no catalogue, or the file cannot be written.
@@ -42,23 +44,27 @@ def write_report(path: Path, folders: Sequence[Path], language: str = "en") -> N
     with Stage("report"):
         page = render(
             "report/report.html", texts, styles=["report/report.css"], scripts=["report/player.js", "report/report.js"],
-            **content(texts, runs),
+            **content(texts, runs, listeners),
         )  # fmt: skip
         with atomic_write(path) as unfinished:
             unfinished.write_text(page, encoding="utf-8")
 
 
-def content(texts: Texts, runs: Sequence[RunFiles]) -> dict[str, Any]:
+def content(texts: Texts, runs: Sequence[RunFiles], listeners: Path | None = None) -> dict[str, Any]:
     """All that the template of a report shows."""
     named = dict(zip(_names(texts, runs), runs, strict=True))
     systems = _systems(texts, named)
     found = _verdicts(texts, named, systems)
+    opinion, unread = _opinion(listeners)
+    heard = _sounds(texts, named, found[0], systems)
     return {
         "title": runs[0].name if len(runs) == 1 else " / ".join(run.name for run in runs),
         "runs": named,
         "verdicts": found,
         "warnings": _warnings(texts, named),
-        **_sounds(texts, named, found[0], systems),
+        "opinion": opinion,
+        **heard,
+        "gaps": [*unread, *heard["gaps"]],
         "metrics": _metrics(texts, systems, found[0]),
         "charts": _charts(texts, named, systems),
         "health": {name: health(run.clips) for name, run in named.items()},
@@ -66,7 +72,7 @@ def content(texts: Texts, runs: Sequence[RunFiles]) -> dict[str, Any]:
         "settings": {name: yaml.safe_dump(dict(run.settings), sort_keys=False, allow_unicode=True) for name, run in named.items()},
         "short": {name: [(key, _brief(run.setting(key))) for key in SHORT] for name, run in named.items()},
         "licence": {name: _licence(run) for name, run in named.items()},
-        "next": next_steps(texts, runs[-1], found[0]),
+        "next": next_steps(texts, runs[-1], found[0], asked=listeners is not None),
         "number": number,
     }
 
@@ -99,6 +105,16 @@ def _verdicts(texts: Texts, named: Mapping[str, RunFiles], systems: Mapping[str,
         return [verdict(texts, (first, name), systems.get(first), systems.get(name)) for name in others]
     names = texts.term("base"), texts.term("adapted")
     return [verdict(texts, names, systems.get(texts.plain("takes.base")), systems.get(first))]
+
+
+def _opinion(listeners: Path | None) -> tuple[Opinion | None, list[str]]:
+    """What listeners said, or why that cannot be read."""
+    if listeners is None:
+        return None, []
+    try:
+        return Opinion.read(listeners), []
+    except InputError as error:
+        return None, [str(error)]
 
 
 def sounds_of(texts: Texts, runs: Sequence[RunFiles]) -> dict[str, Any]:

@@ -12,9 +12,8 @@ import yaml
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
-from audioldm_lit.evaluation.kept import read_evaluations
+from audioldm_lit.evaluation.kept import read_evaluations, scored_folder
 
-SCORED = ("scores", "evaluation")  # folders of `fit` and of `evaluate --run`; the first that is there counts
 Read = TypeVar("Read")
 
 
@@ -53,7 +52,7 @@ class RunFiles:
             raise InputError(folder, "has no config.yaml, so no run of `fit` began there", "give its runs/NAME/version_N")
         gaps: list[InputError] = []
         found = partial(_found, gaps)
-        scored = next((folder / name for name in SCORED if (folder / name).is_dir()), None)
+        scored = scored_folder(folder)
         unscored = InputError(folder, "was not scored", f"score it: evaluate --run {folder}")
         nothing: dict[str, Evaluation] = {}
         evaluations = found(partial(read_evaluations, scored), nothing) if scored else nothing
