@@ -4,6 +4,7 @@ Lightning's verbs go through LightningCLI, the others are typed functions in `co
 heavy is loaded last: help comes from a page, and a mistyped key or a wrong path is found before.
 """
 
+import errno
 import gc
 import os
 import sys
@@ -48,6 +49,8 @@ COMMANDS = {
     "convert": "an adapter to or from PEFT and diffusers, or folded into its model; the original's file to a model",
 }
 
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 def main(args: Sequence[str] | None = None, model_class: type | None = None) -> None:
     """Run one verb.
@@ -81,7 +84,7 @@ def main(args: Sequence[str] | None = None, model_class: type | None = None) -> 
         fetches = verb == "assets" and "fetch" in words
         with stages_ended(), nullcontext() if fetches else closed():
             run(verb, with_duration(words) if short else with_length(words, given), model_class)
-    except (InputError, ValueError, RuntimeError) as error:
+    except (InputError, ValueError, RuntimeError, OSError) as error:
         wrong_input = _input_error(error)
         if wrong_input is None and not is_lost(error):
             raise
@@ -117,6 +120,10 @@ def _input_error(error: BaseException) -> InputError | None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__
+    if isinstance(error, OSError) and error.errno in FORBIDDEN and error.filename:
+        return InputError(
+            error.filename, f"is not open to this user ({error.strerror})", "correct its permissions, or name another"
+        )
     if cause is None and str(error).startswith("Does not validate"):  # a class of another library, made with its settings
         return refusal(str(error), "a setting is refused")
     return cause

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 ESC50 = REPOSITORY / "configs" / "experiment" / "esc50_lora_8shot.yaml"
 EMBEDDED = "embedded"
@@ -36,6 +39,11 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         f"--data.init_args.{name}": value if isinstance(value, str | Path) else json.dumps(value) for name, value in data.items()
     }
     return [str(word) for pair in overrides.items() for word in pair]
+
+
+def weights(adapter: Path) -> dict[str, bytes]:
+    """The bytes of an adapter's weights; its file has the texts beside them in any order."""
+    return {name: tensor.contiguous().view(torch.uint8).numpy().tobytes() for name, tensor in load_file(adapter).items()}
 
 
 def run_folder(root: Path) -> Path:

@@ -5,15 +5,16 @@ half-written) or be read right. Recordings and tables are the kinds of `test_bro
 `test_class_paths.py`.
 """
 
+import io
 import json
-import os
 import resource
 import shutil
 import signal
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,12 @@ from audioldm_lit.training.resume import check_resumable, checkpoint_to_read
 
 import layouts
 import tiny
-from runs import arguments
+from grids import seeds, write_grid
+from runs import arguments, run_folder, weights
+from users import as_root, begin, end
 
+FINGERPRINT = "audioldm_lit.metrics.extractors.fingerprint.Fingerprint"
 pytestmark = pytest.mark.simulation
-NOBODY = 65_534
 
 
 def told(failures: list[str], count: int, what: str) -> None:
@@ -380,74 +383,105 @@ def test_a_full_disk(workdir):
     told(failures, len(writes), "full disk")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_places_that_may_not_be_written(tiny_folder):
-    """In a fork that is nobody: the runs folder, the cache, and where each verb writes."""
+@pytest.fixture
+def owned(tiny_folder) -> Iterator[tuple[Path, list[str]]]:
+    """A place of this user's which all may enter, with a run, a grid's results and its cache; and the options of that run."""
     place = Path(tempfile.mkdtemp(dir="/var/tmp"))
-    try:
-        failures, count = _as_nobody(place, tiny_folder)
-    finally:
-        shutil.rmtree(place)
-    told(failures, count, "unwritable places")
-
-
-def _as_nobody(place: Path, model: Path) -> tuple[list[str], int]:
-    shutil.copytree(model, place / "model")
-    data = layouts.esc50(place / "esc50", takes=1)
-    for folder in (place, place / "model"):
-        folder.chmod(0o755)
-    (place / "free").mkdir(mode=0o777)
-    (place / "free").chmod(0o777)
-    options = arguments(place / "model", {**data, "shots": 2})
-    texts = ["--prompt", "rain", "--backbone", str(place / "model"), "--device", "cpu", "--sampler.num_inference_steps", "2"]
+    place.chmod(0o755)
+    shutil.copytree(tiny_folder, place / "model").chmod(0o755)
+    options = arguments(place / "model", {**layouts.esc50(place / "esc50", takes=1), "shots": 2})
     protocol = {
         "class_path": "audioldm_lit.evaluation.protocol.Protocol",
-        "init_args": {"name": "light", "metrics": {"lsd": {"class_path": "audioldm_lit.metrics.spectral.LogSpectralDistance"}}},
+        "init_args": {
+            "name": "light",
+            "metrics": {"kad": {"class_path": "audioldm_lit.metrics.kernel.KAD", "init_args": {"extractor": FINGERPRINT}}},
+        },
     }
     (place / "light.yaml").write_text(json.dumps(protocol))
-    sounds = str(place / "esc50" / "audio")
-    verbs = {
+    (place / "words").write_text("rain\nwind\n")
+    main(["fit", *options, "--trainer.logger.init_args.save_dir", str(place / "runs"), "--model.cache_dir", str(place / "cache")])
+    write_grid(place, seeds(1))
+    with redirect_stdout(io.StringIO()):
+        main(["ablate", "--config", str(place / "grid.yaml"), "--out", str(place / "results"), "--allow_dirty"])
+    yield place, options
+    shutil.rmtree(place)
+
+
+def writing(place: Path, options: list[str]) -> dict[str, list[str]]:
+    """Commands that write into somebody else's place."""
+    model, sounds, run = str(place / "model"), str(place / "esc50" / "audio"), str(run_folder(place))
+    texts = ["--prompt", "rain", "--backbone", model, "--device", "cpu", "--sampler.num_inference_steps", "2"]
+    prepare = ["prepare", "--data", "audioldm_lit.data.folder.Folder", "--data.root", sounds, "--data.duration", "0.64"]
+    files = ["--generated", sounds, "--reference", sounds, "--protocol", str(place / "light.yaml")]
+    grid = ["ablate", "--config", str(place / "grid.yaml"), "--allow_dirty"]
+    adapter = ["convert", "--backbone", model, "--source", f"{run}/adapter.safetensors"]
+    watch = ["watch", "--run", run, "--data", sounds, "--protocol", str(place / "light.yaml"), "--device", "cpu"]
+    return {
         "fit, runs": ["fit", *options, "--trainer.logger.init_args.save_dir", str(place / "runs")],
-        "fit, cache": ["fit", *options, "--model.cache_dir", str(place / "cache")],
+        "fit, cache": ["fit", *options, "--model.cache_dir", str(place / "no")],
+        "fit, a half cache": ["fit", *options, "--model.cache_dir", str(place / "cache"), "--data.init_args.shots", "3"],
         "generate": ["generate", *texts, "--out", str(place / "generated")],
-        "prepare": ["prepare", "--data", "audioldm_lit.data.folder.Folder", "--data.root", sounds, "--out", str(place / "health")],
-        "evaluate": [
-            "evaluate",
-            "--generated",
-            sounds,
-            "--reference",
-            sounds,
-            "--protocol",
-            str(place / "light.yaml"),
-            "--json",
-            str(place / "x.json"),
-        ],
+        "prepare": [*prepare, "--out", str(place / "health")],
+        "prepare, cache": [*prepare, "--cache", "--backbone", model, "--cache_dir", str(place / "no")],
+        "evaluate": ["evaluate", *files, "--json", str(place / "x.json")],
+        "evaluate, features": ["evaluate", *files, "--cache_dir", str(place / "no")],
+        "ablate": [*grid, "--out", str(place / "other")],
+        "ablate, more": [*grid, "--out", str(place / "results")],
+        "convert": [*adapter, "--to", "merged", "--out", str(place / "merged")],
+        "listen build": ["listen", "build", "--run", run, "--clips", "2", "--out", str(place / "listen.html")],
+        "report": ["report", run, "--out", str(place / "report.html")],
+        "watch": [*watch, "--out", str(place / "watch")],
+        "curve": ["curve", "--grid", str(place / "results"), "--json", str(place / "curve.json")],
+        "doctor": ["doctor", "--model", model, "--device", "cpu", "--json", str(place / "doctor.json")],
+        "assets bundle": ["assets", "bundle", "nothing", "--out", str(place / "x.tar")],
     }
-    failures = []
-    for name, words in verbs.items():
-        log = place / "free" / "log"
-        child = os.fork()
-        if child == 0:
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
-            os.chdir(place / "free")
-            os.environ["XDG_CACHE_HOME"] = str(place / "free" / "cache")
-            written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            for stream in (1, 2):
-                os.dup2(written, stream)
-            status = 0
-            try:
-                main(words)
-            except SystemExit as exit_:
-                status = int(exit_.code or 0)
-            except BaseException as error:
-                os.write(2, f"{error!r}".encode())
-                status = 1
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        last = (log.read_text(errors="replace").splitlines() or [""])[-1]
-        if code != 2 or "error: " not in last:
-            failures.append(f"{name}: {code}, {last:.200}")
-    return failures, len(verbs)
+
+
+def reading(place: Path, options: list[str]) -> dict[Path, list[str]]:
+    """Commands that read what is closed to others, by what that is."""
+    sounds, light, run = str(place / "esc50" / "audio"), str(place / "light.yaml"), run_folder(place)
+    files = ["evaluate", "--generated", sounds, "--reference", sounds, "--protocol", light]
+    adapter = str(run / "adapter.safetensors")
+    return {
+        place / "model": ["fit", *options],
+        place / "model" / "unet": ["generate", "--prompt", "rain", "--backbone", str(place / "model"), "--device", "cpu"],
+        place / "esc50": ["fit", *options],
+        place / "esc50" / "audio": files,
+        place / "light.yaml": files,
+        place / "cache": ["fit", *options, "--model.cache_dir", str(place / "cache")],
+        place / "grid.yaml": ["ablate", "--config", str(place / "grid.yaml"), "--allow_dirty"],
+        place / "results": ["curve", "--grid", str(place / "results")],
+        run: ["report", str(run)],
+        run / "config.yaml": ["watch", "--run", str(run), "--data", sounds, "--device", "cpu"],
+        run / "adapter.safetensors": ["convert", "--source", adapter, "--to", "merged", "--out", "merged"],
+        run / "checkpoints": ["fit", *options, "--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_steps", "3"],
+    }
+
+
+@as_root
+def test_places_that_may_not_be_written(owned):
+    """As nobody: the runs folder, the cache, results of others, and wherever a verb writes; what is only read is no fault."""
+    place, options = owned
+    room, failures = place / "room", []
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    written, read = writing(place, options), reading(place, options)
+
+    def attack(name: str, words: list[str]) -> None:
+        status, said = end(begin(partial(main, words), room), room)
+        last = (said.splitlines() or [""])[-1]
+        if status != 2 or not last.startswith("error: ") or "Traceback" in said:
+            failures.append(f"{name}: {status}, {said[-1500:]}")
+
+    for name, words in written.items():
+        attack(name, words)
+    status, said = end(begin(partial(main, ["fit", *options, "--model.cache_dir", str(place / "cache")]), room), room)
+    kept, made = (sorted(folder.glob("runs/*/*/adapter.safetensors")) for folder in (place, room))
+    if status or [weights(file) for file in kept] != [weights(file) for file in made]:
+        failures.append(f"fit from a whole cache of somebody else's: {status}, {said[-1500:]}")
+    for closed, words in read.items():
+        mode = closed.stat().st_mode
+        closed.chmod(0o600)
+        attack(f"{closed.name} may not be read", words)
+        closed.chmod(mode)
+    told(failures, len(written) + 1 + len(read), "places of other users")
+    assert before == {path: path.stat().st_mtime_ns for path in place.rglob("*") if not path.is_relative_to(room)}

@@ -1,5 +1,6 @@
 """The base's held-out loss is measured once for each setting, and never taken for another's."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,15 @@ import layouts
 from runs import SHORT, arguments, run_folder
 
 WRONG = 123.0  # a value that no measurement gives
+
+
+def forge(file: Path) -> None:
+    """Put the wrong value in, with its hash."""
+    losses = [WRONG] * len(json.loads(file.read_text())["losses"])
+    digest = hashlib.sha256(f"{file.stem} {json.dumps(losses)}".encode()).hexdigest()
+    file.write_text(json.dumps({"losses": losses, "sha256": digest}))
+
+
 Fit = Callable[..., tuple[float, set[Path]]]
 
 
@@ -51,7 +61,7 @@ def measured(tmp_path_factory, tiny_folder) -> Path:
     folder = tmp_path_factory.mktemp("measured")
     layouts.esc50(folder / "esc50", takes=1)
     _, (file,) = runs_in(folder, tiny_folder)()
-    file.write_text(json.dumps({"losses": [WRONG] * 4}))
+    forge(file)
     return folder
 
 
@@ -72,10 +82,21 @@ def test_a_second_run_takes_the_loss_of_the_first(workdir, tiny_folder, caplog):
     (file,) = workdir.glob("cache/audioldm_lit/base-loss/*.json")
     losses = json.loads(file.read_text())["losses"]
     assert fmean(losses) == before()
-    file.write_text(json.dumps({"losses": [WRONG] * len(losses)}))
+    forge(file)
     main(["fit", *options, "--trainer.max_steps", "2"])
     assert before() == WRONG
     assert "the base's held-out loss is 123.0000, as measured before" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", f'{{"losses": [{WRONG}, {WRONG}, {WRONG}, {WRONG}]}}'])
+def test_a_loss_without_its_hash_is_measured_again_and_said(fit, tmp_path, capsys, content):
+    (file,) = (tmp_path / "cache" / "base-loss").iterdir()
+    whole = file.read_text()
+    file.write_text(content)
+    before, _ = fit()
+    assert before != WRONG
+    assert f"{file}: is damaged, and measured again" in capsys.readouterr().err
+    assert json.loads(file.read_text()).keys() == json.loads(whole).keys()
 
 
 @pytest.mark.parametrize(

@@ -81,14 +81,16 @@ def test_a_torn_last_falls_back_to_the_best_before_it_and_says_so(run, spoilt, c
     assert "going on from best-step=000002.ckpt" in capsys.readouterr().err
 
 
-def test_last_and_best_are_those_of_the_newest_run_of_the_name(run):
-    newer = run.with_name("version_1")
-    shutil.copytree(run, newer)
-    for place, folder in enumerate((newer, run)):  # by time, not by number
+def test_last_and_best_are_those_of_the_newest_run_of_the_name(run, capsys):
+    newer = run.with_name("version_10")
+    for place, number in enumerate([9, 10, 2]):  # a clock that was set back decides nothing
+        shutil.copytree(run, folder := run.with_name(f"version_{number}"))
         os.utime(folder / "checkpoints" / "last.ckpt", (place, place))
+    os.utime(run / "checkpoints" / "last.ckpt", (2**33, 2**33))  # from the future
     assert [asked(word).resolve() for word in ("last", "best")] == [
-        run / "checkpoints" / name for name in ("last.ckpt", "best-step=000002.ckpt")
+        newer / "checkpoints" / name for name in ("last.ckpt", "best-step=000002.ckpt")
     ]
+    assert f"--ckpt_path best: {newer.relative_to(Path.cwd())}/checkpoints/best-step=000002.ckpt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["last", "best"])

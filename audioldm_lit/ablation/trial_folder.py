@@ -8,8 +8,9 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -75,7 +76,7 @@ class TrialFolder:
 
     def _locked(self) -> bool:
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR)
+            descriptor = os.open(self.path / "lock", os.O_RDONLY)  # another user may look, too
         except FileNotFoundError:
             return False
         try:
@@ -118,9 +119,9 @@ class TrialFolder:
 
     @property
     def stage(self) -> str:
-        """What the last attempt is at, by its newest log: fit or test."""
-        logs = [log for folder in self.attempts[-1:] for log in folder.glob("*.log")]
-        return max(logs, key=lambda log: log.stat().st_mtime).stem if logs else ""
+        """What the last attempt is at: fit or, after it, test."""
+        begun = [verb for folder in self.attempts[-1:] for verb in ("fit", "test") if (folder / f"{verb}.log").is_file()]
+        return begun[-1] if begun else ""
 
     def next_attempt(self) -> Path:
         """Make the folder of another attempt."""
@@ -129,9 +130,16 @@ class TrialFolder:
         return folder
 
 
-def newest(folders: Iterable[Path], name: str) -> Path | None:
-    """The newest file of a name below some folders."""
-    return max((path for folder in folders for path in folder.rglob(name)), key=lambda path: path.stat().st_mtime, default=None)
+def newest(folders: Sequence[Path], name: str) -> Path | None:
+    """The file of a name below the last of some attempts that has one, and there in the run of the highest number.
+
+    Times are not asked: a clock may have been set back.
+    """
+    return next((max(found, key=_number) for folder in reversed(folders) if (found := list(folder.rglob(name)))), None)
+
+
+def _number(path: Path) -> list[int]:
+    return [int(digits) for digits in re.findall(r"version_(\d+)", str(path))]
 
 
 def _locked_soon(descriptor: int) -> bool:

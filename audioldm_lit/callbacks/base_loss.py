@@ -10,6 +10,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 import audioldm_lit
+from audioldm_lit.console.stages import say
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.encoding import encoded
@@ -28,7 +29,7 @@ class BaseLoss(Callback):
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Look it up; the first process decides for all, since all must compute the same."""
         self.path = _path(trainer, pl_module) if trainer.is_global_zero else None
-        known = json.loads(self.path.read_text())["losses"] if self.path and self.path.is_file() else []
+        known = _known(self.path) if self.path and self.path.is_file() else []
         pl_module.outcome.base_losses = trainer.strategy.broadcast(known)
         if pl_module.outcome.base_losses:
             rank_zero_info(f"the base's held-out loss is {pl_module.outcome.base_loss:.4f}, as measured before on these clips")
@@ -37,7 +38,25 @@ class BaseLoss(Callback):
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LitAudioLDM) -> None:
         """Keep what was measured."""
         if self.path:
-            write_json(self.path, {"losses": pl_module.outcome.base_losses})
+            losses = pl_module.outcome.base_losses
+            write_json(self.path, {"losses": losses, "sha256": _digest(self.path, losses)})
+
+
+def _known(path: Path) -> list[float]:
+    """The losses in a file, none where it is damaged: believed with the hash that was written with them."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        losses: list[float] = content["losses"]
+        if content["sha256"] == _digest(path, losses):
+            return losses
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        pass
+    say(f"{path}: is damaged, and measured again")
+    return []
+
+
+def _digest(path: Path, losses: list[float]) -> str:
+    return hashlib.sha256(f"{path.stem} {json.dumps(losses)}".encode()).hexdigest()
 
 
 def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:

@@ -30,7 +30,7 @@ from audioldm_lit.networks.published import Heads, heads_settings
 from audioldm_lit.networks.strict_loading import load_pretrained
 from audioldm_lit.networks.twins import check_towers
 from audioldm_lit.networks.weight_files import loading
-from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.atomic_write import let_read, write_json
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
 transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
@@ -99,6 +99,7 @@ def save_parts(parts: Mapping[str, Any], folder: Path) -> None:
     for part, value in parts.items():
         value.save_pretrained(folder / part)
         _forget_origin(folder / part / "config.json")
+        let_read(folder / part)
     write_index(parts, folder)
 
 

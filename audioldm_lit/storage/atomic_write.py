@@ -14,6 +14,8 @@ from zlib import crc32
 from audioldm_lit.errors import InputError
 
 MACHINE = f"{crc32(node().encode()):08x}"[:4]  # processes of several may write on one disk, and only a machine knows its own
+UMASK = os.umask(0o077)  # which can only be read by setting it, so before there are threads
+os.umask(UMASK)
 STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}  # open already: opened again, a file behind them would be cut to nothing
 
 
@@ -67,11 +69,19 @@ def _replaced(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield unfinished
+        let_read(unfinished)
         os.replace(unfinished, path)
     finally:
         if unfinished.is_dir():
             shutil.rmtree(unfinished)
         unfinished.unlink(missing_ok=True)
+
+
+def let_read(written: Path) -> None:
+    """Let others read a file, or all of a folder, as this process's files can be: safetensors writes for its own user alone."""
+    for path in [written, *written.rglob("*")]:
+        if path.is_file() and not path.is_symlink() and not path.stat().st_mode & 0o077:
+            path.chmod(0o666 & ~UMASK)
 
 
 @contextmanager

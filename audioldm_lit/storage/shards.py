@@ -87,8 +87,14 @@ class Shards:
         stacked = {name: torch.stack([rows[key][name].cpu() for key in keys]) for name in names}
         digests = [row_digest(key, rows[key]) for key in keys]
         path = self.folder / f"{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:32]}.safetensors"
-        with atomic_write(path) as unfinished:
-            unfinished.write_bytes(save(stacked, metadata={"keys": json.dumps(keys), "sha256": json.dumps(digests)}))
+        try:
+            with atomic_write(path) as unfinished:
+                unfinished.write_bytes(save(stacked, metadata={"keys": json.dumps(keys), "sha256": json.dumps(digests)}))
+        except InputError:
+            self.refresh()
+            if not all(key in self for key in keys):
+                raise
+            return  # another user was faster, and the folder keeps his files from others
         self._known.discard(path)  # all of it was damaged, if there was such a file
         self._maps.pop(path, None)
         self.refresh()

@@ -36,6 +36,8 @@ def checkpoint_to_read(asked: str, trainer: Trainer) -> Path:
         say(f"{fault.where}: {fault.problem}; going on from {before[-1].name} beside it")
         read_checkpoint(before[-1], in_memory=False)
         path = before[-1]
+    if asked in WORDS and trainer.is_global_zero:
+        say(f"--ckpt_path {asked}: {path}")
     return path
 
 
@@ -63,9 +65,15 @@ def check_resumable(path: Path, max_steps: int, end: str = "result.json") -> Non
         raise InputError(path, problem, "raise trainer.max_steps")
 
 
+def _turn(checkpoint: Path) -> tuple[int, float]:
+    """Order of runs: by the logger's numbers, for a clock may have been set back; those of other names come before, by time."""
+    number = checkpoint.parent.parent.name.removeprefix("version_")
+    return (int(number) if number.isdecimal() else -1, checkpoint.stat().st_mtime)
+
+
 def _newest(word: str, runs: Path) -> Path:
     """The last or the best checkpoint of the newest run that has one."""
-    found = sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
+    found = sorted(runs.glob("*/checkpoints/last.ckpt"), key=_turn)
     if not found:
         raise InputError(f"--ckpt_path {word}", f"finds no checkpoint below {runs}", "leave it out to begin, or name a file")
     if word == "last":

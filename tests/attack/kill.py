@@ -23,6 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads that a fork has not are waited for without end
+
 import yaml
 
 import audioldm_lit.commands.evaluate
@@ -34,7 +36,7 @@ from audioldm_lit.cli import main
 import layouts
 import tiny
 from grids import seeds, write_grid
-from runs import arguments, run_folder
+from runs import arguments, run_folder, weights
 
 METRICS = "audioldm_lit.metrics."
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.utime", "fcntl.flock")
@@ -112,7 +114,7 @@ def hashes(folder: Path, *patterns: str) -> dict[str, str]:
 def left_by_fit(folder: Path) -> object:
     run = run_folder(folder)
     result = json.loads((run / "result.json").read_text())
-    return hashes(run, "adapter.safetensors"), {key: result[key] for key in ("steps", "held_out_loss_after")}
+    return weights(run / "adapter.safetensors"), {key: result[key] for key in ("steps", "held_out_loss_after")}
 
 
 def left_by_prepare(folder: Path) -> object:
@@ -126,7 +128,7 @@ def left_by_generate(folder: Path) -> object:
 
 
 def left_by_evaluate(folder: Path) -> object:
-    return json.loads((folder / "scores.json").read_text())["scores"]
+    return json.loads((folder / "scores.json").read_text())
 
 
 def left_by_ablate(folder: Path) -> object:
@@ -220,6 +222,7 @@ def run() -> None:
             assert code == 0, (root / "log").read_text()
             known[verb] = len(made), left(folder)
             sys.stdout.write(f"{verb}: {len(made)} changes: {', '.join(made)}\n")
+            sys.stdout.flush()
         right: Counter[str] = Counter()
         for moment in range(given.moments):
             verb = given.verbs[moment % len(given.verbs)]
