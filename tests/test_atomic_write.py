@@ -10,7 +10,7 @@ from threading import Thread
 import pytest
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.storage.atomic_write import clear_unfinished, unfinished_name, write_json
+from audioldm_lit.storage.atomic_write import unfinished_name, write_json
 
 CONTENT = {"kad": 0.1}
 
@@ -68,5 +68,5 @@ def test_what_a_killed_process_left_is_cleared_and_nothing_else(tmp_path):
     mine, others = unfinished_name(tmp_path / "mine"), [tmp_path / "x.0000-1.part", tmp_path / "song.part"]
     for path in (mine, *others):
         path.touch()
-    clear_unfinished(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "file", mine, *others])
+    write_json(tmp_path / "next", "the first that this process writes there")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "file", tmp_path / "next", mine, *others])

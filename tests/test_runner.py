@@ -1,6 +1,7 @@
 """Running grids: exactly once, whatever dies, with failures named and contained."""
 
 import json
+import os
 import platform
 import random
 import signal
@@ -16,7 +17,7 @@ import pytest
 from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.ablation.results import collect, write_csv
 from audioldm_lit.ablation.sheets import sheets
-from audioldm_lit.ablation.trial_folder import State, TrialFolder
+from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest
 
 from grids import ledger, results, run, runner, seeds, start, starts, write_grid
 
@@ -209,3 +210,17 @@ def test_a_finished_trial_does_not_leave_its_slot_taken(tmp_path):
     for _ in one.run():
         assert len(one.flights) <= 1
     assert one.free == [0]
+
+
+def test_attempts_and_runs_go_by_their_numbers_whatever_the_clock_said(tmp_path):
+    folder = TrialFolder(tmp_path)
+    for attempt, version in ((2, 10), (2, 9), (10, 2), (10, 10), (10, 9)):  # each written at an earlier time than the one before
+        path = tmp_path / f"attempt-{attempt}" / "runs" / f"version_{version}" / "last.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (2**33 - 99 * attempt - version,) * 2)
+    for name in ("test.log", "fit.log"):
+        (tmp_path / "attempt-10" / name).touch()
+    assert newest(folder.attempts, "last.ckpt") == tmp_path / "attempt-10" / "runs" / "version_10" / "last.ckpt"
+    assert newest(folder.attempts, "result.json") is None
+    assert folder.stage == "test"

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.shards import Row, Shards
 
 from users import as_root, begin, end
@@ -69,3 +71,18 @@ def test_the_state_of_another_user_s_trial_can_be_seen(place):
     with folder.claimed():
         assert end(begin(lambda: print(folder.state), place / "nobody"), place / "nobody") == (0, f"{State.RUNNING}\n")  # noqa: T201
     assert end(begin(lambda: print(folder.state), place / "nobody"), place / "nobody") == (0, f"{State.WAITING}\n")  # noqa: T201
+
+
+def test_weights_that_are_written_can_be_read_by_others(place):
+    """safetensors would keep them to their own user."""
+    with atomic_write(place / "weights.safetensors") as unfinished:
+        save_file({"weight": torch.ones(2)}, unfinished)
+    with atomic_write(place / "model") as unfinished:
+        unfinished.mkdir()
+        save_file({"weight": torch.ones(2)}, unfinished / "weights.safetensors")
+
+    def read() -> None:
+        for file in ("weights.safetensors", "model/weights.safetensors"):
+            assert load_file(place / file)["weight"].sum() == 2
+
+    assert end(begin(read, place / "nobody"), place / "nobody") == (0, "")

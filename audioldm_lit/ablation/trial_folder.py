@@ -47,8 +47,8 @@ class TrialFolder:
     def claimed(self) -> Iterator[int | None]:
         """Hold the lock: gives its file descriptor, for child processes to hold it too, or None where another process has it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, *self.attempts):
-            clear_unfinished(folder)
+        for attempt in self.attempts:
+            clear_unfinished(attempt)
         descriptor = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR)
         try:
             yield descriptor if _locked_soon(descriptor) else None

@@ -30,7 +30,6 @@ from audioldm_lit.ablation.unchanged import check_unchanged
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.errors import InputError
-from audioldm_lit.storage.atomic_write import clear_unfinished
 
 if TYPE_CHECKING:
     from audioldm_lit.ablation.study import Study
@@ -90,7 +89,6 @@ def ablate(
     if dry_run:
         show_plan(grid, folder, time_base(grid, cluster.environment(0)), cluster.slots, console)
         return
-    clear_unfinished(folder)
     cluster.open(folder)
     check_unchanged(grid, folder)
     study = _study(grid, folder)

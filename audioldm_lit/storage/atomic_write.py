@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from platform import node
 from tempfile import TemporaryDirectory
@@ -53,6 +54,12 @@ def clear_unfinished(folder: Path) -> None:
                     path.unlink()
 
 
+@cache
+def _clear_once(folder: Path) -> None:
+    """The first file that a process writes into a folder takes away what was left there."""
+    clear_unfinished(folder)
+
+
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -67,6 +74,7 @@ def _runs(process: int) -> bool:
 def _replaced(path: Path) -> Iterator[Path]:
     unfinished = unfinished_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_once(path.parent.absolute())
     try:
         yield unfinished
         let_read(unfinished)
