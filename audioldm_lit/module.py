@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
 from audioldm_lit.adapters.contract import check_contract
@@ -19,6 +17,7 @@ from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
+from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
 from audioldm_lit.evaluation.recordings import give_pair, recordings
@@ -34,15 +33,16 @@ from audioldm_lit.places import NANO
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
 from audioldm_lit.training.checkpoint import KEY, ORIGIN, averaged_weights, checked_content, content, trained_on
-from audioldm_lit.training.checks import check_captions, check_geometry, check_prediction
+from audioldm_lit.training.checks import check_captions, check_geometry, check_prediction, checked_mean
 from audioldm_lit.training.ema import EMA
 from audioldm_lit.training.encoding import encode
 from audioldm_lit.training.held_out_loss import grid, held_out_losses
 from audioldm_lit.training.latents import draw_latents, stream_places
+from audioldm_lit.training.optimization import ObjectiveTraining, prepare, rates
 from audioldm_lit.training.outcome import Outcome
-from audioldm_lit.training.precision import store_in_bfloat16
+from audioldm_lit.training.precision import set_up_unet
 from audioldm_lit.training.restoring import Restorable, fitting, hyper_parameters
-from audioldm_lit.training.settings import check_model
+from audioldm_lit.training.settings import check_model, check_stream
 from audioldm_lit.training.time_mask import TimeMask
 
 
@@ -56,10 +56,11 @@ class LitAudioLDM(Restorable):
         objective: What training minimises.
         conditioning: What the UNet is conditioned on.
         time_mask: Masks in time on training latents; none where not given.
-        sampler: How sound is generated in `test`, `predict` and while training.
+        sampler: How sound is generated in `test`, `predict` and while training; by default as the objective asks for.
         protocol: Metrics of generated against recorded clips, computed in `test`, and in `fit` where `scores` asks for it: the name
             of one that comes with the package, or a YAML file.
-        optimizer: Takes the trainable weights; its learning rate is reached after warm-up and then kept.
+        optimizer: Takes the trainable weights; its learning rate is reached after warm-up.
+        lr_scheduler: Takes the optimizer and moves its rate after warm-up, step by step; constant where not given.
         warmup_steps: Optimizer steps of linear warm-up.
         ema_decay: Decay in [0, 1) of the moving average of the trainable weights that is validated and saved; null for none.
         val_timesteps: Timesteps, spread evenly over the schedule, at which every held-out clip's loss is taken.
@@ -80,6 +81,7 @@ class LitAudioLDM(Restorable):
         sampler: Sampler | None = None,
         protocol: Protocol | ProtocolName | None = None,
         optimizer: OptimizerCallable = lambda weights: AdamW(weights, lr=3e-4),
+        lr_scheduler: LRSchedulerCallable | None = None,
         warmup_steps: int = 20,
         ema_decay: float | None = 0.999,
         val_timesteps: int = 4,
@@ -90,7 +92,7 @@ class LitAudioLDM(Restorable):
         heads: Heads = "as_saved",
     ) -> None:
         super().__init__()
-        check_model(optimizer, warmup_steps, val_timesteps)
+        check_model(optimizer, lr_scheduler, warmup_steps, val_timesteps)
         self.strict_loading = False  # checkpoints hold the trained weights alone; on_load_checkpoint is the strict one
         self.backbone = Backbone.load(backbone, heads)
         self.backbone_name, self.heads = backbone, heads
@@ -101,20 +103,18 @@ class LitAudioLDM(Restorable):
             self.anew: Mapping[str, Tensor] = inject(self.adapter, self.backbone)
         self.weights = trainable(self.backbone)
         self.objective = objective or Epsilon()
-        self.conditioning = conditioning or Conditioning()
-        self.time_mask = time_mask
-        self.sampler = sampler or Sampler()
+        self.conditioning, self.time_mask = conditioning or Conditioning(), time_mask
+        self.sampler = sampler or self.objective.sampled_by or Sampler()
         self.protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
-        self.optimizer, self.warmup_steps, self.val_timesteps, self.seed = optimizer, warmup_steps, val_timesteps, seed
+        self.objective_training = ObjectiveTraining(self.objective)
+        self.optimizer, self.lr_scheduler, self.warmup_steps = optimizer, lr_scheduler, warmup_steps
+        self.val_timesteps, self.seed = val_timesteps, seed
         self.ema = None if ema_decay is None else EMA(ema_decay)
         self.compile_unet, self.gradient_checkpointing = compile_unet, gradient_checkpointing
         self.cache_dir = Path(cache_dir or cache_folder())
-        self.noise_scheduler = DDIMScheduler.from_config(
-            self.backbone.scheduler.config, prediction_type=self.objective.prediction_type
-        )
         check_prediction(self.backbone, self.objective)
-        self.held_out_loss = HeldOutLoss()
-        self.outcome = Outcome()
+        self.noise_scheduler = self.objective.prediction.scheduler(self.backbone.scheduler)
+        self.held_out_loss, self.outcome = HeldOutLoss(), Outcome()
         self.steps_seen = 0
         self.trained_on: dict[str, Any] = {}
         self.unconditional = torch.nn.Buffer(self.backbone.encode_text([""])[0], persistent=False)
@@ -129,23 +129,16 @@ class LitAudioLDM(Restorable):
         check_captions(self.backbone, self.data, self.conditioning, generates=stage == "predict" or scored)
         if stage == "fit":
             self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
-            fresh = Backbone.load(self.backbone_name, self.heads)
-            self.anew = check_contract(self.adapter, self.backbone, fresh, self.seed)
+            check_stream(self.trainer)
+            self.anew = check_contract(self.adapter, self.backbone, Backbone.load(self.backbone_name, self.heads), self.seed)
         self.backbone.to(self.trainer.strategy.root_device)
         cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
         encode(self.data, cache, self.trainer.global_rank, self.trainer.world_size, waveforms=scored)
-        if stage == "fit":
+        fits = stage == "fit"
+        if fits:
             self.trained_on = trained_on(self.data)
-            for first in (True, False):  # the first process does the work and leaves it to the others
-                if self.trainer.is_global_zero == first:
-                    self.objective.prepare(self.backbone, self.data.num_samples, self.cache_dir)
-                self.trainer.strategy.barrier()
-        if str(self.trainer.precision) == "bf16-mixed":
-            store_in_bfloat16(self.backbone.unet)
-        if stage == "fit" and self.gradient_checkpointing:
-            self.backbone.unet.enable_gradient_checkpointing()
-        if stage == "fit" and self.compile_unet:
-            self.backbone.unet.compile()  # in place: checkpoints keep their names
+            prepare(self.objective, self.backbone, self.trainer, self.data.num_samples, self.cache_dir)
+        set_up_unet(self.backbone, str(self.trainer.precision), fits and self.gradient_checkpointing, fits and self.compile_unet)
 
     @property
     def data(self) -> AudioDataModule:
@@ -156,10 +149,10 @@ class LitAudioLDM(Restorable):
         return data
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Optimise the trainable weights alone; linear warm-up, then constant."""
-        optimizer = self.optimizer(list(self.weights.values()))
-        warmup = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup_steps)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": warmup, "interval": "step"}}
+        """Optimise what trains of adapter and objective; linear warm-up, then what `lr_scheduler` does."""
+        optimizer = self.optimizer(self.objective_training.groups(self.weights))
+        scheduler = rates(optimizer, self.warmup_steps, self.trainer.max_steps, self.lr_scheduler)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # ------------------------------------------------------------------ training
 
@@ -179,9 +172,8 @@ class LitAudioLDM(Restorable):
         latents, generators = draw_latents(batch["mean"], batch["std"], self.seed, places, self.time_mask)
         text = self.prompt_embeds(batch)
         cond = self.conditioning.draw(text, batch.get("audio_embeds"), self.unconditional, generators)
-        loss = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators).mean()
-        if not loss.isfinite():
-            raise RuntimeError(f"the loss is {loss.item()} at step {self.global_step}; lower the learning rate.")
+        losses = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators)
+        loss = checked_mean(losses, len(places), self.global_step)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(places))
         return loss + self.adapter.penalty(self.backbone)
 
@@ -191,6 +183,7 @@ class LitAudioLDM(Restorable):
             return  # the gradients of this step are still being accumulated
         self.steps_seen = self.global_step
         self.adapter.after_step(self.backbone, self.global_step)
+        self.objective_training.step(self.backbone, self.global_step)
         if self.ema:
             self.ema.update(self.weights)
 
@@ -219,7 +212,7 @@ class LitAudioLDM(Restorable):
         self.log("val/loss", losses.mean(), prog_bar=True, rank_zero_only=False, sync_dist=False)
         if self.outcome.base_loss is not None:
             self.log("val/change", losses.mean() / self.outcome.base_loss - 1, prog_bar=True, sync_dist=False)
-        steps = grid(self.noise_scheduler, self.val_timesteps)
+        steps = grid(self.backbone.scheduler, self.val_timesteps)
         self.log_dict({f"val/loss_t{step}": loss for step, loss in zip(steps, losses, strict=True)}, sync_dist=False)
         if self.ema and self.ema.average:
             self.ema.swap(self.weights)
@@ -227,7 +220,13 @@ class LitAudioLDM(Restorable):
     def held_out(self, batch: Mapping[str, Any]) -> Tensor:
         """Losses (B, K) of the batch's clips on their own fixed noise."""
         cond = self.prompt_embeds(batch) if self.data.captioned else batch["audio_embeds"]
-        return held_out_losses(self.backbone, self.noise_scheduler, batch["mean"], cond, batch["id"], self.val_timesteps)
+        judged = batch["mean"], cond, batch["id"], self.val_timesteps
+        return held_out_losses(self.backbone, self.backbone.scheduler, self.predicts, *judged)
+
+    @property
+    def predicts(self) -> Prediction:
+        """What the UNet predicts: what it is trained to, and before the first step what the base does."""
+        return prediction_of(self.backbone.scheduler) if self.trainer.sanity_checking else self.objective.prediction
 
     def prompt_embeds(self, batch: Mapping[str, Any]) -> Tensor:
         """Text embeddings (B, D) of the batch's captions, as the adapter reads them."""
@@ -276,8 +275,7 @@ class LitAudioLDM(Restorable):
 
     def generate(self, entries: Sequence[Entry], cond: Tensor) -> Tensor:
         """Generate waveforms (B, T) of the data's duration from conditions (B, D), all at once; see `generate_clips`."""
-        predicted = self.noise_scheduler.config.prediction_type
-        generation = Generation(self.backbone, self.sampler, self.unconditional, self.data.num_samples, predicted)
+        generation = Generation(self.backbone, self.sampler, self.unconditional, self.data.num_samples, self.predicts)
         return torch.stack([waveform for _, waveform in generate_clips(generation, entries, cond, batch_size=len(entries))])
 
     # ------------------------------------------------------------------ checkpoints
@@ -286,7 +284,7 @@ class LitAudioLDM(Restorable):
         """Keep what was trained and which base it belongs to; neither the base itself nor the network of a metric."""
         checkpoint["state_dict"] = saved(self.weights, self.backbone, self.anew)
         belongs = self.base_fingerprint, self.adapter, self.outcome.base_losses, self.trained_on
-        checkpoint[KEY] = content(*belongs, self.ema)
+        checkpoint[KEY] = content(*belongs, self.ema, self.objective_training.state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
@@ -296,5 +294,7 @@ class LitAudioLDM(Restorable):
         checkpoint["state_dict"] = {}  # nothing is left for Lightning to load
         self.outcome.base_losses = ours["base_losses"]
         self.adapter.restore(ours["adapter_state"])
+        if resumed:
+            self.objective_training.restore(ours.get("objective"), ORIGIN)
         if self.ema and ours["ema"] and resumed:
             self.ema.restore(ours["ema"])

@@ -13,6 +13,7 @@ from audioldm_lit.adapters.contract import check_contract
 from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 
@@ -106,7 +107,7 @@ def test_frozen_random_parts_are_saved_and_loaded(kept, tmp_path):
         weight.data += 0.3
     weights = saved(trainable(backbone), backbone, anew)
     assert {name.rpartition(".")[2] for name in weights} == {"down", "up", "d", "b"}
-    save_adapter(tmp_path / "adapter.safetensors", adapter, weights, base, "epsilon")
+    save_adapter(tmp_path / "adapter.safetensors", adapter, weights, base, NoisePrediction())
     loaded = tiny.backbone()
     plain = predict(loaded)
     torch.manual_seed(11)
@@ -134,7 +135,7 @@ def test_a_file_cannot_overwrite_the_base(tmp_path):
     adapter = Vera()
     backbone, base = injected(adapter), tiny.backbone().fingerprint("unet")
     weights = {**trainable(backbone), "unet.conv_in.weight": torch.zeros_like(backbone.unet.conv_in.weight)}
-    save_adapter(tmp_path / "adapter.safetensors", adapter, weights, base, "epsilon")
+    save_adapter(tmp_path / "adapter.safetensors", adapter, weights, base, NoisePrediction())
     with pytest.raises(InputError, match=r"1 unexpected \(unet.conv_in.weight\)"):
         load_adapter(tmp_path / "adapter.safetensors", tiny.backbone())
 

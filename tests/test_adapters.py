@@ -1,7 +1,6 @@
 """Conformance of every shipped adapter: each YAML under configs/adapter is a case, found by glob."""
 
 import copy
-import importlib
 import inspect
 import json
 import sys
@@ -18,11 +17,13 @@ from torch import Tensor
 
 from audioldm_lit.adapters.base import Adapter, saved, trainable
 from audioldm_lit.adapters.contract import check_contract
+from audioldm_lit.adapters.files import making
 from audioldm_lit.adapters.files.adapter_file import FORMAT, load_adapter, load_weights, save_adapter, trust
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.targets import PRESETS, resolve
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
 
 import tiny
@@ -37,8 +38,7 @@ BASE = tiny.backbone()
 
 
 def make(spec: dict) -> Adapter:
-    module, _, name = spec["class_path"].rpartition(".")
-    return getattr(importlib.import_module(module), name)(**spec.get("init_args", {}))
+    return making.make(Adapter, {"init_args": {}, **spec}, Path("configs"))
 
 
 def predict(adapter: Adapter, backbone: Backbone, captions: Sequence[str] = CAPTIONS) -> Tensor:
@@ -194,9 +194,9 @@ def test_file_restores_the_adapter_exactly(both, backbone, tmp_path):
     adapter, adapted = both
     base = backbone.fingerprint("unet")
     disturb(adapted)
-    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(adapted)), base, "epsilon")
-    loaded, prediction_type = load_adapter(tmp_path / "a.safetensors", backbone)
-    assert prediction_type == "epsilon"
+    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(adapted)), base, NoisePrediction())
+    loaded, prediction = load_adapter(tmp_path / "a.safetensors", backbone)
+    assert prediction == NoisePrediction()
     assert loaded.spec() == adapter.spec()
     assert torch.equal(predict(loaded, backbone), predict(adapter, adapted))
 
@@ -204,7 +204,7 @@ def test_file_restores_the_adapter_exactly(both, backbone, tmp_path):
 def test_file_of_another_base_is_refused(backbone, tmp_path):
     adapter = PeftAdapter(options={"r": 4})
     adapted = inject(adapter)
-    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(adapted)), "0123456789abcdef", "epsilon")
+    save_adapter(tmp_path / "a.safetensors", adapter, dict(trainable(adapted)), "0123456789abcdef", NoisePrediction())
     with pytest.raises(InputError, match=r"a\.safetensors.*same base"):
         load_adapter(tmp_path / "a.safetensors", backbone)
 
@@ -218,7 +218,7 @@ def test_a_base_and_its_copy_in_half_precision_are_one_base(tmp_path, trained_on
     rounded = bases[0].fingerprint("unet", rounded=True) if "older" not in trained_on else None
     file, base = tmp_path / "a.safetensors", bases[0].fingerprint("unet")
     assert base != bases[1].fingerprint("unet")
-    save_adapter(file, adapter, dict(trainable(adapted)), base, "epsilon", None, rounded)
+    save_adapter(file, adapter, dict(trainable(adapted)), base, NoisePrediction(), None, rounded)
     load_adapter(file, bases[1])
     with pytest.raises(InputError, match="same base"):
         load_adapter(file, tiny.backbone(seed=1))
@@ -301,7 +301,7 @@ def test_a_module_that_the_user_trusts_is_imported(backbone, workdir, monkeypatc
     adapted = inject(PeftAdapter(options={"r": 4}))
     path, base = workdir / "a.safetensors", tiny.backbone().fingerprint("unet")
     trust(["trusted"])
-    save_adapter(path, sys.modules["trusted"].Trick(options={"r": 4}), dict(trainable(adapted)), base, "epsilon")
+    save_adapter(path, sys.modules["trusted"].Trick(options={"r": 4}), dict(trainable(adapted)), base, NoisePrediction())
     assert type(load_adapter(path, backbone)[0]).__name__ == "Trick"
     with pytest.raises(InputError, match="cannot be imported"):
         trust(["nowhere"])
@@ -314,8 +314,8 @@ def test_weights_that_are_no_floating_point_numbers_are_refused(backbone, tmp_pa
 
 
 def test_an_unknown_prediction_is_refused(backbone, tmp_path):
-    with pytest.raises(InputError, match="predicts 'sample'"):
-        load_adapter(lying(tmp_path / "a.safetensors", LORA, prediction_type="sample"), backbone)
+    with pytest.raises(InputError, match="predicts 'flow_prediction'"):
+        load_adapter(lying(tmp_path / "a.safetensors", LORA, prediction_type="flow_prediction"), backbone)
 
 
 # ---------------------------------------------------------------------- peft

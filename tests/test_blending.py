@@ -15,8 +15,10 @@ from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
 from audioldm_lit.adapters.full import FullFineTune
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.textual_inversion import TextualInversion
+from audioldm_lit.diffusion import VelocityPrediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend, copy_backbone
+from audioldm_lit.inference.generation import NOISE
 
 import tiny
 
@@ -30,14 +32,14 @@ def predict(model, step=500) -> torch.Tensor:
         return model(LATENTS, torch.tensor([step, step]), model.encode_text(PROMPTS))
 
 
-def saved(path, adapter, seed, prediction_type="epsilon"):
+def saved(path, adapter, seed, prediction=NOISE):
     """An adapter file with weights that do something."""
     backbone = tiny.backbone()
     adapter.inject(backbone)
     generator = torch.Generator().manual_seed(seed)
     for weight in trainable(backbone).values():
         weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
-    save_adapter(path, adapter, dict(trainable(backbone)), BASE.fingerprint("unet"), prediction_type)
+    save_adapter(path, adapter, dict(trainable(backbone)), BASE.fingerprint("unet"), prediction)
     return path
 
 
@@ -49,7 +51,7 @@ def files(tmp_path_factory):
         "all": saved(folder / "all.safetensors", PeftAdapter(options={"r": 4}, targets=["all"]), 2),
         "bottleneck": saved(folder / "bottleneck.safetensors", BottleneckAdapter(), 3),
         "word": saved(folder / "word.safetensors", TextualInversion(), 4),
-        "v": saved(folder / "v.safetensors", FullFineTune(), 5, "v_prediction"),
+        "v": saved(folder / "v.safetensors", FullFineTune(), 5, VelocityPrediction()),
     }
 
 
@@ -187,7 +189,7 @@ def test_twin_shares_what_adapters_leave_alone():
 
 
 def test_an_adapter_that_predicts_something_else_is_used_alone_or_refused(files):
-    assert blend(AdapterSetting(files["v"])).prediction_type == "v_prediction"
+    assert blend(AdapterSetting(files["v"])).prediction == VelocityPrediction()
     for adapters in (
         [AdapterSetting(files["v"], 0.5)],
         [AdapterSetting(files["v"], timesteps=(0, 500))],

@@ -27,7 +27,9 @@ from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.adapters.text_head import TextHead
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction, Prediction, VelocityPrediction
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.generation import NOISE
 
 import tiny
 
@@ -70,13 +72,13 @@ def disturb(weights: dict[str, Tensor]) -> None:
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
 
 
-def make(path: Path, adapter: Adapter = LORA, prediction_type: str = "epsilon", about: About | None = ABOUT) -> Tensor:
+def make(path: Path, adapter: Adapter = LORA, prediction: Prediction = NOISE, about: About | None = ABOUT) -> Tensor:
     """Write an adapter file with weights that do something; returns the adapted output."""
     backbone = tiny.backbone()
     bases, before = fingerprints(backbone), predict(backbone.unet)
     adapter.inject(backbone)
     disturb(trainable(backbone))
-    save_adapter(path, adapter, dict(trainable(backbone)), bases[0], prediction_type, about, bases[1])
+    save_adapter(path, adapter, dict(trainable(backbone)), bases[0], prediction, about, bases[1])
     output = predict(backbone.unet)
     if not isinstance(adapter, TextualInversion):
         assert not close(output, before, 1e-3)
@@ -119,9 +121,9 @@ def comes_back(name: str, expected: Tensor, convert: Callable, workdir: Path) ->
     status, _, err = convert("out", "adapter", "b.safetensors")
     assert status == 0, err
     adapter, backbone = (BOTH | PEFT_ONLY)[name], tiny.backbone()
-    loaded, prediction_type = load_adapter(workdir / "b.safetensors", backbone)
+    loaded, prediction = load_adapter(workdir / "b.safetensors", backbone)
     assert torch.equal(predict(backbone.unet), expected)
-    assert prediction_type == "v_prediction"
+    assert prediction == VelocityPrediction()
     assert read_about(workdir / "b.safetensors") == ABOUT
     assert type(loaded) is type(adapter)
     unet = tiny.backbone().unet
@@ -134,7 +136,7 @@ def comes_back(name: str, expected: Tensor, convert: Callable, workdir: Path) ->
 
 @pytest.mark.parametrize("name", BOTH | PEFT_ONLY)
 def test_peft_loads_every_method_with_the_same_output_and_it_comes_back(name, convert, workdir):
-    expected = make(workdir / "a.safetensors", (BOTH | PEFT_ONLY)[name], "v_prediction")
+    expected = make(workdir / "a.safetensors", (BOTH | PEFT_ONLY)[name], VelocityPrediction())
     status, _, err = convert("a.safetensors", "peft", "out", "--json", "found.json")
     assert status == 0, err
     assert close(in_peft(workdir / "out"), expected)
@@ -146,7 +148,7 @@ def test_peft_loads_every_method_with_the_same_output_and_it_comes_back(name, co
 
 @pytest.mark.parametrize("name", BOTH)
 def test_diffusers_loads_it_with_the_same_output_and_it_comes_back(name, convert, workdir):
-    expected = make(workdir / "a.safetensors", BOTH[name], "v_prediction")
+    expected = make(workdir / "a.safetensors", BOTH[name], VelocityPrediction())
     status, _, err = convert("a.safetensors", "diffusers", "out")
     assert status == 0, err
     assert close(in_diffusers(workdir / "out"), expected)
@@ -164,7 +166,7 @@ def test_what_diffusers_cannot_load_is_refused_with_the_reason(name, convert, wo
 
 @pytest.mark.parametrize("adapter", [*BOTH.values(), FullFineTune(), TextHead()], ids=[*BOTH, "full", "text_head"])
 def test_merged_model_loads_as_any_other(adapter, convert, workdir):
-    expected = make(workdir / "a.safetensors", adapter, "v_prediction")
+    expected = make(workdir / "a.safetensors", adapter, VelocityPrediction())
     status, _, err = convert("a.safetensors", "merged", "out")
     assert status == 0, err
     assert close(predict(UNet2DConditionModel.from_pretrained(workdir / "out" / "unet", use_safetensors=True)), expected)
@@ -491,7 +493,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(value, workdir):
 
 
 def test_the_card_says_what_is_known_and_no_path(workdir):
-    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", "v_prediction", ABOUT)
+    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", VelocityPrediction(), ABOUT)
     card = (workdir / "adapter.md").read_text()
     for fact in (
         "audioldm-s",
@@ -517,7 +519,7 @@ def test_the_card_says_what_is_known_and_no_path(workdir):
 )
 def test_captions_are_shared_where_asked_for_alone(workdir, share, said):
     about = About.of_run("nano", ["our\x1b[2J secret", "plan"], 48, "ab12", steps=200, seed=3, share=share)
-    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", "epsilon", about)
+    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", NoisePrediction(), about)
     card = (workdir / "adapter.md").read_text()
     assert said in card
     assert "rain on a roof" in card
@@ -529,7 +531,7 @@ def test_captions_are_shared_where_asked_for_alone(workdir, share, said):
 
 def test_what_a_terminal_would_obey_is_not_in_a_card(workdir):
     about = About.of_run("na\x1b[2Jno", ["rain\x1b]0;x\x07"], 1, "ab12", steps=1, seed=3, licence="MIT\x1b[31m", share="captions")
-    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", "epsilon", about)
+    write_card(workdir / "adapter.md", LORA, "0123456789abcdef", NoisePrediction(), about)
     assert (workdir / "adapter.md").read_text().replace("\n", "").isprintable()
 
 

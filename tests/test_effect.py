@@ -14,6 +14,7 @@ from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction, VelocityPrediction
 from audioldm_lit.inference.blending import copy_backbone
 from audioldm_lit.inference.effect import NO_EFFECT, SATURATED, Effect, measure_effect, show
 
@@ -42,7 +43,7 @@ def adapted(adapter, amount: float) -> Backbone:
 
 
 def effect(adapter, backbone, prompts=PROMPTS) -> Effect:
-    return measure_effect(BASE, adapter, copy_backbone(backbone), "epsilon", prompts)
+    return measure_effect(BASE, adapter, copy_backbone(backbone), NoisePrediction(), prompts)
 
 
 @pytest.mark.parametrize("name", [name for name in ADAPTERS if name != "word"])  # a new word is news to the base, trained or not
@@ -132,7 +133,7 @@ def test_a_model_that_predicts_velocity_is_compared_by_its_noise():
         return ((output[0] - (1 - alpha_bar).sqrt() * args[0]) / alpha_bar.sqrt(),)
 
     backbone.unet.register_forward_hook(to_velocity)
-    found = measure_effect(BASE, adapter, backbone, "v_prediction", PROMPTS)
+    found = measure_effect(BASE, adapter, backbone, VelocityPrediction(), PROMPTS)
     assert found.distance < 1e-5
     assert effect(adapter, backbone).distance > 0.1
 

@@ -10,6 +10,7 @@ from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
 from audioldm_lit.adapters.files.layout import AdapterFile, MergedModel
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import heads_settings, original_heads
 
@@ -59,7 +60,7 @@ def test_an_adapter_stays_with_its_heads_and_a_folded_one_takes_them_along(tiny_
     original = Backbone.load(tiny_folder, "original")
     base, adapter, file = original.fingerprint("unet"), PeftAdapter(), tmp_path / "adapter.safetensors"
     adapter.inject(original)
-    save_adapter(file, adapter, dict(trainable(original)), base, "epsilon")
+    save_adapter(file, adapter, dict(trainable(original)), base, NoisePrediction())
     with pytest.raises(InputError, match="with the same heads"):
         load_adapter(file, tiny.backbone())
     MergedModel().write(tmp_path / "merged", AdapterFile().read(file, Backbone.load(tiny_folder, "original")))

@@ -13,21 +13,33 @@ from scipy import stats
 
 from audioldm_lit import seeding
 from audioldm_lit.adapters.full import FullFineTune
-from audioldm_lit.diffusion import noise_of
+from audioldm_lit.diffusion import (
+    CleanPrediction,
+    FlowPrediction,
+    NoisePrediction,
+    Prediction,
+    VelocityPrediction,
+    levels,
+    prediction_named,
+    timesteps_of,
+)
 from audioldm_lit.errors import InputError
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.objectives.base import Objective
-from audioldm_lit.objectives.denoising import Epsilon, Velocity
+from audioldm_lit.objectives.consistency import ConsistencyDistillation
+from audioldm_lit.objectives.denoising import Clean, Epsilon, FlowMatching, Velocity
 from audioldm_lit.objectives.timesteps import Importance, LogitNormal, LowDiscrepancy, Uniform
 from audioldm_lit.objectives.weighting import P2, Debiased, MinSNR
 from audioldm_lit.training.held_out_loss import grid, held_out_losses
+from audioldm_lit.training.optimization import ObjectiveTraining
 
 import tiny
 from runs import SHORT
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "objective").glob("*.yaml"))
 SIZE = (8, 16, 16)  # latents of the tiny model's window
-OBJECTIVES = {"epsilon": Epsilon, "v_prediction": Velocity}
+OBJECTIVES = {NoisePrediction: Epsilon, VelocityPrediction: Velocity, CleanPrediction: Clean, FlowPrediction: FlowMatching}
+KINDS = list(OBJECTIVES)
 WEIGHTINGS = [MinSNR(), MinSNR(0.5), P2(), P2(0.5, 2.0), Debiased()]
 # What the papers weight the squared error of the clean latents by, as a function of the signal-to-noise ratio.
 OF_LATENTS = [
@@ -57,9 +69,7 @@ class Oracle:
         self.asked, self.timesteps = noisy_latents, timesteps
         latents, drawn = self.scheduler.added
         error = self.error(timesteps)[:, None, None, None] if callable(self.error) else self.error
-        if self.scheduler.config.prediction_type == "v_prediction":
-            return self.scheduler.get_velocity(latents, drawn, timesteps) + error
-        return drawn + error
+        return self.scheduler.prediction.target(latents, drawn, levels(self.scheduler, timesteps)) + error
 
 
 def make(config: Path) -> Objective:
@@ -72,8 +82,10 @@ def make(config: Path) -> Objective:
     return parser.instantiate_classes(parser.parse_object({"objective": block})).objective
 
 
-def schedule(prediction_type: str) -> Watched:
-    return Watched.from_config(tiny.CONFIGS["scheduler"], prediction_type=prediction_type)
+def schedule(prediction: Prediction) -> Watched:
+    made = Watched.from_config(prediction.scheduler(DDIMScheduler.from_config(tiny.CONFIGS["scheduler"])).config)
+    made.prediction = prediction  # what the oracle predicts
+    return made
 
 
 def snr(scheduler) -> torch.Tensor:
@@ -89,9 +101,9 @@ def draw(count, *size):
     return torch.randn(count, *(size or SIZE), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(params=["epsilon", "v_prediction"])
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def scheduler(request) -> Watched:
-    return schedule(request.param)
+    return schedule(request.param())
 
 
 @pytest.fixture
@@ -106,12 +118,14 @@ def latents() -> torch.Tensor:
 def objective(request, backbone, tmp_path) -> Objective:
     made = make(request.param)
     made.prepare(backbone, round(SHORT * backbone.sample_rate), tmp_path)
+    for weight in backbone.unet.parameters():  # as after some training
+        weight.data += 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(5))
     return made
 
 
 def losses_of(objective, backbone, latents, drawn_from):
     cond = backbone.encode_text(["rain", "dog", "door"])[: len(latents)]
-    return objective(backbone, schedule(objective.prediction_type), latents, cond, drawn_from)
+    return objective(backbone, schedule(objective.prediction), latents, cond, drawn_from)
 
 
 def test_losses_are_one_a_sample_and_reach_the_model(objective, backbone):
@@ -140,14 +154,17 @@ def test_loss_of_a_sample_does_not_depend_on_its_neighbours(objective, backbone)
 
 
 def test_right_answer_costs_nothing(objective):
-    scheduler = schedule(objective.prediction_type)
+    if isinstance(objective, ConsistencyDistillation):
+        pytest.skip("its right answer is the teacher's")
+    scheduler = schedule(objective.prediction)
     losses = objective(Oracle(scheduler), scheduler, draw(3), torch.zeros(3, 32), generators())
     assert torch.equal(losses, torch.zeros(3))
 
 
 def test_nothing_goes_into_checkpoints(objective):
-    assert not objective.state_dict()
-    assert not list(objective.parameters())
+    kept = ObjectiveTraining(objective).state()
+    assert not kept["weights"]
+    assert not kept["optimizer"]
 
 
 # ---------------------------------------------------------------------- the error
@@ -160,15 +177,15 @@ def test_schedule_is_audioldms(scheduler):
 
 
 def test_wrong_answer_costs_its_square(scheduler, latents):
-    objective = OBJECTIVES[scheduler.config.prediction_type]()
-    assert objective.prediction_type == scheduler.config.prediction_type
+    objective = OBJECTIVES[type(scheduler.prediction)]()
+    assert objective.prediction == scheduler.prediction
     loss = objective(Oracle(scheduler, 0.5), scheduler, latents, None, generators())
     assert torch.allclose(loss, torch.full((3,), 0.25))
 
 
 @given(error=st.floats(1e-4, 1e2), c=st.floats(1e-2, 1e2))
 def test_pseudo_huber_is_that_of_the_paper(error, c):
-    scheduler = schedule("epsilon")
+    scheduler = schedule(NoisePrediction())
     loss = Epsilon(huber=c)(Oracle(scheduler, error), scheduler, draw(2, 8, 4, 4), None, generators(2))
     error = torch.tensor(error, dtype=torch.float64)
     exact = 2 * c * ((error**2 + c**2).sqrt() - c)
@@ -176,7 +193,7 @@ def test_pseudo_huber_is_that_of_the_paper(error, c):
 
 
 def test_pseudo_huber_is_the_square_of_small_errors_and_in_proportion_to_large_ones(latents):
-    scheduler = schedule("epsilon")
+    scheduler = schedule(NoisePrediction())
 
     def loss(error):
         return Epsilon(huber=0.2)(Oracle(scheduler, error), scheduler, latents, None, generators())
@@ -186,7 +203,7 @@ def test_pseudo_huber_is_the_square_of_small_errors_and_in_proportion_to_large_o
 
 
 def test_offset_is_one_number_a_channel_and_part_of_the_noise():
-    scheduler, latents, strength = schedule("epsilon"), draw(500, 8, 4, 4), 0.3
+    scheduler, latents, strength = schedule(NoisePrediction()), draw(500, 8, 4, 4), 0.3
     added = []
     for offset in (0.0, strength):
         model = Oracle(scheduler)
@@ -207,29 +224,33 @@ def test_offset_is_one_number_a_channel_and_part_of_the_noise():
 
 @pytest.mark.parametrize(("weighting", "of_latents"), zip(WEIGHTINGS, OF_LATENTS, strict=True))
 def test_weight_is_the_papers_whatever_is_predicted(scheduler, weighting, of_latents):
-    # an error of the clean latents is 1/sqrt(SNR) of it in the noise, and 1/sqrt(1 - alpha_bar) in the velocity
+    # an error of the clean latents is 1/sqrt(SNR) of it in the noise, 1/sqrt(1 - alpha_bar) in the velocity, and in that of the
+    # straight path, epsilon - x_0, the sum of both
     timesteps, ratio = torch.arange(1000), snr(scheduler)
-    squared = {"epsilon": ratio, "v_prediction": 1 + ratio}[scheduler.config.prediction_type]
-    weights = weighting(scheduler, timesteps)
+    squared = {NoisePrediction: ratio, VelocityPrediction: 1 + ratio, CleanPrediction: 1, FlowPrediction: (1 + ratio**0.5) ** 2}
+    squared = squared[type(scheduler.prediction)]
+    weights = weighting(scheduler, timesteps, scheduler.prediction)
     assert torch.allclose(weights.double() * squared, of_latents(ratio), rtol=1e-5)
 
 
 def test_weights_of_minsnr_are_those_of_section_4(scheduler):
     ratio = snr(scheduler)
-    below = {"epsilon": ratio, "v_prediction": ratio + 1}[scheduler.config.prediction_type]
-    assert torch.allclose(MinSNR()(scheduler, torch.arange(1000)).double(), ratio.clamp(max=5) / below, rtol=1e-5)
+    below = {NoisePrediction: ratio, VelocityPrediction: ratio + 1, CleanPrediction: 1, FlowPrediction: (1 + ratio**0.5) ** 2}
+    weights = MinSNR()(scheduler, torch.arange(1000), scheduler.prediction)
+    assert torch.allclose(weights.double(), ratio.clamp(max=5) / below[type(scheduler.prediction)], rtol=1e-5)
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_loss_is_weighted(scheduler, weighting, latents):
     model = Oracle(scheduler, 0.5)
-    objective = OBJECTIVES[scheduler.config.prediction_type](weighting=weighting)
+    objective = OBJECTIVES[type(scheduler.prediction)](weighting=weighting)
     loss = objective(model, scheduler, latents, None, generators())
-    assert torch.allclose(loss, 0.25 * weighting(scheduler, model.timesteps))
+    assert torch.allclose(loss, 0.25 * weighting(scheduler, model.timesteps, scheduler.prediction))
 
 
 def test_p2_without_gamma_weights_nothing():
-    assert torch.equal(P2(gamma=0.0)(schedule("epsilon"), torch.arange(1000)), torch.ones(1000))
+    weights = P2(gamma=0.0)(schedule(NoisePrediction()), torch.arange(1000), NoisePrediction())
+    assert torch.allclose(weights, torch.ones(1000), rtol=1e-6)
 
 
 # ---------------------------------------------------------------------- timesteps
@@ -251,13 +272,16 @@ def logit_normal(mean: float, std: float, bins: int) -> torch.Tensor:
         (LowDiscrepancy(), lambda scheduler: torch.full((20,), 0.05)),
         (LogitNormal(), lambda scheduler: logit_normal(0.0, 1.0, 20)),
         (LogitNormal(-1.0, 0.5), lambda scheduler: logit_normal(-1.0, 0.5, 20)),
-        (Importance(MinSNR()), lambda scheduler: probabilities(MinSNR()(scheduler, torch.arange(1000)).double(), 20)),
+        (
+            Importance(MinSNR()),
+            lambda scheduler: probabilities(MinSNR()(scheduler, torch.arange(1000), scheduler.prediction).double(), 20),
+        ),
         (Importance(Debiased()), lambda scheduler: probabilities(snr(scheduler) ** -0.5, 20)),
     ],
 )
 def test_timesteps_are_distributed_as_asked(sampling, expected):
-    scheduler, count = schedule("epsilon"), 20_000
-    drawn = sampling(generators(count), scheduler)
+    scheduler, count = schedule(NoisePrediction()), 20_000
+    drawn = sampling(generators(count), scheduler, scheduler.prediction)
     observed = torch.bincount(drawn // 50, minlength=20).double()
     expected = expected(scheduler).double() * count
     filled = expected > 5  # the test holds where a bin expects a few
@@ -269,20 +293,26 @@ def test_timesteps_are_distributed_as_asked(sampling, expected):
 @given(seed=st.integers(0, 2**32), first=st.integers(0, 10**6), count=st.integers(2, 256))
 def test_every_stretch_of_the_stream_has_evenly_spread_timesteps(seed, first, count):
     scheduler = DDIMScheduler(num_train_timesteps=10**6, beta_end=1e-6)
-    drawn = LowDiscrepancy()([seeding.placed(seed, first + i) for i in range(count)], scheduler).sort().values.double() / 1e6
+    drawn = (
+        LowDiscrepancy()([seeding.placed(seed, first + i) for i in range(count)], scheduler, NoisePrediction())
+        .sort()
+        .values.double()
+        / 1e6
+    )
     gaps = torch.cat([drawn, drawn[:1] + 1]).diff()
     assert gaps.max() * count < 1.9  # of independent numbers, the largest gap grows like log(count)
 
 
 def test_logit_normal_with_a_high_mean_draws_much_noise():
-    scheduler = schedule("epsilon")
-    drawn = [LogitNormal(mean)(generators(200), scheduler) for mean in (-1.0, 0.0, 1.0)]
+    scheduler = schedule(NoisePrediction())
+    drawn = [LogitNormal(mean)(generators(200), scheduler, scheduler.prediction) for mean in (-1.0, 0.0, 1.0)]
     amounts = [(1 - scheduler.alphas_cumprod[one]).mean() for one in drawn]
     assert amounts == sorted(amounts)
 
 
 def test_importance_follows_what_is_predicted():
-    drawn = [Importance(Debiased())(generators(2000), schedule(one)).double().mean() for one in OBJECTIVES]
+    kinds = NoisePrediction(), VelocityPrediction()
+    drawn = [Importance(Debiased())(generators(2000), schedule(one), one).double().mean() for one in kinds]
     # 1/sqrt(SNR) is steep, sqrt(SNR) / (SNR + 1) almost symmetric
     assert drawn[0] > 800 > 700 > drawn[1]
 
@@ -298,7 +328,7 @@ def test_importance_follows_what_is_predicted():
     name=st.integers(0, 2**32),
 )
 def test_timesteps_are_in_the_schedule(sampling, steps, name):
-    drawn = sampling(generators(8, name), DDIMScheduler(num_train_timesteps=steps, beta_end=1e-3))
+    drawn = sampling(generators(8, name), DDIMScheduler(num_train_timesteps=steps, beta_end=1e-3), NoisePrediction())
     assert drawn.dtype == torch.int64
     assert drawn.device.type == "cpu"
     assert drawn.shape == (8,)
@@ -310,7 +340,7 @@ def test_timesteps_are_in_the_schedule(sampling, steps, name):
 )
 def test_one_number_is_drawn(sampling, number):
     used, fresh = generators(1)[0], generators(1)[0]
-    sampling([used], schedule("epsilon"))
+    sampling([used], schedule(NoisePrediction()), NoisePrediction())
     number((), generator=fresh)
     assert torch.equal(used.get_state(), fresh.get_state())
 
@@ -321,9 +351,9 @@ def test_importance_trains_like_its_weighting(scheduler, weighting):
         return 0.1 + timesteps / 1000
 
     every = torch.arange(1000)
-    weights = weighting(scheduler, every).double()
+    weights = weighting(scheduler, every, scheduler.prediction).double()
     exact = (weights * error(every).double() ** 2).mean() / weights.mean()  # the weighted loss over all timesteps, exactly
-    objective = OBJECTIVES[scheduler.config.prediction_type](timesteps=Importance(weighting))
+    objective = OBJECTIVES[type(scheduler.prediction)](timesteps=Importance(weighting))
     losses = objective(Oracle(scheduler, error), scheduler, draw(4000, 1, 2, 2), None, generators(4000)).double()
     assert abs(losses.mean() - exact) < 5 * losses.std() / 4000**0.5
 
@@ -344,27 +374,87 @@ def test_wrong_settings_are_named(made, named):
         made()
 
 
+# ---------------------------------------------------------------------- what is predicted
+
+
+@given(kind=st.sampled_from(KINDS), alpha_bar=st.floats(1e-4, 0.999), size=st.integers(1, 3), seed=st.integers(0, 2**32))
+def test_noise_and_clean_latents_come_back_from_every_prediction(kind, alpha_bar, size, seed):
+    latents, noise = torch.randn(2, size, 2, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    alpha_bar = torch.full((size,), alpha_bar, dtype=torch.float64)
+    noisy = alpha_bar.sqrt()[:, None, None, None] * latents + (1 - alpha_bar).sqrt()[:, None, None, None] * noise
+    output = kind().target(latents, noise, alpha_bar)
+    bound = {"atol": 2e-5 / min(alpha_bar[0].item(), 1 - alpha_bar[0].item()) ** 0.5}  # an output is taken in float32
+    assert torch.allclose(kind().noise(output, noisy, alpha_bar).double(), noise, **bound)
+    assert torch.allclose(kind().clean(output, noisy, alpha_bar).double(), latents, **bound)
+
+
+@pytest.mark.parametrize("kind", [NoisePrediction, VelocityPrediction, CleanPrediction])
+def test_predictions_are_those_that_diffusers_calls_so(kind):
+    scheduler = schedule(kind())
+    latents, noise, output = draw(2, 8, 4, 4), draw(3, 8, 4, 4)[1:], draw(4, 8, 4, 4)[2:]
+    scheduler.set_timesteps(20)
+    step = scheduler.timesteps[4]
+    noisy = scheduler.add_noise(latents, noise, step.expand(2))
+    clean = kind().clean(output, noisy, levels(scheduler, step.expand(2)))
+    assert torch.allclose(scheduler.step(output, step, noisy).pred_original_sample, clean, rtol=1e-3, atol=1e-3)
+
+
+def test_an_euler_step_along_a_straight_path_is_one_of_ddim():
+    scheduler, kind = schedule(FlowPrediction()), FlowPrediction()
+    latents, noise = draw(2, 8, 4, 4), draw(4, 8, 4, 4)[2:]
+    alpha_bar = levels(scheduler, torch.tensor([900, 300]))
+    signal, amount = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    place = amount / (signal + amount)  # on the path, 0 where there is no noise
+    point = (1 - place[0]) * latents + place[0] * noise
+    assert torch.allclose(point * (signal[0] + amount[0]), signal[0] * latents + amount[0] * noise, atol=1e-5)
+    output = torch.randn(latents.shape, generator=torch.Generator().manual_seed(3))
+    euler = point + (place[1] - place[0]) * output
+    noisy = point * (signal[0] + amount[0])
+    says = [convert(output, noisy, alpha_bar[:1].expand(2)) for convert in (kind.clean, kind.noise)]
+    assert torch.allclose(euler * (signal[1] + amount[1]), signal[1] * says[0] + amount[1] * says[1], atol=1e-4)
+
+
+def test_a_schedule_of_its_own_is_part_of_a_prediction():
+    base = DDIMScheduler.from_config(tiny.CONFIGS["scheduler"])
+    prediction = VelocityPrediction({"rescale_betas_zero_snr": True})
+    assert prediction.scheduler(base).alphas_cumprod[-1] < 1e-6 < base.alphas_cumprod[-1]
+    assert prediction != VelocityPrediction()
+    assert torch.equal(timesteps_of(base, levels(base, torch.arange(1000))), torch.arange(1000))
+
+
 # ---------------------------------------------------------------------- the held-out loss, whatever the objective
 
 
 def test_held_out_loss_is_that_of_the_noise_whatever_is_predicted(scheduler, latents):
-    model = Oracle(scheduler, 0.5)
-    losses = held_out_losses(model, scheduler, latents, None, ["a", "b", "c"], 4)
+    model, prediction = Oracle(scheduler, 0.5), scheduler.prediction
+    losses = held_out_losses(model, scheduler, prediction, latents, None, ["a", "b", "c"], 4)
     assert losses.shape == (3, 4)
-    right = held_out_losses(Oracle(scheduler), scheduler, latents, None, ["a", "b", "c"], 4)
-    assert torch.allclose(right, torch.zeros(3, 4))
-    # an error e of the velocity is an error sqrt(alpha_bar) e of the noise
-    alpha = scheduler.alphas_cumprod[model.timesteps]
-    last = 0.25 * (alpha if scheduler.config.prediction_type == "v_prediction" else torch.ones(3))
-    assert torch.allclose(losses[:, -1], last, atol=1e-4)
+    right = held_out_losses(Oracle(scheduler), scheduler, prediction, latents, None, ["a", "b", "c"], 4)
+    assert torch.allclose(right, torch.zeros(3, 4), atol=1e-9)
+    # an error of 1 of the noise costs 1, of others as much as it moves the noise
+    last = 0.25 * prediction.noise_error(levels(scheduler, model.timesteps)) ** 2
+    assert torch.allclose(losses[:, -1], last, rtol=1e-3)
+
+
+def test_held_out_loss_is_taken_at_the_base_s_noise_levels_whatever_schedule_was_trained_on(latents):
+    base = schedule(VelocityPrediction())
+    prediction = VelocityPrediction({"beta_end": 0.01})
+    model, own = Oracle(base), prediction.scheduler(base)
+    losses = held_out_losses(
+        lambda noisy, steps, cond: model(noisy, torch.full((3,), 875), cond), base, prediction, latents, None, "abc", 4
+    )
+    assert torch.allclose(losses[:, -1], torch.zeros(3), atol=1e-9)
+    asked = timesteps_of(own, levels(base, torch.tensor([375])))
+    assert (own.alphas_cumprod[asked] - base.alphas_cumprod[375]).abs() < 2e-3
+    assert asked != 375
 
 
 def test_held_out_noise_belongs_to_the_clip(latents):
-    scheduler = schedule("epsilon")
+    scheduler = schedule(NoisePrediction())
     model = Oracle(scheduler)
     asked = []
     for order in ([0, 1, 2], [2, 0, 1]):
-        held_out_losses(model, scheduler, latents[order], None, ["abc"[i] for i in order], 1)
+        held_out_losses(model, scheduler, scheduler.prediction, latents[order], None, ["abc"[i] for i in order], 1)
         asked.append(model.asked[[order.index(i) for i in range(3)]])
     assert torch.equal(*asked)
 
@@ -373,14 +463,16 @@ def test_held_out_timesteps_stand_in_the_middle_of_every_part(backbone):
     assert grid(backbone.scheduler, 4) == [125, 375, 625, 875]
 
 
-@pytest.mark.parametrize("unknown", ["sample", "flow_prediction", "", "Epsilon"])
-def test_an_objective_whose_prediction_the_held_out_loss_cannot_judge_is_refused(tiny_folder, unknown):
-    class Other(Epsilon):
-        prediction_type = unknown
+def test_a_prediction_that_nothing_knows_is_refused(tiny_folder):
+    class Older(Epsilon):
+        prediction_type = "v_prediction"
 
-    with pytest.raises(InputError, match=f"^model.objective: has the prediction_type '{unknown}'"):
-        LitAudioLDM(FullFineTune(), str(tiny_folder), Other())
-    scheduler = DDIMScheduler.from_config(tiny.CONFIGS["scheduler"], prediction_type=unknown)
-    latents = torch.zeros(1, *SIZE)
-    with pytest.raises(InputError, match="epsilon or v_prediction"):
-        noise_of(latents, scheduler, latents, torch.tensor([0]))
+    class Named(Epsilon):
+        prediction = "v_prediction"
+
+    for objective, problem in ((Older(), "has a prediction_type, 'v_prediction', which nothing reads"), (Named(), "no noise")):
+        with pytest.raises(InputError, match=f"^model.objective: .*{problem}"):
+            LitAudioLDM(FullFineTune(), str(tiny_folder), objective)
+    for word in ("", "Epsilon", "flow_prediction"):
+        with pytest.raises(InputError, match=f"predicts '{word}', of which the noise is not known"):
+            prediction_named(word, "x")

@@ -19,6 +19,7 @@ from audioldm_lit.adapters.partial import PartialFineTune
 from audioldm_lit.adapters.text_head import TextHead
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.places import NANO
 
@@ -290,7 +291,7 @@ def test_two_words_live_side_by_side(backbone):
 def test_a_file_gives_the_word_back(backbone, inversion, tmp_path):
     inversion.inject(backbone)
     disturb(backbone)
-    save_adapter(tmp_path / "a.safetensors", inversion, trainable(backbone), backbone.fingerprint("unet"), "epsilon")
+    save_adapter(tmp_path / "a.safetensors", inversion, trainable(backbone), backbone.fingerprint("unet"), NoisePrediction())
     fresh = tiny.backbone()
     adapter, _ = load_adapter(tmp_path / "a.safetensors", fresh)
     prompts = ["<mine>", "rain, <mine> and a dog", "rain"]

@@ -9,6 +9,7 @@ from audioldm_lit import seeding
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction, VelocityPrediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import BATCH
 from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
@@ -78,7 +79,7 @@ def test_clips_are_the_bases_own_of_the_prompts_in_turn(backbone, tmp_path):
     cond, unconditional = backbone.encode_text([*PROMPTS, *PROMPTS, "rain"]), backbone.encode_text([""])[0]
     each = [seeding.generator("prior", 0, place) for place in range(5)]
     start = seeding.normal(each, backbone.latent_shape(NUM_SAMPLES))
-    expected = Sampler(num_inference_steps=2).latents(backbone, cond, unconditional, start, each, "epsilon")
+    expected = Sampler(num_inference_steps=2).latents(backbone, cond, unconditional, start, each, NoisePrediction())
     assert torch.allclose(objective.latents, expected, atol=1e-4)
     assert torch.allclose(objective.prompt_embeds, cond, atol=1e-5)
 
@@ -212,7 +213,7 @@ def test_generated_clips_are_trained_on_with_their_own_prompts(backbone, tmp_pat
 
 def test_base_generates_by_what_it_predicts_itself(backbone, tmp_path):
     plain, velocity = prepared(backbone, tmp_path / "a"), prepared(backbone, tmp_path / "b", objective=Velocity())
-    assert velocity.prediction_type == "v_prediction"
+    assert velocity.prediction == VelocityPrediction()
     assert torch.equal(plain.latents, velocity.latents)
 
 

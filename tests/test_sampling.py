@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from audioldm_lit import seeding
+from audioldm_lit.diffusion import CleanPrediction, FlowPrediction, NoisePrediction, VelocityPrediction, levels
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.deep_features import DeepFeatures
 from audioldm_lit.inference.editing import Recording
@@ -131,7 +132,23 @@ def edited(backbone, scheduler, clean, edit):
     noise = seeding.normal(generators, clean.shape[1:])
     sampler = Sampler(scheduler, num_inference_steps=10, guidance_scale=1.0)
     cond = torch.zeros(2, 4)
-    return sampler.latents(oracle, cond, cond[0], noise, generators, "epsilon", edit=edit), oracle, noise
+    return sampler.latents(oracle, cond, cond[0], noise, generators, NoisePrediction(), edit=edit), oracle, noise
+
+
+@pytest.mark.parametrize("kind", [NoisePrediction, VelocityPrediction, CleanPrediction, FlowPrediction])
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "EulerAncestralDiscreteScheduler"])  # the second knows no clean latents
+def test_what_a_model_predicts_is_sampled_as_such(backbone, scheduler, kind):
+    wanted = torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(1))
+    schedule = kind().scheduler(backbone.scheduler)
+
+    class Says(Oracle):
+        def forward(self, latents, timesteps, cond):
+            return kind().target(wanted, super().forward(latents, timesteps, cond), levels(schedule, timesteps.long()))
+
+    generators, cond = [seeding.generator(place) for place in range(2)], torch.zeros(2, 4)
+    noise = seeding.normal(generators, wanted.shape[1:])
+    made = Sampler(scheduler, 10, 1.0).latents(Says(backbone, wanted), cond, cond[0], noise, generators, kind())
+    assert torch.allclose(made, wanted, atol=5 * 0.0015**0.5)
 
 
 @pytest.mark.parametrize("scheduler", ["DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"])

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import safetensors.torch
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
 from audioldm_lit.adapters.files.adapter_file import load_weights
+from audioldm_lit.adapters.files.making import made_again
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 
@@ -50,7 +52,7 @@ def check_contract(adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: 
     _move(copied.float())
     predicted = _predict(ours, copied)
     _check_gradients(copied, predicted)
-    again = type(adapter)(**json.loads(json.dumps(adapter.spec()))["init_args"])
+    again = type(adapter)(**made_again(json.loads(json.dumps(adapter.spec()))["init_args"], Path(KEY)))
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)
         added = inject(again, fresh.to(backbone.device))

@@ -36,5 +36,5 @@ class AdapterEffect(Callback):
         adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)
         models = base, adapted.adapter, adapted.backbone
         said = list(heard), pl_module.seed, torch.stack(list(heard.values()))
-        pl_module.outcome.effect = measure_effect(*models, adapted.prediction_type, *said)
+        pl_module.outcome.effect = measure_effect(*models, adapted.prediction, *said)
         show(pl_module.outcome.effect, Console(emoji=False))

@@ -67,7 +67,7 @@ def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
     content = {
         "base": [module.backbone.fingerprint(part) for part in ("unet", "text_encoder")],
         "encoders": held_out.latents.folder.name,
-        "schedule": dict(module.noise_scheduler.config),
+        "schedule": dict(module.backbone.scheduler.config),
         "clips": held_out.fingerprint(),
         "model": [classes[0].__qualname__, module.adapter.spec(), module.seed],
         "timesteps": module.val_timesteps,

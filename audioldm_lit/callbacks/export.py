@@ -64,10 +64,11 @@ class Export(Callback):
         if trainer.is_global_zero:
             folder = rank_zero_folder(trainer)
             write_clips(folder / "clips.json", pl_module)
-            about, base, predicts = self._about(pl_module, best), pl_module.base_fingerprint, pl_module.objective.prediction_type
+            about, base, objective = self._about(pl_module, best), pl_module.base_fingerprint, pl_module.objective
             trained = pl_module.adapter, saved(pl_module.weights, pl_module.backbone, pl_module.anew)
-            save_adapter(folder / ADAPTER, *trained, base, predicts, about, pl_module.base_rounded)
-            write_card(folder / "adapter.md", pl_module.adapter, base, predicts, about)
+            sampling = objective.sampled_by.spec() if objective.sampled_by else None
+            save_adapter(folder / ADAPTER, *trained, base, objective.prediction, about, pl_module.base_rounded, sampling)
+            write_card(folder / "adapter.md", pl_module.adapter, base, objective.prediction, about)
             for logger in trainer.loggers:
                 log_file(logger, folder / ADAPTER, "adapter")
 

@@ -79,6 +79,7 @@ def try_step(trainer: Trainer, module: LitAudioLDM, size: int, precision: Abstra
     clips, device = module.data.datasets["train"], trainer.strategy.root_device
     batch = trainer.strategy.batch_to_device(default_collate([clips[index % len(clips)] for index in range(size)]))
     generators = [seeding.placed(module.seed, index) for index in range(size)]
+    buffers = {name: buffer.clone() for name, buffer in module.objective.named_buffers()}
     module.backbone.train()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         with precision or autocast(trainer):
@@ -86,6 +87,8 @@ def try_step(trainer: Trainer, module: LitAudioLDM, size: int, precision: Abstra
             losses = module.objective(module.backbone, module.noise_scheduler, batch["mean"], cond, generators)
             loss = losses.mean() + module.adapter.penalty(module.backbone)
         loss.backward()
+    for name, buffer in module.objective.named_buffers():
+        buffer.copy_(buffers[name])
     del held
 
 

@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.systems import System, Trial, score_systems
@@ -79,6 +80,6 @@ def _trial(trainer: Trainer, module: LitAudioLDM, num_candidates: int) -> Trial:
 def _systems(module: LitAudioLDM) -> dict[str, System]:
     base = Backbone.load(module.backbone_name, module.heads).to(module.device)
     return {
-        "base": System(base, base.scheduler.config["prediction_type"]),
-        "adapted": System(module.backbone.eval(), module.noise_scheduler.config.prediction_type),
+        "base": System(base, prediction_of(base.scheduler)),
+        "adapted": System(module.backbone.eval(), module.objective.prediction),
     }

@@ -103,7 +103,7 @@ def _carry_adapter(source: Path, to: str, out: Path, backbone: str, heads: Heads
         absolute, relative = _difference(expected, _predict(model.eval()), to)
         found = {
             "source": str(source), "layout": kind, "to": to, "out": str(out), "base": adapted.base,
-            "prediction_type": adapted.prediction_type, "max_absolute_difference": absolute, "max_relative_difference": relative,
+            "prediction": str(adapted.prediction), "max_absolute_difference": absolute, "max_relative_difference": relative,
         }  # fmt: skip
         if json is not None:
             write_json(json, found)
@@ -153,11 +153,11 @@ def _lines(found: Mapping[str, Any], adapted: Adapted) -> list[str]:
     """What people read of a conversion."""
     difference = f"{found['max_absolute_difference']:.1e}, {found['max_relative_difference']:.1e} of the largest value"
     lines = [f"{found['out']}: {found['layout']} -> {found['to']}; largest difference of the UNet's output {difference}"]
-    predicts = adapted.prediction_type
+    predicts = adapted.prediction
     if not adapted.stated:
         lines.append(f"{found['source']} does not say on what it was trained: taken for this base, predicting {predicts}")
-    elif predicts != "epsilon" and found["to"] in ("peft", "diffusers"):
-        lines.append(f'it predicts {predicts}: give prediction_type="{predicts}" to the pipeline\'s scheduler')
+    elif predicts.word != "epsilon" and found["to"] in ("peft", "diffusers"):
+        lines.append(f'it predicts {predicts}: give prediction_type="{predicts.word}" to the pipeline\'s scheduler')
     return lines
 
 

@@ -12,6 +12,7 @@ from audioldm_lit.assets.finding import given, nickname
 from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.console.markup import escape
 from audioldm_lit.device import device_named
+from audioldm_lit.diffusion import prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
 from audioldm_lit.evaluation.protocol import Protocol, load_protocol
@@ -153,8 +154,8 @@ def _score_run(run: Run, protocol: Protocol, out: Path) -> dict[str, Evaluation]
         trust([run.adapter_class.rpartition(".")[0]])
     adapted = AdaptedCopy.load(AdapterSetting(run.adapter), base)
     systems = {
-        "base": System(base, base.scheduler.config["prediction_type"]),
-        "adapted": System(adapted.backbone, adapted.prediction_type),
+        "base": System(base, prediction_of(base.scheduler)),
+        "adapted": System(adapted.backbone, adapted.prediction),
     }
     trial = Trial(run.data, protocol, run.sampler, base.encode_text([""])[0], run.seed, num_candidates=run.num_candidates)
     return score_systems(trial, systems, out)

@@ -19,10 +19,12 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.device import device_named
+from audioldm_lit.diffusion import prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.health.captions import caption_problems
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend, copy_backbone
 from audioldm_lit.inference.candidates import Group, Judge, Keep, groups, missing
+from audioldm_lit.inference.carried import carried_sampler
 from audioldm_lit.inference.editing import EditSetting
 from audioldm_lit.inference.effect import measure_effect, show
 from audioldm_lit.inference.generation import BATCH, Generation, generate_clips
@@ -97,7 +99,7 @@ def generate(
         judge: Folder of a CLAP, or a hub id of one that was fetched before, whose score of every clip goes into the manifest; by
             default, where the best is kept, the model's own, which conditioned the clips and so is the more biased judge.
         negative_prompt: What guidance steers away from.
-        sampler: How to sample.
+        sampler: How to sample; by default as the adapter asks for, where it was made for a sampler of its own.
         batch_size: Clips generated at once; changes the speed, not the sound.
         device: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         precision: Arithmetic of the networks.
@@ -123,7 +125,7 @@ def generate(
     scorer = _judge(base, backbone, keep, judge)
     if scorer and rank == 0:
         say(f"clips are judged by the CLAP of {scorer.model}")
-    generation = _generation(base, adapters, texts, sampler or Sampler(), negative_prompt, edit, duration, quiet=rank > 0)
+    generation = _generation(base, adapters, texts, sampler, negative_prompt, edit, duration, quiet=rank > 0)
     level.check(generation.seconds)
     added = {"adapters": [{**asdict(each), "file": str(each.file)} for each in adapters]}
     kept = {"keep": f"best of {num_candidates}"} if keep == "best" else {}
@@ -172,7 +174,7 @@ def _generation(
     base: Backbone,
     adapters: Sequence[AdapterSetting],
     texts: Sequence[str],
-    sampler: Sampler,
+    sampler: Sampler | None,
     negative: str,
     edit: EditSetting,
     duration: float | None,
@@ -180,10 +182,11 @@ def _generation(
 ) -> Generation:
     """The base with the adapters, and how it generates."""
     made, num_samples, gain = edit.prepared(base, duration)
-    _check_steps(sampler.steps(base, base.scheduler.config["prediction_type"], made).tolist(), adapters, edit)
+    sampler = sampler or carried_sampler([setting.file for setting in adapters if setting.strength]) or Sampler()
+    _check_steps(sampler.steps(base, prediction_of(base.scheduler), made).tolist(), adapters, edit)
     window = base.latent_shape(round(base.window * base.sample_rate))[1]
     model = _blend(base, adapters, texts, Console(emoji=False, quiet=quiet))
-    return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction_type, made, gain, window)
+    return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction, made, gain, window)
 
 
 def _write_clips(
@@ -263,7 +266,7 @@ def _blend(base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence
     copies = []
     for setting in adapters:
         adapted = AdaptedCopy.load(setting, base)
-        effect = measure_effect(base, adapted.adapter, copy_backbone(adapted.backbone), adapted.prediction_type, prompts[:HEARD])
+        effect = measure_effect(base, adapted.adapter, copy_backbone(adapted.backbone), adapted.prediction, prompts[:HEARD])
         show(effect, console, f"Effect of {setting.file}")
         copies.append(adapted)
     return Blend(base, copies)

@@ -9,8 +9,10 @@ import yaml
 from audioldm_lit.console.parser import refusal
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.carried import carried_sampler
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.networks.published import Heads
+from audioldm_lit.storage.spec import spec
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,8 @@ class Run:
         try:
             settings = yaml.safe_load(config.read_text(encoding="utf-8"))
             model = settings["model"]
-            made = _made({"data": settings["data"], "sampler": model["sampler"] or {"class_path": f"{Sampler.__module__}.Sampler"}})
+            carried = carried_sampler([adapter]) or Sampler()
+            made = _made({"data": settings["data"], "sampler": model["sampler"] or spec(carried)})
             heads, candidates = model.get("heads", "as_saved"), settings["scores"].get("num_candidates", 1)  # of older runs
             named = model["adapter"] and model["adapter"]["class_path"]
             run = cls(made.data, made.sampler, model["backbone"], heads, adapter, model["seed"], named, candidates)

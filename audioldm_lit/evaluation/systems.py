@@ -14,6 +14,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, ClipDataset, Split
+from audioldm_lit.diffusion import Prediction
 from audioldm_lit.evaluation.candidates import mean_of_candidates
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.kept import write_evaluations
@@ -34,11 +35,11 @@ class System:
 
     Attributes:
         backbone: The model.
-        prediction_type: What its UNet predicts, `epsilon` or `v_prediction`.
+        prediction: What its UNet predicts.
     """
 
     backbone: Backbone
-    prediction_type: str
+    prediction: Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ def _entry(trial: Trial, name: str, caption: str, candidate: int) -> Entry:
 def _generate(trial: Trial, system: System, clips: ClipDataset, folder: Path, candidate: int) -> None:
     """Generate this process's share of the captions, keep the files, and give them and their recordings to the protocol."""
     backbone = system.backbone
-    generation = Generation(backbone, trial.sampler, trial.unconditional, clips.num_samples, system.prediction_type)
+    generation = Generation(backbone, trial.sampler, trial.unconditional, clips.num_samples, system.prediction)
     share = range(trial.rank, len(clips), trial.ranks)
     batches = [[clips[index] for index in share[i : i + BATCH]] for i in range(0, len(share), BATCH)]
     for batch in track(batches, f"clips of the {folder.name} model, batches", len(batches)):

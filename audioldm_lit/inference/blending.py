@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.adapters.files.adapter_file import load_adapter
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.sampling import ALL
 
@@ -63,21 +64,21 @@ class AdaptedCopy:
         setting: How much of it, and when.
         adapter: The adapter.
         backbone: The copy, with the adapter injected.
-        prediction_type: What the copy's UNet predicts.
+        prediction: What the copy's UNet predicts.
     """
 
     setting: AdapterSetting
     adapter: Adapter
     backbone: Backbone
-    prediction_type: str
+    prediction: Prediction
 
     @classmethod
     def load(cls, setting: AdapterSetting, base: Backbone) -> "AdaptedCopy":
         """Load an adapter's file; the base is left alone."""
         setting.check()
         backbone = copy_backbone(base)
-        adapter, prediction_type = load_adapter(setting.file, backbone)
-        return cls(setting, adapter, backbone, prediction_type)
+        adapter, prediction = load_adapter(setting.file, backbone)
+        return cls(setting, adapter, backbone, prediction)
 
     @property
     def reads(self) -> bool:
@@ -114,12 +115,12 @@ class Blend(Backbone):
         copies = [adapted for adapted in copies if adapted.setting.strength != 0]
         lone = copies[0] if len(copies) == 1 and copies[0].setting.plain else None
         if not lone:
-            _check_predictions(copies, base.scheduler.config["prediction_type"])
+            _check_predictions(copies, prediction_of(base.scheduler))
         super().__init__(
             lone.backbone.unet if lone else base.unet,  # beside a lone adapter, the base's own UNet would never be asked
             base.vae, base.text_encoder, base.tokenizer, base.vocoder, base.scheduler, base.audio_encoder, base.feature_extractor,
         )  # fmt: skip
-        self.prediction_type = lone.prediction_type if lone else base.scheduler.config["prediction_type"]
+        self.prediction = lone.prediction if lone else prediction_of(base.scheduler)
         for adapted in copies:
             adapted.adapter.merge(adapted.backbone)
         folded = [
@@ -189,12 +190,12 @@ def copy_backbone(backbone: Backbone) -> Backbone:
     return copy.deepcopy(backbone, {id(module): module for name, module in backbone.named_children() if name in shared})
 
 
-def _check_predictions(copies: Sequence[AdaptedCopy], prediction_type: str) -> None:
+def _check_predictions(copies: Sequence[AdaptedCopy], prediction: Prediction) -> None:
     for adapted in copies:
-        if adapted.prediction_type != prediction_type:
+        if adapted.prediction != prediction:
             raise InputError(
                 adapted.setting.file,
-                f"predicts {adapted.prediction_type}, the base {prediction_type}, which cannot be blended",
+                f"predicts {adapted.prediction}, the base {prediction}, which cannot be blended",
                 "use it alone, at strength 1 and all timesteps",
             )
 

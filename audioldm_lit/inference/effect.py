@@ -26,7 +26,6 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -37,7 +36,7 @@ from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage
-from audioldm_lit.diffusion import noise_of
+from audioldm_lit.diffusion import Prediction, levels, prediction_of, timesteps_of
 
 NO_EFFECT, SATURATED = 0.005, 0.15
 TIMESTEPS = (900, 700, 500, 300, 100)
@@ -99,7 +98,7 @@ def measure_effect(
     base: Backbone,
     adapter: Adapter,
     adapted: Backbone,
-    prediction_type: str,
+    prediction: Prediction,
     prompts: Sequence[str],
     seed: int = 0,
     embeds: Tensor | None = None,
@@ -110,7 +109,7 @@ def measure_effect(
         base: The model as it was, in float32 and eval mode.
         adapter: The adapter.
         adapted: The same model with the adapter injected and not folded, in float32; give a copy where it is still needed so.
-        prediction_type: What the adapted UNet predicts, `epsilon` or `v_prediction`.
+        prediction: What the adapted UNet predicts.
         prompts: Texts on which the predictions are compared; each model reads them in its own way.
         seed: Seed of the noise.
         embeds: What the base reads in the prompts (B, D), where that is known.
@@ -125,7 +124,7 @@ def measure_effect(
     for model in (base, adapted):
         model.rest()  # two UNets are enough
     with Stage("effect of the adapter"):
-        distances = _distances(base, adapted, conds, latents, prediction_type)
+        distances = _distances(base, adapted, conds, latents, prediction)
     return Effect(_blocks(base, adapted), _added(base, before, adapted), distances)
 
 
@@ -155,17 +154,19 @@ def _added(base: Backbone, trained: Sequence[tuple[str, int, float]], merged: Ba
 
 
 def _distances(
-    base: Backbone, merged: Backbone, conds: tuple[Tensor, Tensor], latents: Tensor, prediction_type: str
+    base: Backbone, merged: Backbone, conds: tuple[Tensor, Tensor], latents: Tensor, prediction: Prediction
 ) -> dict[int, float]:
     """Both predictions along the base's own sampling in five steps, whose latents thus cost no pass of their own."""
-    schedulers = [
-        DDIMScheduler.from_config(base.scheduler.config, **changes) for changes in ({}, {"prediction_type": prediction_type})
-    ]
+    predictions = prediction_of(base.scheduler), prediction
+    schedulers = [one.scheduler(base.scheduler) for one in predictions]
     distances = {}
     for step, following in pairwise((*TIMESTEPS, 0)):
         timesteps = torch.full((len(latents),), step, device=latents.device)
-        model_preds = [model(latents, timesteps, cond) for model, cond in zip((base, merged), conds, strict=True)]
-        before, after = (noise_of(*both, latents, timesteps) for both in zip(model_preds, schedulers, strict=True))
+        alpha_bar = levels(base.scheduler, timesteps)
+        before, after = (
+            one.noise(model(latents, timesteps_of(scheduler, alpha_bar), cond), latents, alpha_bar)
+            for one, scheduler, model, cond in zip(predictions, schedulers, (base, merged), conds, strict=True)
+        )
         distances[step] = (_square(after - before) / _square(before)) ** 0.5
         now, then = base.scheduler.alphas_cumprod[[step, following]].tolist()
         clean = (latents - (1 - now) ** 0.5 * before) / now**0.5

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction, Prediction
 from audioldm_lit.inference.editing import FREE, Edit
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 
 BATCH = 8  # clips generated at once
+NOISE = NoisePrediction()  # what AudioLDM predicts
 
 
 class Keyed(Protocol):
@@ -35,7 +37,7 @@ class Generation:
         sampler: How it is sampled.
         unconditional: Embedding (D,) of the empty or negative prompt.
         num_samples: Length of the clips in samples, any: longer latents than needed are generated and the sound is cut.
-        prediction_type: What the UNet predicts, `epsilon` or `v_prediction`.
+        prediction: What the UNet predicts.
         edit: What of the clips is given.
         gain: Factor of what is decoded.
         window: Latent steps in time that the UNet sees at once, see `Windows`; all where not given.
@@ -45,7 +47,7 @@ class Generation:
     sampler: Sampler
     unconditional: Tensor
     num_samples: int
-    prediction_type: str = "epsilon"
+    prediction: Prediction = NOISE
     edit: Edit = FREE
     gain: float = 1.0
     window: int | None = None
@@ -58,13 +60,13 @@ class Generation:
     @property
     def steps(self) -> Tensor:
         """Timesteps that are walked, falling."""
-        return self.sampler.steps(self.backbone, self.prediction_type, self.edit)
+        return self.sampler.steps(self.backbone, self.prediction, self.edit)
 
     def latents(self, clips: Sequence[Keyed], cond: Tensor, on_step: Callable[[], None] = lambda: None) -> Tensor:
         """Latents (B, C, F/4, M/4), float32, of clips and their conditions (B, D); `on_step` is called after every step."""
         generators = [seeding.generator(*clip.key) for clip in clips]
         noise = seeding.normal(generators, self.backbone.latent_shape(self.num_samples)).to(self.backbone.device)
-        how = self.unconditional, noise, generators, self.prediction_type, on_step, self.edit, self.window
+        how = self.unconditional, noise, generators, self.prediction, on_step, self.edit, self.window
         return self.sampler.latents(self.backbone, cond, *how)
 
 

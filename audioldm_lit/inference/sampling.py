@@ -12,6 +12,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from audioldm_lit.backbone import Backbone, VocoderName
+from audioldm_lit.diffusion import Prediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.deep_features import DeepFeatures
 from audioldm_lit.inference.editing import FREE, Edit
@@ -19,6 +20,7 @@ from audioldm_lit.inference.windows import Windows
 from audioldm_lit.storage.spec import init_args
 
 ALL = (0, 1000)  # timesteps of AudioLDM's noise schedule
+EVERYWHERE = ("epsilon", "v_prediction")  # that every scheduler of diffusers knows; what else is predicted is made noise
 
 
 class Sampler:
@@ -79,14 +81,16 @@ class Sampler:
         """Settings as they go into manifests."""
         return init_args(self)
 
-    def steps(self, backbone: Backbone, prediction_type: str, edit: Edit = FREE) -> Tensor:
+    def steps(self, backbone: Backbone, prediction: Prediction, edit: Edit = FREE) -> Tensor:
         """Timesteps that are walked, falling."""
-        scheduler = self._scheduler(backbone, prediction_type)
+        scheduler = self._scheduler(backbone, prediction)
         timesteps: Tensor = edit.steps(scheduler.timesteps, scheduler.config["num_train_timesteps"])
         return timesteps
 
-    def _scheduler(self, backbone: Backbone, prediction_type: str) -> Any:
-        scheduler = getattr(diffusers, self.scheduler).from_config(backbone.scheduler.config, prediction_type=prediction_type)
+    def _scheduler(self, backbone: Backbone, prediction: Prediction) -> Any:
+        word = prediction.word if prediction.word in EVERYWHERE else "epsilon"
+        schedule = {**(prediction.schedule or {}), "prediction_type": word}
+        scheduler = getattr(diffusers, self.scheduler).from_config(backbone.scheduler.config, **schedule)
         scheduler.set_timesteps(self.num_inference_steps)
         return scheduler
 
@@ -103,7 +107,7 @@ class Sampler:
         unconditional: Tensor,
         noise: Tensor,
         generators: Sequence[torch.Generator],
-        prediction_type: str,
+        prediction: Prediction,
         on_step: Callable[[], None] = lambda: None,
         edit: Edit = FREE,
         window: int | None = None,
@@ -116,7 +120,7 @@ class Sampler:
             unconditional: Embedding (D,) of the empty or negative prompt.
             noise: Starting noise (B, C, F/4, M/4), standard normal.
             generators: One a clip, for schedulers that add noise.
-            prediction_type: `epsilon` or `v_prediction`.
+            prediction: What the model predicts.
             on_step: Called after every step.
             edit: What of the clips is given.
             window: Latent steps in time that the UNet sees at once, see `Windows`; all where not given.
@@ -124,7 +128,7 @@ class Sampler:
         Returns:
             Clean latents of the same shape, float32.
         """
-        scheduler = self._scheduler(backbone, prediction_type)
+        scheduler = self._scheduler(backbone, prediction)
         options = self._step_options(scheduler, generators)
         model = Windows(backbone, window)
         steps = edit.steps(scheduler.timesteps, scheduler.config["num_train_timesteps"])
@@ -135,7 +139,10 @@ class Sampler:
                 level = step.expand(len(noise))
                 noisy = partial(scheduler.add_noise, noise=noise, timesteps=level)
                 latents = edit.hold(latents, noisy, first=number == 0)
-                pred = self._predict(model, scheduler.scale_model_input(latents, step), level.to(noise.device), cond, unconditional)
+                seen = scheduler.scale_model_input(latents, step)
+                pred = self._predict(model, seen, level.to(noise.device), cond, unconditional)
+                if prediction.word not in EVERYWHERE:
+                    pred = prediction.noise(pred, seen, _alpha_bar(scheduler, float(step)).expand(len(noise)).to(noise.device))
                 latents = scheduler.step(pred, step, latents, **options).prev_sample
                 on_step()
         return edit.hold(latents, lambda clean: clean, first=False)
@@ -154,3 +161,10 @@ class Sampler:
         accepted = inspect.signature(scheduler.step).parameters
         known = {"generator": list(generators), "eta": self.eta}
         return {name: value for name, value in known.items() if name in accepted}
+
+
+def _alpha_bar(scheduler: Any, timestep: float) -> Tensor:
+    """Noise level (1,) at a timestep; between two whole ones sqrt(1 / alpha_bar - 1) is linear, as schedulers have it."""
+    sigmas = (1 / scheduler.alphas_cumprod - 1).sqrt()
+    before, after = sigmas[[math.floor(timestep), math.ceil(timestep)]]
+    return (1 / (1 + torch.lerp(before, after, timestep % 1) ** 2))[None]

@@ -1,6 +1,5 @@
-"""Denoising: the error of the predicted noise or velocity, the timesteps it is taken at, and how much it counts there."""
+"""Denoising: the error of what is predicted, the timesteps it is taken at, and how much it counts there."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import CleanPrediction, FlowPrediction, NoisePrediction, VelocityPrediction, levels
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.timesteps import TimestepSampling, Uniform
@@ -16,7 +16,7 @@ from audioldm_lit.objectives.weighting import Weighting
 
 
 class Denoising(Objective):
-    """Mean squared error between the UNet's prediction and a target made of latents and noise.
+    """Mean squared error between what the UNet predicts and what it should have predicted, which the subclass's `prediction` says.
 
     Args:
         weighting: How much the loss at each timestep counts; the same everywhere where not given.
@@ -51,10 +51,6 @@ class Denoising(Objective):
         self.huber = huber
         self.noise_offset = noise_offset
 
-    @abstractmethod
-    def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the UNet should have predicted, of the latents' shape."""
-
     def forward(
         self,
         backbone: Backbone,
@@ -65,28 +61,24 @@ class Denoising(Objective):
     ) -> Tensor:
         """Loss (B,) of every sample; see `Objective.forward`."""
         noise = seeding.normal(generators, latents.shape[1:])
-        timesteps = self.timesteps(generators, scheduler).to(latents.device)
+        timesteps = self.timesteps(generators, scheduler, self.prediction).to(latents.device)
         if self.noise_offset:
             noise += self.noise_offset * seeding.normal(generators, (latents.shape[1], 1, 1))  # (B, C, 1, 1)
         noise = noise.to(latents.device)
         # x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon, Eq. 4 of Ho et al. 2020
         noisy_latents = scheduler.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
         model_pred = backbone(noisy_latents, timesteps, cond)
-        error = model_pred.float() - self.target(scheduler, latents, noise, timesteps).float()
+        error = model_pred.float() - self.prediction.target(latents, noise, levels(scheduler, timesteps)).float()
         losses = error.square().mean(dim=(1, 2, 3))  # (B, C, F/4, M/4) -> (B,)
         if self.huber is not None:
             losses = _pseudo_huber(losses, self.huber)
-        return losses if self.weighting is None else losses * self.weighting(scheduler, timesteps)
+        return losses if self.weighting is None else losses * self.weighting(scheduler, timesteps, self.prediction)
 
 
 class Epsilon(Denoising):
     """Predict the noise: Eq. 14 of Ho et al. 2020 (arXiv 2006.11239), what AudioLDM was trained with."""
 
-    prediction_type = "epsilon"
-
-    def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The noise itself."""
-        return noise
+    prediction = NoisePrediction()
 
 
 class Velocity(Denoising):
@@ -95,11 +87,23 @@ class Velocity(Denoising):
     A model pre-trained on epsilon must relearn what its output means, so this goes with adapters that train every weight.
     """
 
-    prediction_type = "v_prediction"
+    prediction = VelocityPrediction()
 
-    def target(self, scheduler: DDIMScheduler, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Velocity v = sqrt(alpha_bar_t) epsilon - sqrt(1 - alpha_bar_t) x_0."""
-        return scheduler.get_velocity(latents, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
+
+class Clean(Denoising):
+    """Predict the clean latents; Salimans and Ho 2022, section 4. Goes with adapters that train every weight, as `Velocity`."""
+
+    prediction = CleanPrediction()
+
+
+class FlowMatching(Denoising):
+    """Predict the velocity of straight paths from data to noise, on the base's noise schedule.
+
+    Flow matching (Lipman et al. 2022, arXiv 2210.02747) with the paths of rectified flow (Liu et al. 2022, arXiv 2209.03003): the
+    latents are those of the schedule that the base knows, see `FlowPrediction`. Goes with adapters that train every weight.
+    """
+
+    prediction = FlowPrediction()
 
 
 def _pseudo_huber(mse: Tensor, c: float) -> Tensor:

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage
+from audioldm_lit.diffusion import prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import BATCH, Generation
 from audioldm_lit.inference.prompt_file import GENERAL, read_prompts
@@ -73,7 +76,8 @@ class PriorPreservation(Objective):
         if weight < 0:
             raise InputError("model.objective.init_args.weight", f"is {weight}", "give a number of 0 or more")
         self.objective = objective or Epsilon()
-        self.prediction_type = self.objective.prediction_type
+        self.prediction, self.sampled_by = self.objective.prediction, self.objective.sampled_by
+        self.learning_rate = self.objective.learning_rate
         self.prompts = prompts
         self.clips = clips
         texts = read_prompts(GENERAL if prompts is None else prompts, "model.objective.init_args.prompts")
@@ -114,6 +118,22 @@ class PriorPreservation(Objective):
         # Eq. 2 of Ruiz et al.
         return losses + self.weight * self.objective(backbone, scheduler, prior, prior_cond, generators)
 
+    def own_optimizer(self, weights: list[nn.Parameter]) -> Optimizer | None:
+        """That of the objective within."""
+        return self.objective.own_optimizer(weights)
+
+    def after_step(self, backbone: Backbone, step: int) -> None:
+        """What the objective within does."""
+        self.objective.after_step(backbone, step)
+
+    def state(self) -> dict[str, Any]:
+        """What the objective within remembers."""
+        return self.objective.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore it."""
+        self.objective.restore(state)
+
     def _keys(self, backbone: Backbone, shape: tuple[int, int, int]) -> list[str]:
         """Key of each clip: a hash of everything it is made of."""
         base = [fingerprint_of_base(backbone.unet), backbone.fingerprint("text_encoder"), backbone.scheduler.to_json_string()]
@@ -126,8 +146,8 @@ class PriorPreservation(Objective):
         """Latents and text embeddings of the clips at some places of the list."""
         unconditional, *embeds = backbone.encode_text(["", *(self.texts[place] for place in places)])
         clips = [PriorClip(self.seed, place) for place in places]
-        base_type = backbone.scheduler.config["prediction_type"]  # what the base predicts, whatever is trained
-        latents = Generation(backbone, self.sampler, unconditional, num_samples, base_type).latents(
+        predicts = prediction_of(backbone.scheduler)  # what the base does, whatever is trained
+        latents = Generation(backbone, self.sampler, unconditional, num_samples, predicts).latents(
             clips, torch.stack(embeds), on_step
         )
         if not latents.isfinite().all():

@@ -12,6 +12,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit import seeding
+from audioldm_lit.diffusion import Prediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.weighting import Weighting
 
@@ -22,12 +23,13 @@ class TimestepSampling(ABC):
     """A way to draw training timesteps that keeps no state: a resumed run and several processes draw what one would have drawn."""
 
     @abstractmethod
-    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
+    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler, prediction: Prediction) -> Tensor:
         """Draw a timestep for every sample.
 
         Args:
             generators: One a sample, on the CPU; one number is drawn from each.
             scheduler: Noise schedule.
+            prediction: What the model predicts.
 
         Returns:
             Timesteps (B,) from 0 to below `num_train_timesteps`, int64, on the CPU.
@@ -37,7 +39,7 @@ class TimestepSampling(ABC):
 class Uniform(TimestepSampling):
     """Every timestep as often as any other, as AudioLDM was trained."""
 
-    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
+    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler, prediction: Prediction) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
         return (seeding.uniform(generators) * scheduler.config["num_train_timesteps"]).long()
 
@@ -51,7 +53,7 @@ class LowDiscrepancy(TimestepSampling):
     micro-batches.
     """
 
-    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
+    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler, prediction: Prediction) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`. The generators must be `seeding.Placed`; nothing is drawn from them."""
         count = scheduler.config["num_train_timesteps"]
         return torch.tensor([int(count * _kronecker(generator)) for generator in generators], dtype=torch.int64)
@@ -75,7 +77,7 @@ class LogitNormal(TimestepSampling):
         self.mean = mean
         self.std = std
 
-    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
+    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler, prediction: Prediction) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
         place = torch.sigmoid(self.mean + self.std * seeding.normal(generators, ()).double())
         last = scheduler.config["num_train_timesteps"] - 1
@@ -96,9 +98,9 @@ class Importance(TimestepSampling):
     def __init__(self, weighting: Weighting) -> None:
         self.weighting = weighting
 
-    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler) -> Tensor:
+    def __call__(self, generators: Sequence[torch.Generator], scheduler: DDIMScheduler, prediction: Prediction) -> Tensor:
         """Timesteps (B,); see `TimestepSampling.__call__`."""
-        weights = self.weighting(scheduler, torch.arange(scheduler.config["num_train_timesteps"])).double()
+        weights = self.weighting(scheduler, torch.arange(scheduler.config["num_train_timesteps"]), prediction).double()
         cumulative = weights.cumsum(0) / weights.sum()
         # The first timestep up to which the probability exceeds a uniform number.
         return torch.searchsorted(cumulative, seeding.uniform(generators).double(), right=True)

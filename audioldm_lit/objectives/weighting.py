@@ -5,14 +5,15 @@ from abc import ABC, abstractmethod
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
+from audioldm_lit.diffusion import Prediction, levels
 from audioldm_lit.errors import InputError
 
 
 class Weighting(ABC):
     """Weights of the squared error by timestep.
 
-    Subclasses say what the squared error of the predicted noise is worth; for a model that predicts velocity it is converted here,
-    so that a weighting means the same whatever is predicted.
+    Subclasses say what the squared error of the predicted noise is worth; for a model that predicts something else it is converted
+    here, so that a weighting means the same whatever is predicted.
     """
 
     @abstractmethod
@@ -26,21 +27,19 @@ class Weighting(ABC):
             Weights of the same shape, not negative.
         """
 
-    def __call__(self, scheduler: DDIMScheduler, timesteps: Tensor) -> Tensor:
+    def __call__(self, scheduler: DDIMScheduler, timesteps: Tensor, prediction: Prediction) -> Tensor:
         """Weight of every sample's squared error.
 
         Args:
-            scheduler: Noise schedule; its `prediction_type` says what the error is of.
+            scheduler: Noise schedule.
             timesteps: Timesteps (B,).
+            prediction: What the error is of.
 
         Returns:
             Weights (B,), on the timesteps' device.
         """
-        alpha_bar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-        weights = self.of_noise(alpha_bar / (1 - alpha_bar))
-        # epsilon = sqrt(alpha_bar_t) v + sqrt(1 - alpha_bar_t) x_t (Salimans and Ho 2022, arXiv 2202.00512, appendix D): an error e
-        # of the velocity is an error sqrt(alpha_bar_t) e of the noise. alpha_bar_t is SNR / (SNR + 1).
-        return weights * alpha_bar if scheduler.config["prediction_type"] == "v_prediction" else weights
+        alpha_bar = levels(scheduler, timesteps)
+        return self.of_noise(alpha_bar / (1 - alpha_bar)) * prediction.noise_error(alpha_bar) ** 2
 
 
 class MinSNR(Weighting):

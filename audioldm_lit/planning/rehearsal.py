@@ -13,6 +13,7 @@ from audioldm_lit.callbacks.best_check import BestCheck
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, ClipDataset, Split
+from audioldm_lit.diffusion import Prediction
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.planning.clock import Clock
@@ -47,7 +48,7 @@ class Rehearsal(Callback):
         self.missing = 0
         self.seconds = 0.0
         self.most = 0
-        predicts = module.noise_scheduler.config["prediction_type"]
+        predicts = module.objective.prediction
         short = shortened(module.sampler, clock)
         self.passes = passes(short, module.backbone, predicts), passes(module.sampler, module.backbone, predicts)
         module.sampler = short
@@ -127,6 +128,6 @@ def shortened(sampler: Sampler, clock: Clock) -> Sampler:
     return short
 
 
-def passes(sampler: Sampler, backbone: Backbone, prediction_type: str) -> int:
+def passes(sampler: Sampler, backbone: Backbone, prediction: Prediction) -> int:
     """Passes of a clip through the UNet, two for every guided step."""
-    return sum(2 if sampler.guides_at(float(step)) else 1 for step in sampler.steps(backbone, prediction_type))
+    return sum(2 if sampler.guides_at(float(step)) else 1 for step in sampler.steps(backbone, prediction))

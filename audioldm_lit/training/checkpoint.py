@@ -30,7 +30,9 @@ def trained_on(data: AudioDataModule) -> dict[str, Any]:
     return {**clips, **{name: part and part.fingerprint for name, part in varied.items()}, "seed": data.seed}
 
 
-def content(base: str, adapter: Adapter, base_losses: list[float], data: dict[str, Any], ema: EMA | None) -> dict[str, Any]:
+def content(
+    base: str, adapter: Adapter, base_losses: list[float], data: dict[str, Any], ema: EMA | None, objective: dict[str, Any]
+) -> dict[str, Any]:
     """What is kept under `KEY`.
 
     Args:
@@ -39,6 +41,7 @@ def content(base: str, adapter: Adapter, base_losses: list[float], data: dict[st
         base_losses: The base's held-out loss by timestep.
         data: What `trained_on` gave.
         ema: The moving average of the trained weights, where there is one.
+        objective: Weights and state of the objective.
     """
     return {
         "base": base,
@@ -47,6 +50,7 @@ def content(base: str, adapter: Adapter, base_losses: list[float], data: dict[st
         "base_losses": base_losses,
         "trained_on": data,
         "ema": ema and ema.state(),
+        "objective": objective,
     }
 
 

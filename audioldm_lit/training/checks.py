@@ -1,12 +1,13 @@
 """Whether model, data, objective and conditioning go together, checked before anything is computed."""
 
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset
-from audioldm_lit.diffusion import PREDICTION_TYPES
+from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.training.settings import check_batch
@@ -14,19 +15,32 @@ from audioldm_lit.training.settings import check_batch
 
 def check_prediction(backbone: Backbone, objective: Objective) -> None:
     """Refuse what the held-out loss cannot judge, and an objective that changes what a partly frozen UNet predicts."""
-    ours, base = objective.prediction_type, backbone.scheduler.config["prediction_type"]
-    if ours not in PREDICTION_TYPES:
-        raise InputError(
-            "model.objective",
-            f"has the prediction_type '{ours}', of which the held-out loss knows no noise",
-            f"choose an objective of {' or '.join(PREDICTION_TYPES)}",
-        )
-    if ours != base and not all(weight.requires_grad for weight in backbone.unet.parameters()):
+    ours, base = objective.prediction, prediction_of(backbone.scheduler)
+    if hasattr(objective, "prediction_type"):
+        problem = f"has a prediction_type, '{objective.prediction_type}', which nothing reads"
+        raise InputError("model.objective", problem, "give it a `prediction`, such as VelocityPrediction()")
+    if not isinstance(ours, Prediction):
+        problem = f"has the prediction {ours!r}, of which the held-out loss knows no noise"
+        raise InputError("model.objective", problem, "make it a Prediction of audioldm_lit.diffusion")
+    if type(ours) is not type(base) and not all(weight.requires_grad for weight in backbone.unet.parameters()):
         raise InputError(
             "model.objective",
             f"trains {ours} but the base predicts {base}",
             "train all weights (FullFineTune, Scratch) or choose an objective of the base's kind",
         )
+
+
+def checked_mean(losses: Tensor, count: int, step: int) -> Tensor:
+    """The mean of an objective's losses; refused where these are not one a sample, have no gradient, or are not finite."""
+    if losses.shape != (count,):
+        problem = f"gives losses of shape {tuple(losses.shape)} for {count} samples"
+        raise InputError("model.objective", problem, f"return one a sample, of shape ({count},)")
+    if not losses.requires_grad:
+        raise InputError("model.objective", "gives losses without a gradient", "compute them from what the backbone returns")
+    loss = losses.mean()
+    if not loss.isfinite():
+        raise RuntimeError(f"the loss is {loss.item()} at step {step}; lower the learning rate.")
+    return loss
 
 
 def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.diffusion import noise_of
+from audioldm_lit.diffusion import Prediction, levels, timesteps_of
 
 
 def grid(scheduler: DDIMScheduler, num_timesteps: int) -> list[int]:
@@ -23,13 +23,20 @@ def grid(scheduler: DDIMScheduler, num_timesteps: int) -> list[int]:
 
 @torch.no_grad()
 def held_out_losses(
-    backbone: Backbone, scheduler: DDIMScheduler, latents: Tensor, cond: Tensor, ids: Sequence[str], num_timesteps: int
+    backbone: Backbone,
+    scheduler: DDIMScheduler,
+    prediction: Prediction,
+    latents: Tensor,
+    cond: Tensor,
+    ids: Sequence[str],
+    num_timesteps: int,
 ) -> Tensor:
     """Squared error of the predicted noise, whatever the model predicts.
 
     Args:
         backbone: The model.
-        scheduler: Noise schedule; its `prediction_type` says what the model predicts.
+        scheduler: Noise schedule of the base, at whose noise levels every clip is judged, whatever a model was trained on.
+        prediction: What the model predicts.
         latents: Clean latents (B, C, F/4, M/4).
         cond: Conditions (B, D).
         ids: Names of the clips.
@@ -39,11 +46,13 @@ def held_out_losses(
         Mean squared errors (B, K), from the least noise to the most.
     """
     generators = [seeding.generator("held out", name) for name in ids]
-    losses = []
+    own, losses = prediction.scheduler(scheduler), []
     for step in grid(scheduler, num_timesteps):
         noise = seeding.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = torch.full((len(latents),), step, device=latents.device)
         noisy_latents = scheduler.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
-        error = noise_of(backbone(noisy_latents, timesteps, cond), scheduler, noisy_latents, timesteps) - noise
+        alpha_bar = levels(scheduler, timesteps)
+        output = backbone(noisy_latents, timesteps_of(own, alpha_bar) if prediction.schedule else timesteps, cond)
+        error = prediction.noise(output, noisy_latents, alpha_bar) - noise
         losses.append(error.square().mean(dim=(1, 2, 3)))  # (B, C, F/4, M/4) -> (B,)
     return torch.stack(losses, dim=1)

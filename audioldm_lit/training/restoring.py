@@ -29,7 +29,7 @@ class Restorable(LightningModule):
     adapter: Any
     backbone: Any
     ema: Any
-    noise_scheduler: Any
+    objective: Any
     sampler: Any
     unconditional: Tensor
 
@@ -69,8 +69,7 @@ class Restorable(LightningModule):
         cond = self.adapter.prompt_embeds(self.backbone, texts, self.backbone.encode_text(texts))
         samples = round((seconds or self.backbone.window) * self.backbone.sample_rate)
         window = self.backbone.latent_shape(round(self.backbone.window * self.backbone.sample_rate))[1]
-        predicted = self.noise_scheduler.config.prediction_type
-        generation = Generation(self.backbone, self.sampler, self.unconditional, samples, predicted, window=window)
+        generation = Generation(self.backbone, self.sampler, self.unconditional, samples, self.objective.prediction, window=window)
         entries = [Entry(prompt, prompt, self.hparams["seed"], 0) for prompt in texts]
         return torch.stack([waveform for _, waveform in generate_clips(generation, entries, cond)])
 

@@ -5,12 +5,20 @@ import os
 from pathlib import Path
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, StochasticWeightAveraging
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.training.lightning_internals import only_tried
+from audioldm_lit.training.optimization import made
 
+INSTEAD: dict[type[Callback], str] = {  # callbacks of Lightning that do harm here
+    StochasticWeightAveraging: "averages of every length are kept anyway, see `averages` and model.ema_decay",
+    LearningRateFinder: "compare rates with `ablate`, over model.optimizer.init_args.lr",
+    BatchSizeFinder: "take audioldm_lit.callbacks.micro_batch.MicroBatch",
+}
 MOST_TIMESTEPS = 1000  # at which a held-out clip is judged: as many as AudioLDM's schedule has
 SHARE = 0.5  # of this machine's memory that the latents of a batch, their noise and gradients may take
 COPIES = (
@@ -19,18 +27,23 @@ COPIES = (
 BYTES = 4  # a number
 
 
-def check_model(optimizer: OptimizerCallable, warmup_steps: int, val_timesteps: int) -> None:
+def check_model(
+    optimizer: OptimizerCallable, lr_scheduler: LRSchedulerCallable | None, warmup_steps: int, val_timesteps: int
+) -> None:
     """Refuse numbers that `LitAudioLDM` cannot train with, among them what the optimizer itself refuses."""
     if not 1 <= val_timesteps <= MOST_TIMESTEPS:
         raise InputError("model.val_timesteps", f"is {val_timesteps}", f"give 1 to {MOST_TIMESTEPS}, such as 4")
     if warmup_steps < 0:
         raise InputError("model.warmup_steps", f"is {warmup_steps}", "give 0 or more steps")
     try:
-        rates = [group["lr"] for group in optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups]
+        tried = optimizer([torch.nn.Parameter(torch.zeros(1))])
+        rates = [group["lr"] for group in tried.param_groups]
     except (TypeError, ValueError) as error:
         raise InputError("model.optimizer", f"is refused ({error})", "correct its settings") from error
     if not all(math.isfinite(rate) for rate in rates):
         raise InputError("model.optimizer", f"has the learning rate {rates[0]}", "give a number above 0, such as 1e-3")
+    if lr_scheduler is not None:
+        made(lr_scheduler, tried)
 
 
 def check_trainer(trainer: Trainer) -> None:
@@ -45,8 +58,27 @@ def check_trainer(trainer: Trainer) -> None:
         raise InputError("trainer.val_check_interval", problem, f"give at most {last}")
     if trainer.limit_val_batches == 0:
         raise InputError("trainer.limit_val_batches", "is 0: no check, so nothing would be kept", "leave it out, or give 1 or more")
+    check_stream(trainer)
     if trainer.log_dir:
         check_writable(Path(trainer.log_dir))
+
+
+def check_stream(trainer: Trainer) -> None:
+    """Refuse what counts in epochs, of which the one endless stream of clips has none, and what sets a rate that none is."""
+    if only_tried(trainer):
+        return
+    if trainer.max_epochs not in (None, -1):
+        problem = f"is {trainer.max_epochs}, but training is one stream of clips that is counted in steps"
+        raise InputError("trainer.max_epochs", problem, "give trainer.max_steps; a pass over N clips has N / batch_size of them")
+    if trainer.limit_train_batches != 1 and not trainer.overfit_batches:
+        problem = f"is {trainer.limit_train_batches}, after which the stream would begin again"
+        raise InputError("trainer.limit_train_batches", problem, "give trainer.max_steps, or fewer clips with num_train_clips")
+    for callback in trainer.callbacks:
+        for kind, mend in INSTEAD.items():
+            if isinstance(callback, kind):
+                raise InputError(
+                    "trainer.callbacks", f"has a {kind.__name__}, which counts in epochs or tries steps of its own", mend
+                )
 
 
 def check_writable(folder: Path) -> None:

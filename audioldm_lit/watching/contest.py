@@ -138,7 +138,7 @@ def _system(run: Run, base: Backbone) -> System:
     if run.adapter_class is not None:  # the run's own configuration names it, not the adapter's file alone
         trust([run.adapter_class.rpartition(".")[0]])
     adapted = AdaptedCopy.load(AdapterSetting(run.adapter), base)
-    return System(adapted.backbone, adapted.prediction_type)
+    return System(adapted.backbone, adapted.prediction)
 
 
 def _trained_on(folder: Path) -> set[str]:

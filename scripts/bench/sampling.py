@@ -32,7 +32,7 @@ from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.evaluation.recordings import reconstructed, recordings
 from audioldm_lit.evaluation.score import Score, score
-from audioldm_lit.inference.generation import Generation, generate_clips
+from audioldm_lit.inference.generation import NOISE, Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.metrics.extractors.aisfx import AISFX
@@ -117,7 +117,7 @@ def generated(backbone: Backbone, clips: ClipDataset, each: int, sampler: Sample
 
 def passes(sampler: Sampler, backbone: Backbone) -> int:
     """Passes of a clip through the UNet, of which a guided step takes two."""
-    return sum(2 if sampler.guides_at(float(step)) else 1 for step in sampler.steps(backbone, "epsilon"))
+    return sum(2 if sampler.guides_at(float(step)) else 1 for step in sampler.steps(backbone, NOISE))
 
 
 def pareto(options: argparse.Namespace) -> list[ROW]:

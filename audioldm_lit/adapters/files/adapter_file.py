@@ -1,13 +1,7 @@
-"""An adapter as one safetensors file that says how it was made and which base it belongs to.
-
-A file may come from anybody. It is data: the class that it names is one of this project's, or of a module that was imported before
-for another reason; nothing is imported because a file says so.
-"""
+"""An adapter as one safetensors file that says how it was made, which base it belongs to, and how it is sampled."""
 
 import importlib
-import inspect
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,16 +16,15 @@ from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter, inject, trainable
 from audioldm_lit.adapters.files.bounds import bounded, check_sizes
 from audioldm_lit.adapters.files.card import About
+from audioldm_lit.adapters.files.making import SETTINGS_ERRORS, make
 from audioldm_lit.backbone import Backbone
-from audioldm_lit.diffusion import PREDICTION_TYPES
+from audioldm_lit.diffusion import Prediction, prediction_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.paths import accepts_strings
 
 FORMAT = "audioldm_lit.adapter/1"
-OURS = "audioldm_lit.adapters"
-SETTINGS_ERRORS = (TypeError, ValueError, AttributeError, LookupError, OverflowError, RecursionError)  # of settings of any type
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # that weights may be stored in
 
 
@@ -40,9 +33,10 @@ def save_adapter(
     adapter: Adapter,
     weights: Mapping[str, Tensor],
     base: str,
-    prediction_type: str,
+    prediction: Prediction,
     about: About | None = None,
     rounded: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an adapter's weights.
 
@@ -51,31 +45,34 @@ def save_adapter(
         adapter: How to inject.
         weights: Trained weights by their name in the backbone.
         base: Fingerprint of the UNet before injection.
-        prediction_type: What the adapted UNet predicts.
+        prediction: What the adapted UNet predicts.
         about: What the run was, where it is known.
         rounded: Fingerprint of that UNet's weights rounded to float16; without it, a copy of the base in half precision is refused.
+        sampling: Settings of the `Sampler` that the adapter was made for, where it was made for one.
     """
     metadata = {
         "format": FORMAT,
         "adapter": json.dumps(adapter.spec()),
         "base": base,
-        "prediction_type": prediction_type,
+        "prediction": json.dumps(prediction.spec()),
         "version": __version__,
     }
     if about is not None:
         metadata["about"] = about.to_json()
     if rounded is not None:
         metadata["base_rounded"] = rounded
+    if sampling:
+        metadata["sampling"] = json.dumps(sampling)
     with atomic_write(path) as unfinished:
         unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
 
 
 @accepts_strings
-def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
+def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, Prediction]:
     """Inject an adapter from its file into a freshly loaded backbone.
 
     Returns:
-        The adapter, and what the adapted UNet predicts (`epsilon` or `v_prediction`).
+        The adapter, and what the adapted UNet predicts.
 
     Raises:
         InputError: If the file is not one of ours, belongs to another base, or does not hold exactly the weights it should.
@@ -84,17 +81,16 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
     if metadata.get("format") != FORMAT:
         raise InputError(path, "is no adapter of this project", "give the adapter.safetensors of a run")
     try:
-        base, prediction_type, spec = metadata["base"], metadata["prediction_type"], json.loads(metadata["adapter"])
-        class_path, init_args = spec["class_path"], dict(spec["init_args"])
+        base, spec, predicts = metadata["base"], json.loads(metadata["adapter"]), json.loads(metadata.get("prediction", "null"))
+        older = metadata["prediction_type"] if predicts is None else ""
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, f"does not say how it was made ({error})", "fetch the file again") from error
-    if prediction_type not in PREDICTION_TYPES:
-        raise InputError(path, f"predicts '{prediction_type}'", f"fetch the file again; {' and '.join(PREDICTION_TYPES)} are known")
+    prediction = make(Prediction, predicts, path) if predicts is not None else prediction_named(older, str(path))
     check_origin(base, metadata.get("base_rounded"), backbone, str(path))
     weights = read_tensors(path)
     with bounded(path, weights, backbone):
-        check_sizes(init_args, weights, path)
-        adapter = _make(str(class_path), init_args, path)
+        check_sizes({"adapter": spec, "prediction": predicts}, weights, path)
+        adapter = make(Adapter, spec, path)
         try:
             added = inject(adapter, backbone)
         except InputError as error:
@@ -102,7 +98,7 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, str]:
         except SETTINGS_ERRORS as error:
             raise InputError(path, f"has settings that cannot be ({error!r})", "fetch the file again, it is damaged") from error
     load_weights(backbone, weights, str(path), added)
-    return adapter, prediction_type
+    return adapter, prediction
 
 
 def trust(modules: Sequence[str]) -> None:
@@ -124,6 +120,14 @@ def read_about(path: Path) -> About | None:
     """What an adapter file says of its run; None in files of the first versions."""
     metadata = read_metadata(path)
     return About.from_json(metadata["about"], str(path)) if "about" in metadata else None
+
+
+def read_sampling(path: Path) -> dict[str, Any]:
+    """Settings of the `Sampler` that an adapter file asks for; empty where it asks for none."""
+    try:
+        return dict(json.loads(read_metadata(path).get("sampling", "{}")))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(path, f"does not say how it is sampled ({error})", "fetch the file again") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -190,24 +194,3 @@ def check_finite(weights: Mapping[str, Tensor], origin: str) -> None:
     for name, weight in weights.items():
         if not weight.isfinite().all():
             raise InputError(origin, f"weight {name} holds NaN or infinity", "take an earlier checkpoint, or train at a lower rate")
-
-
-def _make(class_path: str, init_args: dict[str, Any], path: Path) -> Adapter:
-    """Make the adapter that a file names; its module is imported only if it is this project's."""
-    module, _, name = class_path.rpartition(".")
-    if module not in sys.modules and not module.startswith(f"{OURS}."):
-        problem = f"needs {class_path}, a class of somebody else's, and a file is no reason to run its code"
-        raise InputError(path, problem, f"give --trust {module or 'MODULE'} if you know where it comes from")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(path, f"needs the adapter class {class_path}, which is not there", "install that version") from error
-    if not (isinstance(found, type) and issubclass(found, Adapter)) or inspect.isabstract(found):
-        raise InputError(path, f"names {class_path}, which is no Adapter", "fetch the file again, it is damaged")
-    try:
-        inspect.signature(found).bind(**init_args)
-        return found(**init_args)
-    except InputError as error:
-        raise InputError(path, f"has wrong settings: {error.problem}", "fetch the file again, it is damaged") from error
-    except SETTINGS_ERRORS as error:
-        raise InputError(path, f"was made by another version of {class_path} ({error})", "install that version") from error

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from audioldm_lit import __version__
 from audioldm_lit.adapters.base import Adapter
+from audioldm_lit.diffusion import Prediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import Heads
 from audioldm_lit.storage.atomic_write import atomic_write
@@ -90,21 +91,21 @@ class About:
             ) from error
 
 
-def write_card(path: Path, adapter: Adapter, base: str, prediction_type: str, about: About) -> None:
+def write_card(path: Path, adapter: Adapter, base: str, prediction: Prediction, about: About) -> None:
     """Write the page that goes with an adapter file, in Markdown.
 
     Args:
         path: File to write, `adapter.md`; it appears whole or not at all.
         adapter: The adapter.
         base: Fingerprint of the UNet it belongs to.
-        prediction_type: What the adapted UNet predicts.
+        prediction: What the adapted UNet predicts.
         about: What the run was.
     """
     parts = [
         f"# Adapter for {_text(about.base)}\n",
         f"Sound from text with {_text(about.base)}, adapted to {_clips(about)} with audioldm_lit {__version__}.\n",
-        _facts(adapter, base, prediction_type, about),
-        _usage(prediction_type, about),
+        _facts(adapter, base, prediction, about),
+        _usage(prediction, about),
         _data(about),
         _scores(about),
         _limits(base, about),
@@ -113,26 +114,26 @@ def write_card(path: Path, adapter: Adapter, base: str, prediction_type: str, ab
         unfinished.write_text("\n".join(parts), encoding="utf-8")
 
 
-def _facts(adapter: Adapter, base: str, prediction_type: str, about: About) -> str:
+def _facts(adapter: Adapter, base: str, prediction: Prediction, about: About) -> str:
     spec = adapter.spec()
     settings = ", ".join(f"{name} {_text(_shown(value))}" for name, value in spec["init_args"].items())
     rows = {
         "base": f"{_text(about.base)}, UNet `{base}`",
         "method": spec["class_path"].rpartition(".")[2] + (f": {settings}" if settings else ""),
-        "predicts": f"`{prediction_type}`",
+        "predicts": f"`{prediction}`",
         "training": f"{_counted(about.steps, 'step')}, seed {about.seed}",
         "licence": f"{_text(about.licence)} (of the base's weights, which holds for what is derived from them)",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""])
 
 
-def _usage(prediction_type: str, about: About) -> str:
+def _usage(prediction: Prediction, about: About) -> str:
     prompt = about.captions[0] if about.captions else "rain on a roof"
     base, words = shlex.quote(_line(about.base)), shlex.quote(_line(prompt))
     base += "" if about.heads == "as_saved" else f" --heads {about.heads}"
     predicted = (
-        f'pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type="{prediction_type}")\n'
-        if prediction_type != "epsilon"
+        f'pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type="{prediction.word}")\n'
+        if prediction.word != "epsilon"
         else ""
     )
     added = f"""pipe = diffusers.AudioLDMPipeline.from_pretrained({json.dumps(about.base)}, torch_dtype=torch.float32)
@@ -140,12 +141,15 @@ def _usage(prediction_type: str, about: About) -> str:
 peft.PeftModel.from_pretrained(pipe.unet, "peft")  # or --to peft, which adapts pipe.unet in place
 """
     others = added if about.heads == "as_saved" else ""  # diffusers would take the folder's heads
-    return f"""## Use
+    use = f"""## Use
 
 ```bash
 python -m audioldm_lit generate --backbone {base} --adapter adapter.safetensors --prompt {words}
 ```
-
+"""
+    if not prediction.word:  # diffusers' pipeline cannot sample it
+        return use
+    return f"""{use}
 Elsewhere, after `python -m audioldm_lit convert --backbone {base} --source adapter.safetensors --to LAYOUT --out LAYOUT`,
 where the method allows it:
 

@@ -19,10 +19,12 @@ from audioldm_lit.adapters.files.adapter_file import FORMAT, check_finite, check
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.adapters.files.diffusers_internals import LORA_FILE, LORA_METADATA_KEY
 from audioldm_lit.adapters.files.layout import LIBRARY_ERRORS, Adapted, Source, card_beside, fingerprints, first_line
+from audioldm_lit.adapters.files.making import make
 from audioldm_lit.adapters.files.peft_settings import adapter_for, check_settings
 from audioldm_lit.adapters.peft_internals import CONFIG_FILE, NAME, WEIGHTS_FILE, injected_config
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import Prediction, prediction_named, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import misfit
 from audioldm_lit.storage.atomic_write import write_json
@@ -73,8 +75,12 @@ class PeftLayout(Source):
         assert config is not None
         adapter = adapter_for(config, list(tuned), layers, where)
         about = About.from_json(origin["about"], where) if origin.get("about") else None
-        prediction_type = origin.get("prediction_type", backbone.scheduler.config["prediction_type"])
-        return Adapted(backbone, adapter, *base, names, prediction_type, about, bool(origin))
+        prediction = prediction_of(backbone.scheduler)
+        if "prediction" in origin:
+            prediction = make(Prediction, origin["prediction"], file)
+        elif "prediction_type" in origin:  # of older files
+            prediction = prediction_named(origin["prediction_type"], where)
+        return Adapted(backbone, adapter, *base, names, prediction, about, bool(origin), origin.get("sampling", {}))
 
 
 class PeftFolder(PeftLayout):
@@ -167,6 +173,10 @@ def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Configuration and weights of an adapter as peft saves them."""
     unet = adapted.backbone.unet
     config = injected_config(unet)
+    if not adapted.prediction.word:
+        raise InputError(
+            "--to", f"the adapter predicts {adapted.prediction}, which diffusers does not know", "keep the adapter file"
+        )
     if config is None:
         raise InputError(
             "--to", f"{type(adapted.adapter).__name__} is no method of peft, which both layouts are made for", "use --to merged"
@@ -179,7 +189,7 @@ def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _origin(adapted: Adapted) -> str:
     about = adapted.about and adapted.about.to_json()
     bases = {"base": adapted.base, "base_rounded": adapted.rounded}
-    return json.dumps({**bases, "prediction_type": adapted.prediction_type, "about": about})
+    return json.dumps({**bases, "prediction": adapted.prediction.spec(), "sampling": adapted.sampling, "about": about})
 
 
 def _parsed(text: str | bytes, where: str) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Forms in which an adapted model is kept: the file of this project, and a whole model with the adapter folded in."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from audioldm_lit.adapters.base import Adapter, trainable
-from audioldm_lit.adapters.files.adapter_file import FORMAT, load_adapter, read_about, read_metadata, save_adapter
+from audioldm_lit.adapters.files.adapter_file import FORMAT, load_adapter, read_about, read_metadata, read_sampling, save_adapter
 from audioldm_lit.adapters.files.card import About, write_card
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import Prediction
 from audioldm_lit.errors import InputError
 
 # How peft and diffusers say no.
@@ -24,9 +27,10 @@ class Adapted:
         base: Fingerprint of the UNet before it.
         rounded: Fingerprint of its weights rounded to float16.
         names: Names of the backbone's weights before it.
-        prediction_type: What the adapted UNet predicts.
+        prediction: What the adapted UNet predicts.
         about: What the run was, where it is known.
-        stated: Whether the file named base and prediction type itself; otherwise they are taken to be the backbone's.
+        stated: Whether the file named base and prediction itself; otherwise they are taken to be the backbone's.
+        sampling: Settings of the `Sampler` that the adapter was made for; empty where the file says none.
     """
 
     backbone: Backbone
@@ -34,9 +38,10 @@ class Adapted:
     base: str
     rounded: str
     names: frozenset[str]
-    prediction_type: str
+    prediction: Prediction
     about: About | None
     stated: bool
+    sampling: Mapping[str, Any]
 
 
 class Layout(ABC):
@@ -85,13 +90,14 @@ class AdapterFile(Source):
     def read(self, path: Path, backbone: Backbone) -> Adapted:
         """Load with `load_adapter`."""
         base, names = fingerprints(backbone), frozenset(backbone.state_dict())
-        adapter, prediction_type = load_adapter(path, backbone)
-        return Adapted(backbone, adapter, *base, names, prediction_type, read_about(path), stated=True)
+        adapter, prediction = load_adapter(path, backbone)
+        return Adapted(backbone, adapter, *base, names, prediction, read_about(path), True, read_sampling(path))
 
     def write(self, path: Path, adapted: Adapted) -> None:
         """Write with `save_adapter`."""
         weights = dict(trainable(adapted.backbone))
-        save_adapter(path, adapted.adapter, weights, adapted.base, adapted.prediction_type, adapted.about, adapted.rounded)
+        known = adapted.base, adapted.prediction, adapted.about, adapted.rounded, adapted.sampling
+        save_adapter(path, adapted.adapter, weights, *known)
 
 
 class MergedModel(Layout):
@@ -108,6 +114,10 @@ class MergedModel(Layout):
         if type(adapter).prompt_embeds is not Adapter.prompt_embeds:
             problem = f"{method} changes how prompts are read, which no plain model does"
             raise InputError("--to merged", problem, "keep the adapter file")
+        if not adapted.prediction.word:
+            raise InputError(
+                "--to merged", f"{method} predicts {adapted.prediction}, which diffusers does not know", "keep the adapter file"
+            )
         try:
             adapter.merge(backbone)
         except LIBRARY_ERRORS as error:
@@ -116,7 +126,7 @@ class MergedModel(Layout):
         if left:
             problem = f"{method} cannot be folded, {len(left)} weights such as {left[0]} stay beside the base's"
             raise InputError("--to merged", problem, "keep the adapter file")
-        backbone.scheduler.register_to_config(prediction_type=adapted.prediction_type)
+        backbone.scheduler = adapted.prediction.scheduler(backbone.scheduler)
         backbone.save(path)
         card_beside(path, adapted)
 
@@ -129,7 +139,7 @@ def fingerprints(backbone: Backbone) -> tuple[str, str]:
 def card_beside(folder: Path, adapted: Adapted) -> None:
     """Write the adapter's page into a folder, if anything is known of its run."""
     if adapted.about is not None:
-        write_card(folder / "adapter.md", adapted.adapter, adapted.base, adapted.prediction_type, adapted.about)
+        write_card(folder / "adapter.md", adapted.adapter, adapted.base, adapted.prediction, adapted.about)
 
 
 def first_line(error: BaseException) -> str:
