@@ -15,14 +15,19 @@ FILES = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in FILES if path.parent.name != "ablation"]  # grids are cases of test_grid.py
 WHOLE = [path for path in CONFIGS if path.parent.name in ("configs", "experiment")]
 DATA = [path for path in CONFIGS if path.parent.name == "data"]
-FOLDERS = ("adapter", "augmentation", "conditioning", "logger", "objective", "phrasing", "sampler")
+FOLDERS = ("adapter", "augmentation", "conditioning", "logger", "lr_scheduler", "objective", "phrasing", "sampler")
 OF = {"augmentation": "data.init_args", "logger": "trainer", "phrasing": "data.init_args"}  # whose part it is, else the model's
 BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
+SCRATCH = ["--model.adapter", REPOSITORY / "configs" / "adapter" / "scratch.yaml"]
+INVERSION = ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"]
 NEEDED = {
-    "textual_inversion.yaml": ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"],
+    "clean.yaml": SCRATCH,
+    "flow_matching.yaml": SCRATCH,
+    "pivotal.yaml": INVERSION,
+    "textual_inversion.yaml": INVERSION,
     "prior_preservation.yaml": ["--model.objective.init_args.clips", "2"],
     "replay.yaml": ["--model.objective.init_args.clips", "2"],
-    "velocity.yaml": ["--model.adapter", REPOSITORY / "configs" / "adapter" / "scratch.yaml"],
+    "velocity.yaml": SCRATCH,
 }
 WEIGHTS = {"audioldm-2023": "Cnn14_16k_mAP=0.438.pth", "retention": "laion/clap-htsat-unfused"}  # published ones, that are not here
 

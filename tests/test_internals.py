@@ -66,6 +66,8 @@ def test_nothing_private_of_others_is_overridden_elsewhere():
         "fit_loop.epoch_loop.batch_progress.total.ready",
         "fit_loop.epoch_loop.batch_progress.current.state_dict",
         "fast_dev_run",
+        "overfit_batches",
+        "callbacks",
         "log_every_n_steps",
         "accumulate_grad_batches",
         "val_check_interval",

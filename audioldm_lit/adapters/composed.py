@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.backbone import Backbone
@@ -27,7 +27,7 @@ class Composed(Adapter):
 
     def inject(self, backbone: Backbone) -> None:
         """Inject each; what an earlier one trains goes on training."""
-        trained = {}
+        trained: dict[int, nn.Parameter] = {}
         for adapter in self.adapters:
             adapter.inject(backbone)
             trained |= {id(weight): weight for weight in backbone.parameters() if weight.requires_grad}

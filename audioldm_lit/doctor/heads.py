@@ -12,6 +12,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import track
 from audioldm_lit.data.clips import Clip, ClipDataset, Split
 from audioldm_lit.data.folder import Folder
+from audioldm_lit.diffusion import prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.estimate import MIN_CLIPS, Estimate
 from audioldm_lit.networks.published import Heads, heads_settings, saved_heads
@@ -40,11 +41,12 @@ def measure_heads(backbone: Backbone, recordings: Path, name: str) -> dict[str, 
     changed = {**saved.config, **heads_settings(saved.config, "original", name)}
     unets: dict[Heads, UNet2DConditionModel] = {"as_saved": saved, "original": _made(changed, saved)}
     losses: dict[Heads, list[Tensor]] = {setting: [] for setting in unets}
+    predicts = prediction_of(backbone.scheduler)
     clips = _clips(Folder(recordings, duration=backbone.window, sample_rate=backbone.sample_rate))
     for clip in track(map(clips.__getitem__, range(len(clips))), f"measuring heads on {len(clips)} clips", len(clips)):
         latents, cond = backbone.encode_latents(clip["waveform"][None].to(backbone.device)), backbone.encode_text([clip["caption"]])
         for setting, backbone.unet in unets.items():
-            (loss,) = held_out_losses(backbone, backbone.scheduler, latents, cond, [clip["id"]], TIMESTEPS)
+            (loss,) = held_out_losses(backbone, backbone.scheduler, predicts, latents, cond, [clip["id"]], TIMESTEPS)
             losses[setting].append(loss.double().mean().cpu())
     backbone.unet = saved
     apart = Estimate.of_mean(torch.stack(losses["original"]) - torch.stack(losses["as_saved"]))

@@ -72,7 +72,7 @@ class ConsistencyDistillation(Objective):
         place = (seeding.uniform(generators) * self.solver_steps).long().to(latents.device)
         later = (place + 1) * interval - 1  # t_{n + k}
         sooner = (later - interval).clamp(min=0)  # t_n
-        noisy_latents = scheduler.add_noise(latents, noise, later)  # type: ignore[arg-type]  # its own pipelines give int64
+        noisy_latents = scheduler.add_noise(latents, noise, later)
         with torch.no_grad():
             stepped = _ddim(noisy_latents, self._guided(noisy_latents, later, cond.detach()), scheduler, later, sooner)
             target = consistent(stepped, self._target(backbone, stepped, sooner, cond), scheduler, sooner)
@@ -96,7 +96,9 @@ class ConsistencyDistillation(Objective):
 
     def after_step(self, backbone: Backbone, step: int) -> None:
         """Move the average towards the student."""
-        for name, weight in trainable(backbone).items() if self.ema_decay is not None else ():
+        if self.ema_decay is None:
+            return
+        for name, weight in trainable(backbone).items():
             self.target[name].lerp_(weight.detach().to(self.target[name]), 1 - self.ema_decay)
 
     def state(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class DirectConsistency(Objective):
         """Loss (B,) of every sample; see `Objective.forward`."""
         noise = seeding.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = (seeding.uniform(generators) * scheduler.config["num_train_timesteps"]).long().to(latents.device)
-        noisy_latents = scheduler.add_noise(latents, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
+        noisy_latents = scheduler.add_noise(latents, noise, timesteps)
         errors = [
             (model(noisy_latents, timesteps, cond).float() - noise).square().mean(dim=(1, 2, 3)) for model in (backbone, self.base)
         ]

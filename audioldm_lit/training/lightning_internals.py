@@ -3,16 +3,18 @@
 Documented are, among others, `trainer.strategy`, `trainer.state`, `trainer.sanity_checking` and `trainer.checkpoint_callback`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
+from functools import reduce
 from itertools import islice
+from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -30,8 +32,19 @@ def only_tried(trainer: Trainer) -> bool:
     return bool(vars(trainer)["fast_dev_run"])
 
 
+def overfits(trainer: Trainer) -> bool:
+    """Whether the run keeps to a few batches; set from outside as well, as what follows."""
+    return bool(vars(trainer)["overfit_batches"])
+
+
+def callbacks_of(trainer: Trainer) -> Sequence[Callback]:
+    """All callbacks of a run."""
+    found: Sequence[Callback] = vars(trainer)["callbacks"]
+    return found
+
+
 def steps_between_logs(trainer: Trainer) -> int:
-    """How often values are logged, in steps; set from outside as well."""
+    """How often values are logged, in steps."""
     return int(vars(trainer)["log_every_n_steps"])
 
 
@@ -131,6 +144,14 @@ class PatientStop(EarlyStopping):
 
 class OpenCLI(LightningCLI):
     """LightningCLI with a name of ours for a step around which it has no hook, and without one that does harm."""
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Take 1 for a count where a share is allowed too: Python keeps the order that whoever was first wrote such a union in."""
+        super().add_core_arguments_to_parser(parser)
+        for action in parser._actions:
+            kinds = get_args(vars(action).get("_typehint"))
+            if int in kinds and float in kinds:
+                vars(action)["_typehint"] = reduce(or_, (kind for kind in kinds if kind is not int), int)
 
     def run_verb(self, verb: str) -> None:
         """Run a verb, after all objects have been made."""

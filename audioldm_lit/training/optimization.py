@@ -39,8 +39,10 @@ class ObjectiveTraining:
             if self.restored:
                 self.optimizer.load_state_dict(self.restored)
             return ours
-        rate = self.objective.learning_rate
-        return [{"params": ours}, {"params": own, **({} if rate is None else {"lr": rate})}]
+        second: dict[str, Any] = {"params": own}
+        if self.objective.learning_rate is not None:
+            second["lr"] = self.objective.learning_rate
+        return [{"params": ours}, second]
 
     def step(self, backbone: Backbone, step: int) -> None:
         """Take the second optimizer's step, on the gradients that the model's was taken on, then the objective's own."""

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, Sto
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.training.lightning_internals import only_tried
+from audioldm_lit.training.lightning_internals import callbacks_of, only_tried, overfits
 from audioldm_lit.training.optimization import made
 
 INSTEAD: dict[type[Callback], str] = {  # callbacks of Lightning that do harm here
@@ -70,10 +70,10 @@ def check_stream(trainer: Trainer) -> None:
     if trainer.max_epochs not in (None, -1):
         problem = f"is {trainer.max_epochs}, but training is one stream of clips that is counted in steps"
         raise InputError("trainer.max_epochs", problem, "give trainer.max_steps; a pass over N clips has N / batch_size of them")
-    if trainer.limit_train_batches != 1 and not trainer.overfit_batches:
+    if trainer.limit_train_batches != 1 and not overfits(trainer):
         problem = f"is {trainer.limit_train_batches}, after which the stream would begin again"
         raise InputError("trainer.limit_train_batches", problem, "give trainer.max_steps, or fewer clips with num_train_clips")
-    for callback in trainer.callbacks:
+    for callback in callbacks_of(trainer):
         for kind, mend in INSTEAD.items():
             if isinstance(callback, kind):
                 raise InputError(

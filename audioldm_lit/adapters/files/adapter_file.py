@@ -85,7 +85,7 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, Prediction]:
         older = metadata["prediction_type"] if predicts is None else ""
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, f"does not say how it was made ({error})", "fetch the file again") from error
-    prediction = make(Prediction, predicts, path) if predicts is not None else prediction_named(older, str(path))
+    prediction = prediction_named(older, str(path)) if predicts is None else make(Prediction, predicts, path)
     check_origin(base, metadata.get("base_rounded"), backbone, str(path))
     weights = read_tensors(path)
     with bounded(path, weights, backbone):
