@@ -37,6 +37,8 @@ def test_players_play_and_keys_switch_without_a_gap(browser, report):
     with opened(browser, report) as found:
         page = found.page
         card = page.locator("#players .player").first
+        card.locator(".play").hover()
+        until(page, "players.get(current)?.buffers")  # decoded before it is asked for
         card.locator(".play").click()
         until(page, "Player.playing !== null")
         assert heard(page) == 0

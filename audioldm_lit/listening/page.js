@@ -170,6 +170,7 @@ function open() {
   part("caption").textContent = trial.caption;
   part("answers").replaceChildren(...rows());
   player = new Player(takes.map(({ sound }) => sound), changed);
+  player.load();  // while the rater reads
   trial.opened = Date.now();
   check();
   part("trial-title").focus();

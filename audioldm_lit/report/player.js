@@ -3,6 +3,7 @@
 "use strict";
 class Player {
   static context = null;  // one for the page; browsers let it sound only after a first click or key
+  static decoder = new OfflineAudioContext(1, 1, 48000);  // decodes before the first click too, at Opus's own rate
   static playing = null;  // one at a time
 
   constructor(takes, changed) {
@@ -18,15 +19,15 @@ class Player {
   get seconds() { return this.running ? Math.min(Player.context.currentTime - this.began, this.duration) : this.at; }
 
   async load() {
-    Player.context ??= new AudioContext();
     this.loading ??= Promise.all(this.takes.map((id) => {
       const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (letter) => letter.charCodeAt(0));
-      return Player.context.decodeAudioData(bytes.buffer);
+      return Player.decoder.decodeAudioData(bytes.buffer);
     }));
     this.buffers = await this.loading;
   }
 
   async play(from = this.at) {
+    Player.context ??= new AudioContext();
     await this.load();
     await Player.context.resume();
     Player.playing?.pause();

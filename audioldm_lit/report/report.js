@@ -49,6 +49,11 @@ function go(to) {
   if (next) { current = next; next.focus(); next.scrollIntoView({ block: "nearest" }); }
 }
 
+// Decoding takes a tenth of a second, so it begins where the pointer comes to a button, or the focus to a player.
+const soon = (card) => card && playerOf(card).load();
+document.addEventListener("pointerover", (event) => soon(event.target.closest(".player button")?.closest(".player")));
+document.addEventListener("focusin", (event) => soon(event.target.closest(".player")));
+
 document.addEventListener("click", (event) => {
   const card = event.target.closest(".player");
   if (!card) return;
