@@ -1,18 +1,37 @@
-"""Licences of everything that an installation brings along: `python scripts/licences.py`, a table in Markdown."""
+"""Licences of what an installation brings along, as tables in Markdown: `python scripts/licences.py`.
+
+With `--direct`, only of what pyproject.toml asks for: the table in docs/licences.md, which a test holds against it.
+"""
 
 import re
+import sys
+import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
 OURS = "audioldm_lit"
+EXTRAS = ("search", "datasets")  # that users install
+
+
+def declared() -> list[str]:
+    """Names of the packages that pyproject.toml asks for, those of users' extras last."""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] + [line for extra in EXTRAS for line in project["optional-dependencies"][extra]]
+    return [normal(Requirement(line).name) for line in lines]
+
+
+def normal(name: str) -> str:
+    """A package's name as all of its spellings are compared."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def needed(name: str, found: dict[str, Distribution]) -> dict[str, Distribution]:
     """A package's own dependencies and theirs, those for other systems and of extras left out."""
     for line in distribution(name).requires or ():
         requirement = Requirement(line)
-        key = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        key = normal(requirement.name)
         if key in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
             continue
         try:
@@ -32,7 +51,11 @@ def licence(package: Distribution) -> str:
 
 
 if __name__ == "__main__":
-    packages = needed(OURS, {})
-    print("| package | version | licence |\n|---|---|---|")
-    for name, package in sorted(packages.items()):
-        print(f"| {name} | {package.version} | {licence(package)} |")
+    if sys.argv[1:] == ["--direct"]:
+        print("| package | licence |\n|---|---|")
+        for name in declared():
+            print(f"| {name} | {licence(distribution(name))} |")
+    else:
+        print("| package | version | licence |\n|---|---|---|")
+        for name, package in sorted(needed(OURS, {}).items()):
+            print(f"| {name} | {package.version} | {licence(package)} |")

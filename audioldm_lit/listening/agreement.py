@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import krippendorff
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -18,15 +17,21 @@ UNITS = 5  # clips and judged sounds from which on a correlation has an interval
 def alpha(ratings: pd.DataFrame) -> float | None:
     """Krippendorff's alpha on the interval scale: 1 where raters agree, 0 where chance would agree as much.
 
-    None where nobody heard what another did, or all gave one and the same rating.
+    One minus the variance within sounds, each weighed by its ratings, over that of all ratings of sounds that several raters heard
+    (Krippendorff 2011, "Computing Krippendorff's alpha-reliability"). None where nobody heard what another did, or all gave one and
+    the same rating.
 
     Args:
         ratings: Columns `rater`, `system`, `clip`, `value`, of one question.
     """
     table = ratings.pivot_table(index="rater", columns=["system", "clip"], values="value").to_numpy()
-    if len(np.unique(table[np.isfinite(table)])) < 2 or np.isfinite(table).sum(axis=0).max() < 2:
+    counts = np.isfinite(table).sum(axis=0)
+    table, counts = table[:, counts > 1], counts[counts > 1]
+    values = table[np.isfinite(table)]
+    if len(np.unique(values)) < 2:
         return None
-    return float(krippendorff.alpha(reliability_data=table, level_of_measurement="interval"))
+    within = counts @ np.nanvar(table, axis=0, ddof=1) / len(values)
+    return float(1 - within / np.var(values, ddof=1))
 
 
 @dataclass(frozen=True)
