@@ -5,7 +5,6 @@ The published S model's UNet and CLAP text tower have random weights here: an ad
 
 import argparse
 import copy
-import importlib
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from diffusers import UNet2DConditionModel
 from transformers import ClapTextConfig, ClapTextModelWithProjection
 
 from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.files import making
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.places import NANO, REPOSITORY
 
@@ -36,9 +36,7 @@ def audioldm_s() -> Backbone:
 
 def make(config: Path) -> Adapter:
     """The adapter that a YAML file describes."""
-    block = yaml.safe_load(config.read_text())
-    module, _, name = block["class_path"].rpartition(".")
-    return getattr(importlib.import_module(module), name)(**block.get("init_args", {}))
+    return making.make(Adapter, {"init_args": {}, **yaml.safe_load(config.read_text())}, config)
 
 
 def count(config: Path, base: Backbone) -> int:
