@@ -12,6 +12,7 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.opinion import Opinion
+from audioldm_lit.evaluation.score import Score
 from audioldm_lit.evaluation.tables import number
 from audioldm_lit.report.charts import Chart, bars, curves, intervals, steps_of, timesteps
 from audioldm_lit.report.data_health import Health, health
@@ -21,7 +22,7 @@ from audioldm_lit.report.run_files import RunFiles
 from audioldm_lit.report.shell import render
 from audioldm_lit.report.sound import BIT_RATE, scale
 from audioldm_lit.report.texts import Texts
-from audioldm_lit.report.verdict import Verdict, metric_name, verdict, word
+from audioldm_lit.report.verdict import Verdict, direction, metric_name, verdict, word
 from audioldm_lit.storage.atomic_write import atomic_write
 
 SHORT = ("model.backbone", "model.adapter", "data", "trainer.max_steps", "model.optimizer", "model.sampler", "seed_everything")
@@ -168,7 +169,7 @@ def _metrics(texts: Texts, systems: Mapping[str, Evaluation], found: Verdict) ->
         rows.append(
             {
                 "name": metric_name(texts, metric),
-                "direction": {True: "higher", False: "lower", None: "neither"}[first.higher_is_better],
+                "direction": direction(texts, first),
                 "scores": scores,
                 "floor": number(first.floor.value) if first.floor.num_clips else "",
                 "verdict": word(texts, compared.verdict) if compared else "",
@@ -186,7 +187,7 @@ def _charts(texts: Texts, named: Mapping[str, RunFiles], systems: Mapping[str, E
     metric = next((name for evaluation in systems.values() for name in evaluation.scores), None)
     if metric is not None:
         scores = {name: one.scores[metric] for name, one in systems.items() if metric in one.scores}
-        charts["metric"] = intervals(scores, said["floor"], metric, said["metric"])
+        charts["metric"] = intervals(scores, said["floor"], _axis(texts, metric, scores), said["metric"])
     axes = said["steps"], said["change"]
     changes = {name: steps_of(run.checks, "val/change") for name, run in named.items()}
     if any(changes.values()):
@@ -199,6 +200,12 @@ def _charts(texts: Texts, named: Mapping[str, RunFiles], systems: Mapping[str, E
     if blocks:
         charts["blocks"] = bars(blocks, said["blocks_axis"], said["blocks"])
     return charts
+
+
+def _axis(texts: Texts, metric: str, scores: Mapping[str, Score]) -> str:
+    """A metric and which way it is better, where no markup may be."""
+    name = texts.plain(f"terms.{metric}.word") if texts.knows(f"terms.{metric}.word") else metric
+    return f"{name} ({direction(texts, next(iter(scores.values()))).striptags()})"
 
 
 def _warnings(texts: Texts, named: Mapping[str, RunFiles]) -> list[Any]:

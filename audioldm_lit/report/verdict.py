@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation, compare_systems
-from audioldm_lit.evaluation.score import Comparison
+from audioldm_lit.evaluation.score import Comparison, Score
 from audioldm_lit.evaluation.tables import number
 from audioldm_lit.report.texts import Texts
 
@@ -50,6 +50,7 @@ def verdict(texts: Texts, names: tuple[object, object], before: Evaluation | Non
         return Verdict("unsure", texts("verdict.unscored", word=word(texts, "cannot tell"), **shown), {})
     values = {name: number(one.scores[metric].value) for name, one in (("before", before), ("after", after))}
     shown |= values | {"metric": metric_name(texts, metric), "word": word(texts, found.verdict)}
+    shown["direction"] = direction(texts, after.scores[metric])
     shown["clips"] = after.scores[metric].sides[0].num_clips
     if found.interval is None:
         return Verdict("unsure", texts("verdict.no_interval", **shown), comparisons)
@@ -68,6 +69,11 @@ def word(texts: Texts, said: str) -> Markup:
     key = said.replace(" ", "_")
     shown = texts(f"words.{key}") if texts.knows(f"words.{key}") else said
     return Markup('<strong class="word {}">{}</strong>').format(kind, shown)
+
+
+def direction(texts: Texts, score: Score) -> Markup:
+    """Which way a score is better."""
+    return texts({True: "metrics.higher", False: "metrics.lower", None: "metrics.neither"}[score.higher_is_better])
 
 
 def metric_name(texts: Texts, metric: str) -> object:
