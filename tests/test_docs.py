@@ -86,6 +86,14 @@ def test_every_import_in_a_python_example_works():
             pkgutil.resolve_name(f"{module}:{name}")
 
 
+def test_every_trick_has_a_row_with_its_source_cost_and_effect():
+    page = (REPOSITORY / "docs" / "tricks.md").read_text()
+    rows = re.findall(r"(?m)^\| `\w+` \| `(configs/\w+/\w+\.yaml)`((?: \| [^|\s][^|]*){3,4}) \|$", page)
+    kinds = ("adapter", "conditioning", "lr_scheduler", "objective")
+    files = [path.relative_to(REPOSITORY) for kind in kinds for path in REPOSITORY.glob(f"configs/{kind}/*.yaml")]
+    assert sorted(name for name, _ in rows) == sorted(map(str, files))
+
+
 @pytest.mark.parametrize(("name", "lines"), [("README.md", 200), ("CONTRIBUTING.md", 120)])
 def test_what_is_read_first_stays_short(name, lines):
     assert len((REPOSITORY / name).read_text().splitlines()) <= lines

@@ -27,8 +27,9 @@ class ConsistencyDistillation(Objective):
 
     From latents at a timestep the frozen base makes one guided step of DDIM to the next; the student's clean latents of both must
     agree. Without a moving average the second are the student's own, without gradient. The student predicts noise as its base
-    does, and is sampled by diffusers' `LCMScheduler` without guidance. A step takes four forward passes beside that of the loss.
-    Best checks are those of sound: set `checkpoint.monitor` to `val/learned`, as the held-out loss of a model that jumps rises.
+    does, and is sampled by diffusers' `LCMScheduler` without guidance. A step takes three forward passes without gradient beside
+    that of the loss. Best checks are those of sound: set `checkpoint.monitor` to `val/learned`, as the held-out loss of a model
+    that jumps rises.
 
     Args:
         guidance_scale: Weight w of the base's classifier-free guidance, which the student takes over; 1 turns it off.
