@@ -100,10 +100,17 @@ def test_a_training_clip_given_back_is_a_copy():
 
 
 @pytest.mark.parametrize(
-    ("copied", "forgot", "chosen"), [(0.0, 0.0, True), (0.3, 0.0, False), (0.0, 0.2, False), (0.25, 0.1, True)]
+    ("bounds", "copied", "forgot", "chosen"),
+    [
+        ({}, 0.25, 0.1, True),
+        ({}, 0.26, 0.0, False),
+        ({}, 0.0, 0.11, False),
+        ({"max_copied": 0, "max_forgot": 0}, 0.0, 0.0, True),
+        ({"max_copied": 1, "max_forgot": 2}, 1.0, 2.0, True),
+    ],
 )
-def test_a_check_that_copies_or_forgets_too_much_is_not_the_best(copied, forgot, chosen):
-    policy = BestCheck(max_copied=0.25, max_forgot=0.1, monitor="val/loss")
+def test_a_check_that_copies_or_forgets_too_much_is_not_the_best(bounds, copied, forgot, chosen):
+    policy = BestCheck(monitor="val/loss", **bounds)
     values = {"val/loss": torch.tensor(1.0), "val/copied": torch.tensor(copied), "val/forgot": torch.tensor(forgot)}
     assert policy.check_monitor_top_k(SimpleNamespace(callback_metrics=values), values["val/loss"]) == chosen
     assert policy.check_monitor_top_k(SimpleNamespace(callback_metrics={}), values["val/loss"])
@@ -128,8 +135,9 @@ def test_no_check_within_the_bounds_is_said_and_nothing_exported(workdir, tiny_f
     [
         (lambda: Dials(count=2), "dials.count: is 2"),
         (lambda: Dials(prompts=Path("nowhere.txt")), "nowhere.txt"),
-        (lambda: BestCheck(max_copied=2), "max_copied: is 2"),
-        (lambda: BestCheck(max_forgot=-1), "max_forgot: is -1"),
+        (lambda: BestCheck(max_copied=1.01), "max_copied: is 1.01"),
+        (lambda: BestCheck(max_forgot=2.01), "max_forgot: is 2.01"),
+        (lambda: BestCheck(max_forgot=-0.01), "max_forgot: is -0.01"),
     ],
 )
 def test_wrong_settings_are_named(make, named):

@@ -431,6 +431,16 @@ def name(metric: ClipMetric) -> str:
     return type(metric).__name__
 
 
+@pytest.mark.parametrize("metric", [*EVERY[:3], *EVERY[5:10]], ids=name)
+def test_clips_near_their_recordings_are_better_than_clips_far_away(metric):
+    target, values = 3 * normal(0, 30, 12), []
+    for distance in (0.01, 30):
+        metric.reset()
+        values.append(value(metric, target + distance * np.eye(12)[0], target))
+    near, far = values
+    assert near > far if metric.higher_is_better else near < far
+
+
 @pytest.mark.parametrize("metric", EVERY, ids=name)
 def test_order_batches_and_clips_that_came_twice_change_no_bit(metric):
     metric.reset()
