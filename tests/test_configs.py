@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 import yaml
 
+from audioldm_lit.data.pairs import write_pairs
 from audioldm_lit.evaluation.protocol import ProtocolName
 
 import layouts
@@ -24,6 +25,7 @@ NEEDED = {
     "clean.yaml": SCRATCH,
     "flow_matching.yaml": SCRATCH,
     "pivotal.yaml": INVERSION,
+    "preference.yaml": ["--model.objective.init_args.pairs", "pairs.csv"],
     "textual_inversion.yaml": INVERSION,
     "prior_preservation.yaml": ["--model.objective.init_args.clips", "2"],
     "replay.yaml": ["--model.objective.init_args.clips", "2"],
@@ -87,6 +89,7 @@ def test_block_fits_into_an_experiment(config, cli):
 @pytest.mark.parametrize("config", [path for path in BLOCKS if path.name in NEEDED or path.stem == "time_mask"], ids=name)
 def test_block_that_needs_another_trains_beside_it(config, workdir, tiny_folder, cli):
     options = arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2})
+    write_pairs(Path("pairs.csv"), [("tone", layouts.tone(Path("low.wav"), 200), layouts.tone(Path("high.wav"), 2000))])
     status, _, err = cli("fit", *options, *block(config), "--trainer.fast_dev_run", "true")
     assert status == 0, err
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import say
 from audioldm_lit.data.clips import Clip
+from audioldm_lit.data.pairs import write_pairs
 from audioldm_lit.device import device_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.kept import scored_folder
@@ -28,6 +29,7 @@ from audioldm_lit.listening.metrics import by_sound
 from audioldm_lit.listening.mushra import MUSHRA
 from audioldm_lit.listening.opinions import opinion, trust
 from audioldm_lit.listening.page import page
+from audioldm_lit.listening.preferred import preferred
 from audioldm_lit.listening.scheme import Scheme
 from audioldm_lit.listening.tables import show
 from audioldm_lit.report.shell import render
@@ -77,7 +79,8 @@ def listen(
         protocol: To merge, metrics that are set beside the raters; null for none.
         device: To merge, where metrics are computed: `cpu`, `cuda`, `cuda:1`, `mps` or `auto`.
         cache_dir: To merge, folder of features that were extracted before; by default under `~/.cache`.
-        out: The page, by default `listen.html`; of `merge` a JSON, by default `opinion.json`, beside which the same is a page.
+        out: The page, by default `listen.html`; of `merge` a JSON, by default `opinion.json`, beside which the same is a page, and
+            a table of pairs is what `DirectPreference` learns from.
     """
     if action == "build":
         if test is not None:
@@ -159,6 +162,9 @@ def _merge(
         unfinished.write_text(render("listening/opinion.html", texts, opinion=said), encoding="utf-8")
     show(said, Console(emoji=False))
     _say(f"{out.with_suffix('.html')}: the same as a page; {out}: for programs")
+    if pairs := list(preferred(test, answers)):
+        write_pairs(out.with_suffix(".pairs.csv"), pairs)
+        _say(f"{out.with_suffix('.pairs.csv')}: {len(pairs)} pairs that a model can learn from, configs/objective/preference.yaml")
 
 
 def _with_metrics(
