@@ -1,23 +1,22 @@
-"""Tricks that nobody foresaw, each one file and one YAML: they resume bit for bit, and their adapter is what was trained."""
+"""Tricks that nobody foresaw, each one file and one YAML: they resume bit for bit, and their file is what was trained.
+
+Each case is two of them at once, of different seams, so that a training serves both.
+"""
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning import Trainer
-from lightning.pytorch.callbacks import LearningRateFinder, StochasticWeightAveraging
 from safetensors.torch import load_file
-from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, ReduceLROnPlateau
 
+from audioldm_lit.adapters.files.adapter_file import load_adapter
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.cli import main
-from audioldm_lit.errors import InputError
 from audioldm_lit.training.checkpoint import averaged_weights
-from audioldm_lit.training.cosine import CosineToEnd
-from audioldm_lit.training.optimization import rates
-from audioldm_lit.training.settings import check_stream
 
 import layouts
 from runs import REPOSITORY, arguments, run_folder
@@ -108,10 +107,46 @@ class Trick(Objective):
         return (backbone(noisy, timesteps, cond).float() - (noise - latents)).square().mean((1, 2, 3))
 """,
 }
-MORE = {  # options of a trick beside its YAML
-    "adversary": ["--model.lr_scheduler", REPOSITORY / "configs" / "lr_scheduler" / "cosine.yaml", "--model.warmup_steps", 1],
-    "flow": ["--model.adapter", REPOSITORY / "configs" / "adapter" / "full.yaml"],
+ONSETS = """
+import torch
+from audioldm_lit.metrics.base import ClipMetric, paired
+from audioldm_lit.metrics.estimate import Estimate
+from audioldm_lit.metrics.extractors.base import Extractor
+
+class Onsets(Extractor):  # how often a second the level rises from one hundredth of it to the next
+    name, sample_rate, min_samples = "onsets", 16_000, 3200
+
+    def embed(self, waveform, captions):
+        level = 10 * (waveform.unfold(1, 160, 160).square().mean(2) + 1e-9).log10()
+        rate = (level.diff(dim=1) > 0).double().sum(1) * 16_000 / waveform.shape[1]
+        return {"embedding": rate[:, None, None]}
+
+class OnsetRate(ClipMetric):
+    higher_is_better = False
+
+    def measure(self, preds, target):
+        generated, recorded = paired(preds, target)
+        return Estimate.of_mean((generated - recorded).abs().mean(dim=1))
+"""
+YAMLS = {
+    "tar.yaml": "data: {class_path: audioldm_lit.data.webdataset.WebDataset, init_args: {root: tars, shots: 3, duration: 0.64, "
+    "batch_size: 8}}\n",
+    "onsets.yaml": "class_path: audioldm_lit.evaluation.protocol.Protocol\ninit_args: {name: onsets, metrics: {onset_rate: "
+    "{class_path: trick_onsets.OnsetRate, init_args: {extractor: trick_onsets.Onsets}}}}\n",
 }
+SHIPPED = REPOSITORY / "configs"
+WITH = {  # the other trick of a case
+    "adversary": [
+        *("--model.adapter", SHIPPED / "adapter" / "vera.yaml", "--model.warmup_steps", 1),
+        *("--model.lr_scheduler", SHIPPED / "lr_scheduler" / "cosine.yaml"),
+    ],
+    "resolutions": ["--model.adapter", SHIPPED / "adapter" / "timestep_lora.yaml"],
+    "contrast": ["--config", "tar.yaml"],
+    "flow": ["--model.adapter", SHIPPED / "adapter" / "full.yaml", "--model.protocol", "onsets.yaml"],
+}
+MOVES = {  # of what an objective keeps
+    "adversary": {"weights", "optimizer"}, "resolutions": {"weights"}, "contrast": {"weights", "state"}, "flow": set(),
+}  # fmt: skip
 
 
 def read(file: Path) -> dict:
@@ -136,126 +171,86 @@ def place(tmp_path_factory, tiny_folder) -> SimpleNamespace:
     for name, text in TRICKS.items():
         (folder / f"trick_{name}.py").write_text(IMPORTS + text)
         (folder / f"{name}.yaml").write_text(f"class_path: trick_{name}.Trick\n")
+    (folder / "trick_onsets.py").write_text(ONSETS)
+    for name, text in YAMLS.items():
+        (folder / name).write_text(text)
+    layouts.tar_of(layouts.folder(folder / "plain")["root"], folder / "tars")
     data = {**layouts.esc50(folder / "esc50", takes=1), "shots": 3}
     return SimpleNamespace(folder=folder, options=arguments(tiny_folder, data, steps=3))
 
 
-@pytest.fixture
-def fit(place, monkeypatch):
-    monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(place.folder / "cache"))
-    monkeypatch.syspath_prepend(place.folder)
+@pytest.fixture(scope="module")
+def verb(place, ranks) -> Callable[..., Path]:
+    """Runs one on some processes; gives the run's folder."""
 
-    def run(name: str, *more: object) -> Path:
-        trick = ["--model.objective", f"{name}.yaml", *MORE.get(name, []), "--trainer.val_check_interval", 1]
-        main(list(map(str, ["fit", *place.options, *trick, "--checkpoint.save_top_k", -1, *more])))
+    def run(processes: int, name: str, *more: object, verb: str = "fit") -> Path:
+        words = [verb, *place.options, "--model.objective", f"{name}.yaml", *WITH[name]]
+        words += ["--trainer.val_check_interval", 1, "--checkpoint.save_top_k", -1, *more]
+        if processes == 2:
+            assert [status for status, _ in ranks.command_line(place.folder, words)] == [0, 0]
+        else:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(place.folder)
+                patch.setenv("XDG_CACHE_HOME", str(place.folder / "cache"))
+                patch.syspath_prepend(place.folder)
+                main(list(map(str, words)))
         return run_folder(place.folder)
 
     return run
 
 
+@pytest.fixture(scope="module")
+def trained(verb) -> Callable[[int, str], Path]:
+    """Run folder of a training, which is done once."""
+    return cache(lambda processes, name: verb(processes, name))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("name", TRICKS)
-def test_a_trick_resumes_bit_for_bit_and_its_file_is_what_was_trained(name, fit):
-    run = fit(name)
+def test_a_trick_resumes_bit_for_bit_and_its_file_is_what_was_trained(name, processes, trained, verb, tiny_folder):
+    run = trained(processes, name)
     whole, first = (read(run / "checkpoints" / file) for file in ("last.ckpt", "best-step=000001.ckpt"))
-    resumed = read(fit(name, "--ckpt_path", run / "checkpoints" / "best-step=000001.ckpt") / "checkpoints" / "last.ckpt")
+    again = verb(processes, name, "--ckpt_path", run / "checkpoints" / "best-step=000001.ckpt")
+    resumed = read(again / "checkpoints" / "last.ckpt")
     for part in ("state_dict", "optimizer_states", "lr_schedulers"):
         assert same(resumed[part], whole[part])
     own = [checkpoint["audioldm_lit"]["objective"] for checkpoint in (first, whole, resumed)]
     assert same(own[1], own[2])
-    moves = {"adversary": ("weights", "optimizer"), "resolutions": ("weights",), "contrast": ("weights", "state"), "flow": ()}[name]
-    assert {part for part in own[0] if not same(own[0][part], own[1][part])} == set(moves)
+    assert {part for part in own[0] if not same(own[0][part], own[1][part])} == MOVES[name]
     assert not any(key.startswith("base.") for key in own[0]["weights"])  # a frozen copy is made again
     best = json.loads((run / "result.json").read_text())["best_step"]
     kept = averaged_weights(read(run / "checkpoints" / f"best-step={best:06d}.ckpt"))
     assert same(load_file(run / "adapter.safetensors"), kept)
+    fresh = Backbone.load(tiny_folder)
+    load_adapter(run / "adapter.safetensors", fresh)
+    assert all(torch.equal(fresh.state_dict()[weight], value) for weight, value in kept.items())
 
 
 @pytest.mark.slow
-def test_a_second_optimizer_takes_the_same_steps_in_micro_batches_and_on_two_processes(fit, place, ranks):
-    run = fit("adversary")
-    whole = read(run / "checkpoints" / "last.ckpt")["audioldm_lit"]["objective"]["weights"]
-    parts = fit(
-        "adversary", "--data.init_args.batch_size", 4, "--trainer.accumulate_grad_batches", 2, "--trainer.val_check_interval", 2
-    )
-    words = ["fit", *place.options, "--model.objective", "adversary.yaml", *MORE["adversary"]]
-    assert [status for status, _ in ranks.command_line(place.folder, words)] == [0, 0]
-    for other in (parts, run_folder(place.folder)):
-        found = read(other / "checkpoints" / "last.ckpt")["audioldm_lit"]["objective"]["weights"]
-        assert all(torch.allclose(found[name], weight, atol=1e-4) for name, weight in whole.items())
+@pytest.mark.parametrize("name", TRICKS)
+def test_two_processes_take_the_steps_of_one(name, trained):
+    for one, two in zip(*(_weights(trained(processes, name)) for processes in (1, 2)), strict=True):
+        assert torch.allclose(one, two, atol=1e-4)
 
 
-# ---------------------------------------------------------------------- learning rates
+@pytest.mark.slow
+def test_micro_batches_take_a_second_optimizer_s_steps_too(trained, verb):
+    halves = ["--data.init_args.batch_size", 4, "--trainer.accumulate_grad_batches", 2, "--trainer.val_check_interval", 2]
+    for one, other in zip(_weights(trained(1, "adversary")), _weights(verb(1, "adversary", *halves)), strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
 
 
-def optimizer() -> SGD:
-    one, other = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
-    return SGD([{"params": [one]}, {"params": [other], "lr": 2.0}], lr=1.0)
+@pytest.mark.slow
+def test_a_metric_is_the_same_on_two_processes(trained, verb):
+    last = trained(1, "flow") / "checkpoints" / "last.ckpt"
+    runs = [verb(processes, "flow", "--ckpt_path", last, verb="test") for processes in (1, 2)]
+    one, two = (json.loads((run / "scores.json").read_text())["generated"]["metrics"]["onset_rate"]["value"] for run in runs)
+    assert one == pytest.approx(two)
+    assert one > 0
 
 
-def walk(made, moved, steps: int) -> list[list[float]]:
-    found = []
-    for _ in range(steps):
-        found.append([group["lr"] for group in made.param_groups])
-        made.step()
-        moved.step()
-    return found
-
-
-@pytest.mark.parametrize(
-    ("after", "share"),
-    [
-        (None, lambda step: 1.0),
-        (CosineToEnd, lambda step: (1 + torch.cos(torch.tensor(torch.pi * step / 6)).item()) / 2),
-        (lambda one: CosineToEnd(one, 0.2), lambda step: 0.2 + 0.8 * (1 + torch.cos(torch.tensor(torch.pi * step / 6)).item()) / 2),
-        (lambda one: CosineAnnealingLR(one, 6), lambda step: (1 + torch.cos(torch.tensor(torch.pi * step / 6)).item()) / 2),
-        (lambda one: ExponentialLR(one, 0.5), lambda step: 0.5**step),
-    ],
-)
-def test_a_scheduler_begins_where_warm_up_ends_and_is_gone_on_with(after, share):
-    made = optimizer()
-    moved = rates(made, 4, 10, after)
-    expected = [0.25, 0.5, 0.75, 1.0, *(share(step) for step in range(6))]
-    found = walk(made, moved, 7)
-    state = made.state_dict(), moved.state_dict()
-    assert found + walk(made, moved, 3) == [pytest.approx([rate, 2 * rate], abs=1e-6) for rate in expected]
-    made = optimizer()
-    moved = rates(made, 4, 10, after)
-    made.load_state_dict(state[0])
-    moved.load_state_dict(state[1])
-    assert walk(made, moved, 3) == [pytest.approx([rate, 2 * rate], abs=1e-6) for rate in expected[7:]]
-
-
-@pytest.mark.parametrize(
-    ("after", "problem"),
-    [(ReduceLROnPlateau, "follows a value"), (lambda one: CosineToEnd(one, 2.0), "final_share is 2"), (CosineAnnealingLR, "T_max")],
-)
-def test_a_scheduler_that_cannot_serve_is_refused(after, problem):
-    with pytest.raises(InputError, match=rf"^model.lr_scheduler: .*{problem}"):
-        rates(optimizer(), 4, 10, after)
-
-
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ({"max_epochs": 3}, "trainer.max_epochs: is 3"),
-        ({"max_steps": 5, "limit_train_batches": 2}, "trainer.limit_train_batches: is 2"),
-        ({"max_steps": 5, "callbacks": [StochasticWeightAveraging(1e-2)]}, "has a StochasticWeightAveraging"),
-        ({"max_steps": 5, "callbacks": [LearningRateFinder()]}, "has a LearningRateFinder"),
-    ],
-)
-def test_what_counts_in_epochs_is_refused(settings, problem):
-    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
-    with pytest.raises(InputError, match=problem):
-        check_stream(Trainer(**settings, **quiet))
-    for allowed in ({"max_steps": 5}, {"max_steps": 5, "overfit_batches": 2}, {"fast_dev_run": True}):
-        check_stream(Trainer(**allowed, **quiet))
-
-
-def test_one_batch_is_not_taken_for_all_of_them(cli):
-    status, out, err = cli(
-        "fit", *("--config", REPOSITORY / "configs" / "demo.yaml"), "--trainer.limit_val_batches", 1, "--print_config"
-    )
-    assert status == 0, err
-    assert "limit_val_batches: 1\n" in out
+def _weights(run: Path) -> list[torch.Tensor]:
+    """What a run has trained, of adapter and objective."""
+    checkpoint = read(run / "checkpoints" / "last.ckpt")
+    return [*checkpoint["state_dict"].values(), *checkpoint["audioldm_lit"]["objective"]["weights"].values()]
