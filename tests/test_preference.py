@@ -101,8 +101,8 @@ def test_what_raters_ordered_is_a_table_and_even_sounds_and_references_are_not_i
     assert len(found) == len(rated - {even}) == 1
     write_pairs(tmp_path / "pairs.csv", found)
     (pair,) = read_pairs(tmp_path / "pairs.csv")
-    assert [clip.path.parent.name for clip in (pair.better, pair.worse)] == ["adapted", "base"]
-    assert pair.better.path.name == pair.worse.path.name
+    assert [path.parent.name for path in (pair.better, pair.worse)] == ["adapted", "base"]
+    assert pair.better.name == pair.worse.name
 
 
 @pytest.mark.parametrize(("rows", "sentence"), [

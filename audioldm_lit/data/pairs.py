@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from audioldm_lit.data.clips import Clip
 from audioldm_lit.data.tables.table import read_rows
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
@@ -16,10 +15,11 @@ COLUMNS = ("caption", "better", "worse")
 
 @dataclass(frozen=True)
 class Pair:
-    """Two clips of one caption; `better` was preferred."""
+    """Two files of sounds of one caption; `better` was preferred."""
 
-    better: Clip
-    worse: Clip
+    caption: str
+    better: Path
+    worse: Path
 
 
 def read_pairs(table: Path) -> list[Pair]:
@@ -32,13 +32,13 @@ def read_pairs(table: Path) -> list[Pair]:
         raise InputError(table, "no such file of pairs", "give the pairs.csv that `listen merge` wrote")
     pairs = []
     for where, row in read_rows(table, COLUMNS):
-        paths = [table.parent / row[side] for side in ("better", "worse")]
-        for path in paths:
+        better, worse = (table.parent / row[side] for side in ("better", "worse"))
+        for path in (better, worse):
             if not path.is_file():
                 raise InputError(where, f"{path} is not there", "correct the path, or take the line out")
-        if paths[0] == paths[1]:
-            raise InputError(where, f"{paths[0].name} is better than itself", "name two sounds, or take the line out")
-        pairs.append(Pair(*(Clip(f"{where} {path.name}", path, row["caption"], where=where) for path in paths)))
+        if better == worse:
+            raise InputError(where, f"{better.name} is better than itself", "name two sounds, or take the line out")
+        pairs.append(Pair(row["caption"], better, worse))
     if not pairs:
         raise InputError(table, "lists no pair", "ask more people, or write pairs by hand")
     return pairs

@@ -9,9 +9,9 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
 from audioldm_lit import seeding
+from audioldm_lit.audio.waveform import fit, read
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.stages import Stage
-from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.data.pairs import read_pairs
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
@@ -43,18 +43,17 @@ class DirectPreference(Objective):
     def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:
         """Copy the base, and encode the pairs."""
         self.base = FrozenUNet(backbone)
-        sides = []
         with Stage(f"encoding {len(self.listed)} pairs", 2 * len(self.listed)) as stage:
-            for clips in ([pair.better for pair in self.listed], [pair.worse for pair in self.listed]):
-                sounds = ClipDataset(clips, backbone.sample_rate, num_samples, "repeat")
-                rows = []
-                for index in range(len(sounds)):
-                    rows.append(backbone.encode_latents(sounds.waveform(index)[None].to(backbone.device))[0].cpu())
-                    stage.advance(1)
-                sides.append(torch.stack(rows))
-        # Plain tensors on the CPU, neither weights nor buffers: no checkpoint holds them, no process sends them to another.
-        self.better, self.worse = sides  # (pairs, C, F/4, M/4)
-        self.prompt_embeds = backbone.encode_text([pair.better.caption for pair in self.listed]).cpu()  # (pairs, D)
+
+            def encoded(path: Path) -> Tensor:
+                waveform = fit(read(path, backbone.sample_rate), num_samples, "repeat")  # silence too: it may be what was disliked
+                stage.advance(1)
+                return backbone.encode_latents(waveform[None].to(backbone.device))[0].cpu()
+
+            # Plain tensors on the CPU, neither weights nor buffers: no checkpoint holds them, no process sends them to another.
+            self.better = torch.stack([encoded(pair.better) for pair in self.listed])  # (pairs, C, F/4, M/4)
+            self.worse = torch.stack([encoded(pair.worse) for pair in self.listed])
+        self.prompt_embeds = backbone.encode_text([pair.caption for pair in self.listed]).cpu()  # (pairs, D)
 
     def forward(
         self,
