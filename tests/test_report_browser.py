@@ -95,6 +95,14 @@ def test_hostile_names_are_shown_and_not_executed(browser, tmp_path):
         assert found.complaints == []
 
 
+@pytest.mark.parametrize("width", [1100, 360])
+def test_a_link_leads_to_its_part_whatever_was_not_drawn_before(browser, report, width):
+    with opened(browser, report, viewport={"width": width, "height": 700}) as found:
+        found.page.locator('nav a[href="#metrics"]').click()
+        found.page.wait_for_timeout(500)
+        assert abs(found.page.evaluate("document.getElementById('metrics').getBoundingClientRect().top")) < 5
+
+
 def test_a_command_is_copied(browser, report):
     with opened(browser, report, permissions=["clipboard-read", "clipboard-write"]) as found:
         found.page.locator("button[data-copy]").first.click()
