@@ -182,6 +182,7 @@ def test_the_score_weighs_quality_fit_and_diversity_2_2_1(dcase, tmp_path):
     parts = [means[name, "adapted"].value for name in given]
     assert means["score", "adapted"].value == pytest.approx((2 * parts[0] + 2 * parts[1] + parts[2]) / 5)
     assert means["quality", REFERENCE].raters == 5
+    assert ("score", REFERENCE) not in means  # nobody is asked how diverse recordings are
     verdicts = {one.question: (one.first, one.second, one.verdict) for one in said.preferences}
     assert verdicts["score"] == verdicts["quality"] == ("base", "adapted", "better")
     said.write(tmp_path / "said" / "listen.json")

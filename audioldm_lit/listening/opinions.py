@@ -89,13 +89,15 @@ def _score_scale(test: BlindTest) -> dict[str, tuple[float, float]]:
 
 
 def _of_question(test: BlindTest, ratings: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The answers to a question; those that the score is of come with their weights."""
+    """Answers to a question; those that the score is of come with their weights, of systems that all its questions are asked of."""
     if name != SCORE:
         found = ratings[ratings["question"] == name]
         return found.assign(system=TOGETHER.join(test.systems)) if test.question[name].way == "match" else found
-    weights = {question.name: question.weight for question in test.questions if question.weight}
-    total = sum(weights.values())
-    return ratings[ratings["question"].isin(weights)].assign(weight=lambda rows: rows["question"].map(weights) / total)
+    asked = set(ratings["question"])
+    weights = {question.name: question.weight for question in test.questions if question.weight and question.name in asked}
+    weighed = ratings[ratings["question"].isin(weights)]
+    whole = weighed.groupby("system")["question"].transform("nunique") == len(weights)
+    return weighed[whole].assign(weight=lambda rows: rows["question"].map(weights) / sum(weights.values()))
 
 
 def _means(test: BlindTest, ratings: pd.DataFrame, names: Sequence[str]) -> Iterator[MeanRating]:
