@@ -187,7 +187,8 @@ class AudioLDMCLI(OpenCLI):
             self._find_checkpoint(verb)
             super().run_verb(verb)
         except InputError:
-            begun = any(callback.begun for callback in self.trainer.callbacks if isinstance(callback, SaveConfig))
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside its class
+            begun = any(callback.begun for callback in callbacks if isinstance(callback, SaveConfig))
             if self.trainer.is_global_zero:  # it made the folder and alone takes it away: two would trip over each other
                 _clear(rank_zero_folder(self.trainer), verb == "fit" and own and not begun)
             raise
