@@ -1,6 +1,7 @@
 """What a network predicts in noisy latents x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon, and what follows of it."""
 
 from abc import ABC, abstractmethod
+from inspect import signature
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ class Prediction(ABC):
     """Its name in diffusers, `epsilon`, `v_prediction` or `sample`; empty where it has none."""
 
     def __init__(self, schedule: dict[str, Any] | None = None) -> None:
+        known = signature(DDIMScheduler).parameters
+        if not isinstance(schedule, dict | None) or not known.keys() >= set(schedule or {}):
+            raise InputError("the prediction's schedule", f"is {schedule}", f"give settings among {', '.join(known)}")
         self.schedule = schedule
 
     @abstractmethod
@@ -53,8 +57,11 @@ class Prediction(ABC):
         return (signal / (signal * of_noise - amount * of_latents)).abs()
 
     def scheduler(self, base: DDIMScheduler) -> DDIMScheduler:
-        """The noise schedule, given the base's."""
-        return DDIMScheduler.from_config(base.config, **{**(self.schedule or {}), "prediction_type": self.word or "epsilon"})
+        """The noise schedule, given the base's; an `InputError` where its settings cannot be."""
+        try:
+            return DDIMScheduler.from_config(base.config, **{**(self.schedule or {}), "prediction_type": self.word or "epsilon"})
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError("the prediction's schedule", f"is refused ({error})", "correct its settings") from error
 
     def spec(self) -> dict[str, Any]:
         """`class_path` and `init_args` from which an equal one can be made."""

@@ -29,6 +29,7 @@ from audioldm_lit.adapters.files.adapter_file import load_adapter, read_about, s
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.audio.waveform import write
 from audioldm_lit.cli import main
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.journal import Journal
 from audioldm_lit.inference.manifest import Entry
@@ -209,9 +210,25 @@ def adapter_files(good: Path) -> dict[str, bytes]:
         "another adapter": {"class_path": "audioldm_lit.adapters.text_head.TextHead", "init_args": {}},
     }
     found |= {f"a spec: {name}": made(same, {"adapter": json.dumps(lie)}) for name, lie in lies.items()}
+    schedules = [
+        3,
+        {"no": 1},
+        {"beta_end": "x"},
+        {"beta_schedule": "x"},
+        {"num_train_timesteps": -1},
+        {"num_train_timesteps": 10**9},
+    ]
+    noise = "audioldm_lit.diffusion.NoisePrediction"
+    predictions = [{"class_path": noise, "init_args": {"schedule": schedule}} for schedule in schedules]
     others = {
         "base": ["", "x", "0" * 64],
-        "prediction_type": ["", "sample", "epsilon "],
+        "prediction": [
+            "",
+            "null",
+            "3",
+            "[" * 100_000,
+            *map(json.dumps, (lies["an abstract class"], lies["a function"], *predictions)),
+        ],
         "format": ["", "pt", "audioldm_lit.adapter/2"],
         "adapter": ["", "{", "[" * 100_000],
     }
@@ -225,7 +242,7 @@ def test_adapter_files(workdir, monkeypatch):
     adapter = PeftAdapter(options={"r": 2}, targets=["text_path"])
     base = backbone.fingerprint("unet")
     adapter.inject(backbone)
-    save_adapter(workdir / "good.safetensors", adapter, dict(trainable(backbone)), base, "epsilon")
+    save_adapter(workdir / "good.safetensors", adapter, dict(trainable(backbone)), base, NoisePrediction())
     load_adapter(workdir / "good.safetensors", tiny.backbone())
     files = adapter_files(workdir / "good.safetensors")
     failures = []
@@ -369,7 +386,7 @@ def test_a_full_disk(workdir):
         "a JSON": lambda: write_json(workdir / "x.json", "x" * 400_000),
         "a cache": lambda: Shards(workdir / "cache").write({"a": {"mean": large}}),
         "a journal": lambda: [journal.add(Entry(f"{number}", "x" * 400_000, 0, 0)) for number in range(2)],
-        "an adapter": lambda: save_adapter(workdir / "x.safetensors", PeftAdapter(), {"weight": large}, "", "epsilon"),
+        "an adapter": lambda: save_adapter(workdir / "x.safetensors", PeftAdapter(), {"weight": large}, "", NoisePrediction()),
     }
     bounds, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, bounds[1]))

@@ -15,6 +15,7 @@ from audioldm_lit import seeding
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.folder import Folder
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.training.held_out_loss import held_out_losses
 
 import layouts
@@ -175,7 +176,7 @@ def test_a_folder_without_captions_trains_and_is_validated_tested_and_heard_on_i
     for index in range(len(clips)):
         waveform = clips.waveform(index)[None]
         mean, cond = backbone.encode_posterior(waveform)[0], backbone.encode_audio(waveform)
-        losses.append(held_out_losses(backbone, backbone.scheduler, mean, cond, [clips.id(index)], 1))
+        losses.append(held_out_losses(backbone, backbone.scheduler, NoisePrediction(), mean, cond, [clips.id(index)], 1))
     assert result(workdir)["held_out_loss_before"] == pytest.approx(torch.cat(losses).double().mean().item(), rel=1e-3)
     assert result(workdir)["held_out_loss_after"] != result(workdir)["held_out_loss_before"]
     heard = sorted(path.name for path in (run_folder(workdir) / "audition").iterdir())

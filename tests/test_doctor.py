@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from audioldm_lit.audio.loudest import read_loudest
 from audioldm_lit.audio.waveform import fit
 from audioldm_lit.backbone import Backbone
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.doctor.parts import look_at
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.networks.published import heads_remark
@@ -79,7 +80,8 @@ def test_heads_are_measured_on_the_same_clips_and_noise_and_remembered(cli, tiny
         for name in names:
             sound, _ = read_loudest(workdir / "sounds" / f"{name}.wav", 16_000, 10_240)
             latents, cond = model.encode_latents(fit(sound, 10_240, "zeros")[None]), model.encode_text([name])
-            rows.append(held_out_losses(model, model.scheduler, latents, cond, [f"{name}.wav"], 4).double().mean())
+            given = latents, cond, [f"{name}.wav"], 4
+            rows.append(held_out_losses(model, model.scheduler, NoisePrediction(), *given).double().mean())
         losses[setting] = torch.stack(rows)
         assert found[setting]["loss"] == pytest.approx(losses[setting].mean().item(), rel=1e-5)
     assert found["as_saved"]["heads"] == [4, 4]

@@ -219,6 +219,8 @@ METADATA = st.fixed_dictionaries(
     optional={
         "about": junk(["base", "captions", "scores", "steps", "seed"]).map(json.dumps) | st.text(),
         "prediction_type": st.sampled_from(["epsilon", "v_prediction", "sample"]),
+        "prediction": (SPECS | junk(["class_path", "init_args", "schedule"])).map(json.dumps),
+        "sampling": junk(["scheduler", "num_inference_steps", "guidance_scale"]).map(json.dumps),
         "base_rounded": st.text(max_size=8),
     },
 )

@@ -93,6 +93,7 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, Prediction]:
         adapter = make(Adapter, spec, path)
         try:
             added = inject(adapter, backbone)
+            prediction.scheduler(backbone.scheduler)  # which makes one as it says
         except InputError as error:
             raise InputError(path, f"does not fit this model: {error.problem}", "fetch the file again") from error
         except SETTINGS_ERRORS as error:
