@@ -635,6 +635,13 @@ def test_the_interval_of_two_sides_adds_their_variances():
     assert wide == pytest.approx((-half, half), rel=0.1)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_interval_of_skewed_numbers_reaches_further_to_their_tail(sign):
+    numbers = sign * np.random.default_rng(0).exponential(size=40)
+    below, above = sign * (Estimate.of_mean(torch.from_numpy(numbers)).interval() - numbers.mean())[::sign] * (-1, 1)
+    assert above > 1.3 * below > 0
+
+
 def test_an_interval_of_a_logarithm_is_positive_and_around_the_debiased_value():
     low, high = Estimate(2.0, [torch.from_numpy(normal(0, 20))], debiased=2.5, log=True).interval()
     assert 0 < low < 2.5 < high
