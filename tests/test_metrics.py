@@ -648,7 +648,9 @@ def test_an_interval_of_a_logarithm_is_positive_and_around_the_debiased_value():
 
 
 def test_too_few_clips_or_too_few_rows_give_no_interval():
-    assert Estimate(1.0, [torch.ones(4)]).interval() is None
+    few, enough = (torch.arange(count) - (count - 1) / 2 for count in (4, 5))
+    assert Estimate(1.0, [few]).interval() is None
+    assert Estimate(1.0, [enough]).interval() is not None
     assert Estimate(1.0, [torch.ones(40)], covers=False).interval() is None
     few = FrechetDistance().measure(rows(normal(0, 50, 8)), rows(normal(1, 50, 8)))
     assert few.interval() is None
