@@ -21,7 +21,13 @@ from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.training.checkpoint import KEY, ORIGIN
 
 PLACE = ("global_step", "loops", "optimizer_states", "lr_schedulers")  # of a run that can be gone on from
-UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, UnpicklingError)
+UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, LookupError, zipfile.BadZipFile, UnpicklingError)
+UNREADABLE += (
+    AssertionError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+)  # torch's reader of plain data trusts the order of what it reads
 
 
 class PlainCheckpoints(TorchCheckpointIO):
