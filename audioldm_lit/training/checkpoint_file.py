@@ -5,6 +5,7 @@ containers of them), and from this machine's files alone: no address is fetched.
 """
 
 import os
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -101,4 +102,4 @@ def _fault(file: Path, error: Exception) -> tuple[str, str]:
     if isinstance(error, UnpicklingError):
         asked = str(error).partition("GLOBAL ")[2].partition(" ")[0] or "more than plain data"
         return f"would run code ({asked})", "take a checkpoint that `fit` wrote, and ask where this one comes from"
-    return f"is damaged ({str(error).splitlines()[0]})", "take another checkpoint of the run"
+    return f"is damaged ({(str(error).splitlines() or [type(error).__name__])[0]})", "take another checkpoint of the run"
