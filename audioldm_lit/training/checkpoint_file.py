@@ -28,6 +28,7 @@ UNREADABLE += (
     AttributeError,
     TypeError,
     OverflowError,
+    struct.error,
 )  # torch's reader of plain data trusts the order of what it reads
 
 
