@@ -77,7 +77,7 @@ def test_a_rater_comes_to_the_end_and_the_file_holds_what_was_said(scheme, langu
             if len(titles) == halfway:  # a reload in the middle of a trial
                 before = on_page(page)
                 page.reload()
-                assert page.text_content("#trial-title") == titles[-1]
+                page.locator("#trial-title", has_text=titles[-1]).wait_for()
                 assert on_page(page) == before
             page.locator("#trial-title").focus()
             page.keyboard.press("Enter")

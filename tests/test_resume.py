@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import struct
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -51,11 +52,18 @@ def half(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def several_disks(file: Path) -> None:
+    """Let the end of the zip file say that it is the first of two."""
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-22] + struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 2) + whole[-22:])
+
+
 SPOILT = {
     "gone": (lambda file: file.unlink(), "no such file"),
     "a folder": (lambda file: (file.unlink(), file.mkdir()), "is a folder"),
     "empty": (lambda file: file.write_bytes(b""), "is empty"),
     "cut off": (half, "is no whole checkpoint"),
+    "several disks": (several_disks, "is no whole checkpoint"),
     "text": (lambda file: file.write_text("hello"), "is no whole checkpoint"),
     "weights": (lambda file: torch.save({"weight": torch.zeros(2)}, file), "is no checkpoint of this project"),
     "a tensor": (lambda file: torch.save(torch.zeros(2), file), "is no checkpoint of this project"),

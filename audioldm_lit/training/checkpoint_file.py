@@ -19,6 +19,7 @@ from audioldm_lit.assets.finding import original
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.original.unet import UNet
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.zip_file import is_zip
 from audioldm_lit.training.checkpoint import KEY, ORIGIN
 
 PLACE = ("global_step", "loops", "optimizer_states", "lr_schedulers")  # of a run that can be gone on from
@@ -94,11 +95,11 @@ def check_path(path: str | Path) -> None:
 
 def _fault(file: Path, error: Exception) -> tuple[str, str]:
     """What is wrong with a file that cannot be read, and the mend."""
-    if isinstance(error, OSError) and not zipfile.is_zipfile(file) and error.errno is not None:
+    if isinstance(error, OSError) and not is_zip(file) and error.errno is not None:
         return f"cannot be read ({error.strerror})", "correct its permissions"
     if file.stat().st_size == 0:
         return "is empty", "take another checkpoint of the run"
-    if not zipfile.is_zipfile(file):
+    if not is_zip(file):
         return "is no whole checkpoint", "it was cut off while it was copied or written; take another of the run"
     if isinstance(error, UnpicklingError):
         asked = str(error).partition("GLOBAL ")[2].partition(" ")[0] or "more than plain data"

@@ -1,6 +1,5 @@
 """A checkpoint in the original's layout: a file of named tensors, read in place and written whole or not at all."""
 
-import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.zip_file import is_zip
 
 AGAIN = "fetch the file again"
 # Trainers leave more in their checkpoints than weights: settings, and the state of callbacks. It is read as nothing at all.
@@ -94,7 +94,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise InputError(path, "is damaged or cut short", AGAIN)
     known = [*PLAIN, *((Nothing, name) for name in LEFT_BY_TRAINERS)]
     with torch.serialization.safe_globals(known):  # type: ignore[arg-type]  # pairs are allowed
