@@ -4,8 +4,8 @@ import json
 import os
 import resource
 import shutil
-import struct
 import signal
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,9 +53,9 @@ def half(file: Path) -> None:
 
 
 def several_disks(file: Path) -> None:
-    """Let the end of the zip file say that it is the first of two."""
+    """Half of it, and an end that says that it is the first of two disks."""
     whole = file.read_bytes()
-    file.write_bytes(whole[:-22] + struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 2) + whole[-22:])
+    file.write_bytes(whole[: len(whole) // 2] + struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 2) + whole[-22:])
 
 
 SPOILT = {
