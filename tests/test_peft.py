@@ -25,7 +25,7 @@ import tiny
 
 BATCH = (torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([10, 700]))
 ALL = sorted((Path(__file__).parent.parent / "configs" / "adapter").glob("*.yaml"))
-CONFIGS = [path for path in ALL if "PeftAdapter" in path.read_text() or "AdaLoRA\n" in path.read_text()]
+CONFIGS = [path for path in ALL if yaml.safe_load(path.read_text())["class_path"].rpartition(".")[2] in ("PeftAdapter", "AdaLoRA")]
 SHORT = {
     "init_r": 6,
     "target_r": 2,

@@ -49,6 +49,7 @@ def test_a_record_says_what_the_run_does_and_touches_no_file(tmp_path):
         == json.dumps(
             {
                 "held_out_loss_before": 2.0,
+                "held_out_losses_before": [1.0, 3.0],
                 "best_step": 4,
                 "held_out_loss_after": 1.5,
                 "average": ", average of sigma_rel 0.1",
