@@ -23,14 +23,9 @@ from audioldm_lit.storage.zip_file import is_zip
 from audioldm_lit.training.checkpoint import KEY, ORIGIN
 
 PLACE = ("global_step", "loops", "optimizer_states", "lr_schedulers")  # of a run that can be gone on from
-UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, LookupError, zipfile.BadZipFile, UnpicklingError)
-UNREADABLE += (
-    AssertionError,
-    AttributeError,
-    TypeError,
-    OverflowError,
-    struct.error,
-)  # torch's reader of plain data trusts the order of what it reads
+UNREADABLE: tuple[type[Exception], ...] = (OSError, RuntimeError, EOFError, ValueError, LookupError, UnpicklingError)
+# Zip files that are damaged, and torch's reader of plain data, which trusts the order of what it reads.
+UNREADABLE += (zipfile.BadZipFile, AssertionError, AttributeError, TypeError, OverflowError, struct.error)
 
 
 class PlainCheckpoints(TorchCheckpointIO):
