@@ -48,8 +48,5 @@ class DirectConsistency(Objective):
         noise = seeding.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = (seeding.uniform(generators) * scheduler.config["num_train_timesteps"]).long().to(latents.device)
         noisy_latents = scheduler.add_noise(latents, noise, timesteps)
-        errors = [
-            (model(noisy_latents, timesteps, cond).float() - noise).square().mean(dim=(1, 2, 3)) for model in (backbone, self.base)
-        ]
-        ours, base = errors
-        return -2 / self.beta * F.logsigmoid(-self.beta * (ours - base))
+        further = self.base.exceeded_by(backbone, noisy_latents, noise, timesteps, cond)
+        return -2 / self.beta * F.logsigmoid(-self.beta * further)

@@ -26,6 +26,12 @@ class FrozenUNet(nn.Module):
         """What the base predicts; see `Backbone.forward`."""
         return self.unet(noisy_latents, timesteps, encoder_hidden_states=None, class_labels=cond, return_dict=False)[0]
 
+    def exceeded_by(self, model: Backbone, noisy_latents: Tensor, noise: Tensor, timesteps: Tensor, cond: Tensor) -> Tensor:
+        """By how much a model's mean squared error of the noise is above the base's, (B,)."""
+        predicted = (one(noisy_latents, timesteps, cond).float() for one in (model, self))
+        ours, base = ((found - noise).square().mean(dim=(1, 2, 3)) for found in predicted)
+        return ours - base
+
     def train(self, mode: bool = True) -> "FrozenUNet":
         """Stay in eval mode."""
         return super().train(False)

@@ -68,18 +68,7 @@ class DirectPreference(Objective):
         noise = seeding.normal(generators, latents.shape[1:]).to(latents.device)
         timesteps = (seeding.uniform(generators) * scheduler.config["num_train_timesteps"]).long().to(latents.device)
         text = self.prompt_embeds[chosen].to(cond.device)
-        better, worse = (
-            self._further(backbone, scheduler, side[chosen].to(latents.device), noise, timesteps, text)
-            for side in (self.better, self.worse)
-        )
+        clean = (side[chosen].to(latents.device) for side in (self.better, self.worse))
+        noisy = (scheduler.add_noise(sounds, noise, timesteps) for sounds in clean)
+        better, worse = (self.base.exceeded_by(backbone, sounds, noise, timesteps, text) for sounds in noisy)
         return -2 / self.beta * F.logsigmoid(-self.beta * (better - worse))
-
-    def _further(
-        self, backbone: Backbone, scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timesteps: Tensor, cond: Tensor
-    ) -> Tensor:
-        """By how much the model's squared error is above the base's, (B,)."""
-        noisy = scheduler.add_noise(clean, noise, timesteps)  # type: ignore[arg-type]  # its own pipelines give int64
-        ours, base = (
-            (model(noisy, timesteps, cond).float() - noise).square().mean(dim=(1, 2, 3)) for model in (backbone, self.base)
-        )
-        return ours - base
