@@ -3,7 +3,7 @@
 import csv
 import io
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +25,8 @@ def printed(*content: object) -> str:
 
 @settings(max_examples=200)
 @given(TEXTS.filter(lambda text: "\n" not in text and "\t" not in text))
+@example("\\[")
+@example("\\\\")
 def test_text_from_outside_is_printed_letter_by_letter(text):
     table = Table(show_header=False, box=None)
     table.add_row(f"[red]{escape(text)}[/]|")
