@@ -3,7 +3,7 @@
 from lightning import Callback, Trainer
 from rich.console import Console
 
-from audioldm_lit.console.markup import escape
+from audioldm_lit.console.markup import linked
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.report.page import write_report
 from audioldm_lit.report.texts import Texts
@@ -32,6 +32,4 @@ class ReportPage(Callback):
         write_report(page, [folder], self.language)
         for logger in trainer.loggers:
             log_report(logger, page)
-        Console(emoji=False).print(
-            f"Report: [link={page.resolve().as_uri()}]{escape(str(page))}[/link]", soft_wrap=True, highlight=False
-        )
+        Console(emoji=False).print(f"Report: {linked(page)}", soft_wrap=True, highlight=False)

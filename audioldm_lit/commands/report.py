@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from audioldm_lit.ablation.grid_page import is_grid, write_grid_report
-from audioldm_lit.console.markup import escape
+from audioldm_lit.console.markup import linked
 from audioldm_lit.errors import InputError
 from audioldm_lit.report.page import write_report
 
@@ -44,4 +44,4 @@ def report(
         write_grid_report(out, runs[0], metric, language)
     else:
         write_report(out, runs, language, listeners)
-    Console(emoji=False).print(f"Report: [link={out.resolve().as_uri()}]{escape(str(out))}[/link]", soft_wrap=True, highlight=False)
+    Console(emoji=False).print(f"Report: {linked(out)}", soft_wrap=True, highlight=False)

@@ -14,7 +14,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.objectives.base import Objective
-from audioldm_lit.training.cosine import CosineToEnd
+from audioldm_lit.training.over_the_run import OverTheRun
 
 
 class ObjectiveTraining:
@@ -100,7 +100,7 @@ def rates(optimizer: Optimizer, warmup_steps: int, steps: int, scheduler: LRSche
     if scheduler is None:
         return warmup
     after = made(scheduler, optimizer)
-    if isinstance(after, CosineToEnd):
+    if isinstance(after, OverTheRun):
         after.steps = max(1, steps - warmup_steps)
     return SequentialLR(optimizer, [warmup, after], [warmup_steps]) if warmup_steps else after
 
