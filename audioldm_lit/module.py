@@ -41,6 +41,7 @@ from audioldm_lit.training.latents import draw_latents, stream_places
 from audioldm_lit.training.optimization import ObjectiveTraining, prepare, rates
 from audioldm_lit.training.outcome import Outcome
 from audioldm_lit.training.precision import set_up_unet
+from audioldm_lit.training.recalling import with_memory_of, with_training_clips
 from audioldm_lit.training.restoring import Restorable, fitting, hyper_parameters
 from audioldm_lit.training.settings import check_model, check_stream
 from audioldm_lit.training.time_mask import TimeMask
@@ -94,8 +95,7 @@ class LitAudioLDM(Restorable):
         super().__init__()
         check_model(optimizer, lr_scheduler, warmup_steps, val_timesteps)
         self.strict_loading = False  # checkpoints hold the trained weights alone; on_load_checkpoint is the strict one
-        self.backbone = Backbone.load(backbone, heads)
-        self.backbone_name, self.heads = backbone, heads
+        self.backbone, self.backbone_name, self.heads = Backbone.load(backbone, heads), backbone, heads
         self.base_fingerprint, self.base_rounded = (self.backbone.fingerprint("unet", rounded) for rounded in (False, True))
         self.adapter = adapter or PeftAdapter()
         with torch.random.fork_rng():
@@ -114,8 +114,7 @@ class LitAudioLDM(Restorable):
         self.cache_dir = Path(cache_dir or cache_folder())
         check_prediction(self.backbone, self.objective)
         self.noise_scheduler = self.objective.prediction.scheduler(self.backbone.scheduler)
-        self.held_out_loss, self.outcome = HeldOutLoss(), Outcome()
-        self.steps_seen = 0
+        self.held_out_loss, self.outcome, self.steps_seen = HeldOutLoss(), Outcome(), 0
         self.trained_on: dict[str, Any] = {}
         self.unconditional = torch.nn.Buffer(self.backbone.encode_text([""])[0], persistent=False)
         self.save_hyperparameters(hyper_parameters(self), logger=False)
@@ -124,17 +123,16 @@ class LitAudioLDM(Restorable):
 
     def setup(self, stage: str) -> None:
         """Refuse what does not go together, encode the data (or find it encoded), and store the weights as they are used."""
-        scored = stage == "test" and self.protocol is not None
+        fits, scored = stage == "fit", stage == "test" and self.protocol is not None
         check_geometry(self.backbone, self.data)
         check_captions(self.backbone, self.data, self.conditioning, generates=stage == "predict" or scored)
-        if stage == "fit":
+        if fits:
             self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
             check_stream(self.trainer)
             self.anew = check_contract(self.adapter, self.backbone, Backbone.load(self.backbone_name, self.heads), self.seed)
         self.backbone.to(self.trainer.strategy.root_device)
         cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
         encode(self.data, cache, self.trainer.global_rank, self.trainer.world_size, waveforms=scored)
-        fits = stage == "fit"
         if fits:
             self.trained_on = trained_on(self.data)
             prepare(self.objective, self.backbone, self.trainer, self.data.num_samples, self.cache_dir)
@@ -163,8 +161,9 @@ class LitAudioLDM(Restorable):
             self.ema.start(self.weights)
 
     def on_train_start(self) -> None:
-        """Count steps from where a resumed run goes on; before this hook Lightning says 0."""
+        """Count steps from where a resumed run goes on, before this hook Lightning says 0; remember what is to be recalled."""
         self.steps_seen = self.global_step
+        self.adapter, self.anew = with_training_clips(self.adapter, self.backbone, self.anew, self.conditioning, self.data)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One denoising step; every random number belongs to the sample's place in the stream of training clips."""
@@ -289,6 +288,7 @@ class LitAudioLDM(Restorable):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
         resumed = fitting(self)
+        self.adapter, self.anew = with_memory_of(checkpoint, self.adapter, self.backbone, self.anew, self.conditioning)
         ours = checked_content(checkpoint, self.base_fingerprint, self.adapter, self.trained_on if resumed else None)
         load_weights(self.backbone, checkpoint["state_dict"] if resumed else averaged_weights(checkpoint), ORIGIN, self.anew)
         checkpoint["state_dict"] = {}  # nothing is left for Lightning to load

@@ -46,7 +46,7 @@ class Audition(Callback):
         if self.prompts is None and not pl_module.data.captioned:
             cond = self._sounds(pl_module, len(prompts))
         else:
-            cond = pl_module.backbone.encode_text(prompts)
+            cond = pl_module.read(prompts)
         where = " of the base" if trainer.sanity_checking else ""
         with Stage(f"auditions{where}"), torch.no_grad(), autocast(trainer):
             waveforms = pl_module.generate(pl_module.entries(prompts, prompts), cond)

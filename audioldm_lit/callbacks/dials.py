@@ -102,7 +102,7 @@ class Dials(Callback):
         with torch.no_grad(), autocast(trainer):
             waveform = torch.empty(0, 1)
             if ids:
-                waveform = module.generate(module.entries(ids, captions), module.backbone.encode_text(captions))
+                waveform = module.generate(module.entries(ids, captions), module.read(captions))
         return AudioBatch(ids, waveform, module.backbone.sample_rate, captions)
 
     def state_dict(self) -> dict[str, Any]:

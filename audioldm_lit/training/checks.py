@@ -10,6 +10,7 @@ from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.objectives.base import Objective
+from audioldm_lit.training.recalling import check_recall
 from audioldm_lit.training.settings import check_batch
 
 
@@ -56,9 +57,10 @@ def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:
 
 
 def check_captions(backbone: Backbone, data: AudioDataModule, conditioning: Conditioning, generates: bool) -> None:
-    """Refuse what needs captions where the data set has none; where training does without them, say what they are still used for.
+    """Refuse what needs captions where the data set has none, and clips that cannot be recalled by them.
 
-    Warns of captions that the model does not read to their end.
+    Says what captions are still used for where training does without them, and warns of those that the model does not read to their
+    end.
 
     Args:
         backbone: The model.
@@ -78,6 +80,7 @@ def check_captions(backbone: Backbone, data: AudioDataModule, conditioning: Cond
             "is null, so there are no prompts to generate from, and the clips' own sound would give them away",
             "give captions, or leave model.protocol out and `test` takes the loss alone",
         )
+    check_recall(conditioning, backbone, data)
     if data.captioned and not conditioning.needs_captions:
         rank_zero_info(
             "trained on sound alone, validated on captions; where these say nothing, as names of files may, "

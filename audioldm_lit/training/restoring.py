@@ -58,6 +58,12 @@ class Restorable(LightningModule):
         return module.to(map_location or "cpu").eval()
 
     @torch.no_grad()
+    def read(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings (B, D) of prompts, as the adapter reads them."""
+        embeds: Tensor = self.adapter.prompt_embeds(self.backbone, prompts, self.backbone.encode_text(prompts))
+        return embeds
+
+    @torch.no_grad()
     def generate_from(self, prompts: str | Sequence[str], seconds: float | None = None) -> Tensor:
         """Generate a waveform (B, T) for each prompt, with the module's seed and sampler.
 
@@ -66,7 +72,7 @@ class Restorable(LightningModule):
             seconds: Length, any; that of the data of a running trainer, or else the model's own, where not given.
         """
         texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        cond = self.adapter.prompt_embeds(self.backbone, texts, self.backbone.encode_text(texts))
+        cond = self.read(texts)
         samples = round((seconds or self.backbone.window) * self.backbone.sample_rate)
         window = self.backbone.latent_shape(round(self.backbone.window * self.backbone.sample_rate))[1]
         generation = Generation(self.backbone, self.sampler, self.unconditional, samples, self.objective.prediction, window=window)
