@@ -99,7 +99,7 @@ class Round:
         """Train, generate and count what is left."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        own = ["--data.init_args.root", str(self.options.data), "--cache_dir", str(self.folder / "cache")]
+        own = ["--data.init_args.root", str(self.options.data), "--model.cache_dir", str(self.folder / "cache")]
         ends = ["--trainer.max_steps", str(self.options.steps), "--trainer.default_root_dir", str(self.folder / "runs")]
         self.to_the_end(["fit", *FIT, *own, *ends])
         [adapter] = self.folder.rglob("adapter.safetensors")

@@ -41,7 +41,7 @@ def write(content: dict) -> Path:
     return Path("grid.yaml")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_grid_becomes_one_table(grid, cli, aisfx_at_hand):
     grid["set"]["model.protocol"] = EMBEDDED
     status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--cluster.slots", 2, "--allow_dirty")
@@ -88,7 +88,7 @@ else:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_runs_of_two_processes_each(workdir, cli):
     """As Lightning starts them, both runs at once."""
     path = write_grid(workdir, seeds(2))
@@ -99,7 +99,7 @@ def test_two_runs_of_two_processes_each(workdir, cli):
     assert [result["steps"] for result in found] == [1 + 2, 1 + 2]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_dry_run_times_the_base_and_runs_nothing(grid, cli):
     status, out, err = cli("ablate", "--config", write(grid), "--out", "out", "--dry_run")
     assert status == 0, err

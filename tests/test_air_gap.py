@@ -98,7 +98,7 @@ def apart() -> bool:
     return shutil.which("unshare") is not None and not subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not apart(), reason="no network namespace can be made here: no unshare, or not allowed")
 def test_every_verb_works_where_there_is_no_network(workdir, tiny_folder):
     sounds = layouts.folder(workdir / "sounds", takes=3)["root"]

@@ -1,4 +1,4 @@
-"""The attack, again and in one process: `python -m pytest -n 0 -m simulation tests/test_attack.py -s`.
+"""The attack, again and in one process: `python -m pytest -n 0 -m nightly tests/test_attack.py -s`.
 
 Each case, made here and stored nowhere, must end in an `InputError` (through the command line: status 2, one sentence, nothing
 half-written) or be read right. Recordings and tables are the kinds of `test_broken_sets.py`, class paths those of
@@ -45,7 +45,7 @@ from runs import arguments, run_folder, weights
 from users import as_root, begin, end
 
 FINGERPRINT = "audioldm_lit.metrics.extractors.fingerprint.Fingerprint"
-pytestmark = pytest.mark.simulation
+pytestmark = pytest.mark.nightly
 
 
 def told(failures: list[str], count: int, what: str) -> None:

@@ -1016,7 +1016,7 @@ REFUSED = (
 )
 TRAINED = (
     "odd: a name of 250 bytes", "odd: two samples",
-    *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    *(pytest.param(name, marks=pytest.mark.nightly) for name in (
         "odd: line breaks in a caption", "odd: a caption of 10,000 words", "odd: an emoji for a name", "odd: 64 channels",
     )),
 )  # fmt: skip

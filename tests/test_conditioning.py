@@ -128,7 +128,7 @@ def result(root: Path) -> dict:
     return json.loads((run_folder(root) / "result.json").read_text())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_all_files_are_held_to_the_same_question_and_train_differently(workdir, tiny_folder, cli, caplog):
     data = {**layouts.esc50(workdir / "data", takes=1), "shots": 2}
     before, trained = set(), set()

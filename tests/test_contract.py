@@ -62,7 +62,7 @@ def test_the_recipes_of_the_readme_train_as_they_stand(workdir, copied, cli, mon
     assert "test/level" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_recipes_of_the_docs_run_as_they_stand(workdir, tiny_folder, cli, monkeypatch, capfd):
     """One run of a grid: a program with a model class, a cluster, an objective, an extractor and a metric of one's own."""
     text = (REPOSITORY / "docs" / "own.md").read_text()

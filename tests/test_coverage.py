@@ -1,6 +1,6 @@
 """Whether 95 % intervals hold the truth 95 times in 100: every metric on simulated sets of clips whose true value is known.
 
-Seeds are fixed. The share of 300 intervals is itself uncertain by 1.3 points, that of 1,000 by 0.7. The mark `simulation` has the
+Seeds are fixed. The share of 300 intervals is itself uncertain by 1.3 points, that of 1,000 by 0.7. The mark `nightly` has the
 thousands, and the longer ones of cases that are alike.
 """
 
@@ -24,9 +24,9 @@ from audioldm_lit.metrics.kernel import KAD, KID
 from audioldm_lit.metrics.text import CLAPScore, Retention
 
 pytestmark = pytest.mark.slow
-DRAWS = pytest.mark.parametrize("repeats", [300, pytest.param(1000, marks=pytest.mark.simulation)])
-FEW_DRAWS = pytest.mark.parametrize("repeats", [100, pytest.param(300, marks=pytest.mark.simulation)])  # of what takes long each
-LONG = pytest.mark.simulation
+DRAWS = pytest.mark.parametrize("repeats", [300, pytest.param(1000, marks=pytest.mark.nightly)])
+FEW_DRAWS = pytest.mark.parametrize("repeats", [100, pytest.param(300, marks=pytest.mark.nightly)])  # of what takes long each
+LONG = pytest.mark.nightly
 RARE = 0.2
 
 

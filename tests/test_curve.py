@@ -157,7 +157,7 @@ def test_what_cannot_be_fitted_is_refused(clips, values, why):
     ("c", "noise", "count"),
     [
         *((c, noise, 300) for c, noise in ((0.25, 0.2), (0.5, 0.05), (1, 0.2))),
-        *(pytest.param(c, noise, 600, marks=pytest.mark.simulation) for c in (0.25, 0.5, 1) for noise in (0.05, 0.2)),
+        *(pytest.param(c, noise, 600, marks=pytest.mark.nightly) for c in (0.25, 0.5, 1) for noise in (0.05, 0.2)),
     ],
 )
 def test_intervals_cover_the_truth_95_times_of_100(c, noise, count):

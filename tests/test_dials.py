@@ -82,7 +82,7 @@ def test_the_dials_do_not_change_the_training(fit, fitted):
     assert all(torch.equal(weight, other[name]) for name, weight in weights_of(fitted).items())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_resumed_run_compares_with_the_same_base(fit, fitted):
     whole = readings_of(fit(steps=3))
     resumed = readings_of(fit("--ckpt_path", fitted / "checkpoints" / "last.ckpt", steps=3))

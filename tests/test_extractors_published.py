@@ -100,7 +100,14 @@ def relative_error(ours: Tensor, reference: Tensor) -> float:
 # ---------------------------------------------------------------- against the packages
 
 
-@pytest.mark.parametrize(("name", "num_samples"), [("cnn14-16k", 32_000), ("cnn14-16k", 57_123), ("cnn14-32k", 57_123)])
+@pytest.mark.parametrize(
+    ("name", "num_samples"),
+    [
+        ("cnn14-16k", 57_123),
+        pytest.param("cnn14-16k", 32_000, marks=pytest.mark.nightly),
+        pytest.param("cnn14-32k", 57_123, marks=pytest.mark.nightly),
+    ],
+)
 def test_cnn14_equals_panns_inference(name, num_samples):
     reference, extractor = pair(name)  # our mel matrix and kernels start random: equality says that they came with the file
     waveform = clips(num_samples)

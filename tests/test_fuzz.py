@@ -1,6 +1,6 @@
 """Whatever a file holds, reading it ends well or in one sentence: cases are generated anew in every run, and none is stored.
 
-CI draws the same few each time; `-m simulation` draws others, many more, and looks at what a case costs.
+CI draws the same few each time; `-m nightly` draws others, many more, and looks at what a case costs.
 """
 
 import io
@@ -321,7 +321,7 @@ CASES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Path, Any], None]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.simulation)])
+@pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.nightly)])
 def test_whatever_a_file_holds_reading_it_ends_well_or_in_a_sentence(workdir, name, count):
     strategy, read = CASES[name]
     idle = psutil.Process().memory_info().rss

@@ -50,7 +50,7 @@ def test_the_interval_of_a_mean_rating_covers():
     assert 0.89 <= coverage(PANELS[2], 60) < 1  # two standard errors of sixty draws
 
 
-@pytest.mark.simulation
+@pytest.mark.nightly
 @pytest.mark.parametrize("panel", PANELS)
 def test_intervals_of_mean_ratings_cover_92_to_98_percent(panel):
     assert 0.92 <= coverage(panel, 2000) <= 0.98

@@ -115,7 +115,7 @@ logger.finalize("success")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", ["{}", "{offline: false}"])
+@pytest.mark.parametrize("settings", ["{}", pytest.param("{offline: false}", marks=pytest.mark.nightly)])
 def test_a_connection_is_made_only_where_the_user_asks_for_one(settings, workdir, monkeypatch):
     """A process of its own, for wandb reads its server's address once; the server takes what comes and gives no answer."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -192,7 +192,7 @@ def test_curves_are_those_of_the_table(fitted):
     assert [one.value for one in events(fitted.folders["tensorboard"]).Scalars("val/loss")] == pytest.approx(losses["csv"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("logger", [name for name in LOGGERS if name != "csv"])  # which every experiment has
 def test_every_verb_takes_an_experiment_that_names_the_logger(logger, fitted, workplace, monkeypatch):
     """As a relative path; `test` keeps its configuration as well, and a resumed run has a folder of its own."""

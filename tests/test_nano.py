@@ -47,7 +47,7 @@ def test_vae_keeps_more_of_a_sound_than_a_constant_would(nano):
     assert (rebuilt - log_mel).abs().mean() < 0.5 * (log_mel - log_mel.median()).abs().mean()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_rain_is_steadier_than_a_barking_dog(nano):
     prompts, seeds = ["rain falling", "a dog barking"], range(4)
     entries = [Entry(prompt, prompt, seed, 0) for prompt in prompts for seed in seeds]

@@ -45,6 +45,7 @@ def command(monkeypatch, main, *words: object) -> None:
     main()
 
 
+@pytest.mark.nightly
 def test_a_stage_goes_on_from_its_state_and_refuses_another_architectures(recordings, monkeypatch, capsys):
     words = ("--data", recordings, "--state", "state", "--minutes", "1e-6")  # a step
     with pytest.raises(SystemExit, match="2"):
@@ -61,7 +62,7 @@ def test_a_stage_goes_on_from_its_state_and_refuses_another_architectures(record
     assert capsys.readouterr().err.startswith("error: state/vae.pt: holds vae of another architecture; delete it")
 
 
-@pytest.mark.simulation
+@pytest.mark.nightly
 def test_all_stages_together_make_a_model(recordings, monkeypatch, capsys):
     command(monkeypatch, train.main, "--data", recordings, "--state", "state", "--out", "model", "--minutes", "1e-6")
     said = capsys.readouterr().out.splitlines()

@@ -99,7 +99,7 @@ def peak_of(*words: object) -> int:
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", done.stdout)[1])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_shape_of_s_is_converted_and_back_in_less_than_thirteen_tenths_of_its_size(tokenizer, workdir):
     file = originals.write(workdir / "a.ckpt", originals.tensors(originals.PUBLISHED["s"]))
     there = peak_of("--source", file, "--to", "model", "--out", "model", "--tokenizer", tokenizer)

@@ -283,7 +283,7 @@ def last(root: Path) -> Path:
     return run_folder(root) / "checkpoints" / "last.ckpt"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_phrased_run_validates_as_before_resumes_exactly_and_refuses_other_words(workdir, tiny_folder, cli):
     data = {**layouts.esc50(workdir / "data", takes=1), "shots": 2}
     phrased = ["--data.init_args.phrasing", CONFIGS["templates"], "--model.ema_decay", "null"]

@@ -85,6 +85,7 @@ def test_a_plan_is_of_the_run_that_follows_and_leaves_nothing(cli, words, workdi
     assert cli("plan", *words, "--ckpt_path", "last")[0] == 2
 
 
+@pytest.mark.nightly
 def test_a_batch_that_does_not_fit_is_refused_with_what_fits(cli, words):
     clips = int(0.4 * psutil.virtual_memory().total / 65_536)  # the latents of a step on them are known to fit
     status, _, err = cli("plan", *words, "--data.init_args.batch_size", clips)

@@ -50,6 +50,7 @@ class Witness(Callback):
         Path("seen.json").write_text(json.dumps(self.seen))
 
 
+@pytest.mark.nightly
 def test_a_log_of_a_run_names_each_stage_in_plain_lines(cli, workdir, tiny_folder):
     options = [*arguments(tiny_folder, layouts.esc50(workdir / "data")), *HEARD]
     metrics = {"lsd": {"class_path": "audioldm_lit.metrics.spectral.LogSpectralDistance"}}

@@ -35,7 +35,7 @@ def commands(*titles: str) -> list[list[str]]:
     return [shlex.split(line.split("#")[0]) for line in lines]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_pages_commands_lead_from_what_is_published_to_an_adapted_sound_and_its_scores(
     cli, workdir, tiny_folder, aisfx_at_hand, monkeypatch
 ):

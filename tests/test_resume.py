@@ -160,8 +160,8 @@ def killed(*args, **kwargs):
     raise Killed
 
 
-ENDS = ["averages.choose", "export.save_adapter", "result.run_record"]
-AT_NIGHT = ["export.write_clips", "export.write_card", "adapter_effect.measure_effect"]
+ENDS = ["export.save_adapter"]
+AT_NIGHT = ["averages.choose", "result.run_record", "export.write_clips", "export.write_card", "adapter_effect.measure_effect"]
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def whole(tmp_path_factory, tiny_folder) -> SimpleNamespace:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [*ENDS, *(pytest.param(stage, marks=pytest.mark.simulation) for stage in AT_NIGHT)])
+@pytest.mark.parametrize("stage", [*ENDS, *(pytest.param(stage, marks=pytest.mark.nightly) for stage in AT_NIGHT)])
 def test_a_run_killed_at_its_end_ends_the_same_when_resumed(workdir, whole, monkeypatch, stage):
     shutil.copytree(whole.cache, workdir / "cache")
     with monkeypatch.context() as patch:
@@ -195,7 +195,7 @@ def test_a_run_killed_at_its_end_ends_the_same_when_resumed(workdir, whole, monk
     assert all(torch.equal(weight, again[name]) for name, weight in whole.adapter.items())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_that_lost_its_patience_finds_it_only_where_it_is_raised(workdir, whole, caplog):
     """At such a rate the first check is the best; what stopped the run must stop it when it is resumed, before another step."""
     shutil.copytree(whole.cache, workdir / "cache")

@@ -63,7 +63,7 @@ def test_compiled_training_reaches_the_same_weights_under_the_same_names_and_res
     assert apart(fit(steps=4), fit(resume=workdir / "compiled.ckpt", steps=4)) < 1e-5
 
 
-@pytest.mark.simulation
+@pytest.mark.nightly
 def test_compiled_training_in_half_precision_reaches_the_same_weights(fit, quick_compiler):
     assert apart(fit(precision="bf16-mixed"), fit(precision="bf16-mixed", compile_unet=True)) < 2e-2
 
@@ -73,7 +73,7 @@ def test_compiled_training_in_half_precision_reaches_the_same_weights(fit, quick
     [
         (PeftAdapter(options={"r": 4}), False),
         (FullFineTune(), False),
-        pytest.param(PeftAdapter(options={"r": 4}), True, marks=pytest.mark.simulation),
+        pytest.param(PeftAdapter(options={"r": 4}), True, marks=pytest.mark.nightly),
     ],
 )
 def test_checkpointed_gradients_are_the_same(fit, quick_compiler, adapter, compile_unet):

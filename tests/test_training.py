@@ -136,7 +136,7 @@ def test_fit_then_test_works_on_the_same_objects(workdir, tiny_folder, data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("starter", ["torchrun", pytest.param("Lightning", marks=pytest.mark.simulation)])
+@pytest.mark.parametrize("starter", ["torchrun", pytest.param("Lightning", marks=pytest.mark.nightly)])
 def test_two_processes_reach_the_loss_of_one(workdir, fitted, ranks, starter):
     if starter == "Lightning":
         two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
