@@ -101,6 +101,13 @@ def test_last_and_best_are_those_of_the_newest_run_of_the_name(run, capsys):
     assert f"--ckpt_path best: {newer.relative_to(Path.cwd())}/checkpoints/best-step=000002.ckpt" in capsys.readouterr().err
 
 
+def test_of_several_checks_that_are_kept_best_is_the_one_that_the_run_holds_for_it(run):
+    kept = run / "checkpoints"
+    torch.save(KEPT, kept / "best-step=000004.ckpt")
+    torch.save({**KEPT, "callbacks": {"BestCheck": {"best_model_path": "/moved/best-step=000002.ckpt"}}}, kept / "last.ckpt")
+    assert asked("best").name == "best-step=000002.ckpt"
+
+
 @pytest.mark.parametrize("word", ["last", "best"])
 def test_last_without_any_is_refused(workdir, word):
     with pytest.raises(InputError, match="finds no checkpoint"):

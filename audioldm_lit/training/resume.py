@@ -76,9 +76,19 @@ def _newest(word: str, runs: Path) -> Path:
     found = sorted(runs.glob("*/checkpoints/last.ckpt"), key=_turn)
     if not found:
         raise InputError(f"--ckpt_path {word}", f"finds no checkpoint below {runs}", "leave it out to begin, or name a file")
-    if word == "last":
-        return found[-1]
-    best = sorted(found[-1].parent.glob("best-*.ckpt"))
-    if not best:
-        raise InputError("--ckpt_path best", f"finds none in {found[-1].parent}", "take last, or name a file")
-    return best[-1]
+    return found[-1] if word == "last" else _best(found[-1])
+
+
+def _best(last: Path) -> Path:
+    """The best of the checks that are kept beside a run's last one, by its own account: the latest need not be the best."""
+    kept = sorted(last.parent.glob("best-*.ckpt"))
+    if not kept:
+        raise InputError("--ckpt_path best", f"finds none in {last.parent}", "take last, or name a file")
+    if len(kept) == 1:
+        return kept[0]
+    states = read_checkpoint(last, in_memory=False).get("callbacks", {}).values()
+    told = [Path(state["best_model_path"]).name for state in states if state.get("best_model_path")]
+    found = [path for path in kept if path.name in told]
+    if not found:
+        raise InputError("--ckpt_path best", f"finds {len(kept)} in {last.parent}, and not which of them is best", "name a file")
+    return found[0]
