@@ -31,10 +31,12 @@ import pandas as pd
 import psutil
 from safetensors import safe_open
 
+from audioldm_lit.places import REPOSITORY
+
 SAMPLE_SECONDS = 2.0
 PROMPTS = ("rain on a roof", "a door closes", "footsteps on gravel", "a whistle", "water drips", "paper tears")
 FIT = (
-    "--model.adapter", "configs/adapter/lora.yaml",
+    "--model.adapter", str(REPOSITORY / "configs" / "adapter" / "lora.yaml"),
     "--model.optimizer", "torch.optim.AdamW", "--model.optimizer.init_args.lr", "1e-3",
     "--trainer.val_check_interval", "10", "--trainer.log_every_n_steps", "1", "--scores.after_fit", "false",
     "--audition.count", "0", "--dials.count", "0", "--data", "audioldm_lit.data.folder.Folder", "--data.init_args.duration", "2.56",
@@ -99,13 +101,12 @@ class Round:
         """Train, generate and count what is left."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        own = ["--data.init_args.root", str(self.options.data), "--model.cache_dir", str(self.folder / "cache")]
-        ends = ["--trainer.max_steps", str(self.options.steps), "--trainer.default_root_dir", str(self.folder / "runs")]
-        self.to_the_end(["fit", *FIT, *own, *ends])
+        own = ["--data.init_args.root", str(self.options.data.resolve()), "--model.cache_dir", "cache"]
+        self.to_the_end(["fit", *FIT, *own, "--trainer.max_steps", str(self.options.steps)])
         [adapter] = self.folder.rglob("adapter.safetensors")
         prompts = json.dumps([f"{prompt} {number}" for number in range(self.options.prompts // len(PROMPTS)) for prompt in PROMPTS])
-        out = ["--out", str(self.folder / "generated"), "--sampler.num_inference_steps", "10", "--duration", "2.56"]
-        self.to_the_end(["generate", "--adapter", str(adapter), "--prompt", prompts, "--batch_size", "2", *out])
+        how = ["--sampler.num_inference_steps", "10", "--duration", "2.56", "--batch_size", "2"]
+        self.to_the_end(["generate", "--adapter", str(adapter.relative_to(self.folder)), "--prompt", prompts, *how])
         return self.left(adapter)
 
     def to_the_end(self, words: Sequence[str]) -> None:
@@ -113,9 +114,11 @@ class Round:
         while True:
             last = ["--ckpt_path", "last"] if words[0] == "fit" and any(self.folder.rglob("checkpoints/*.ckpt")) else []
             with (self.folder / f"{words[0]}.log").open("a") as log:
-                process = psutil.Popen([sys.executable, "-m", "audioldm_lit", *words, *last], stdout=log, stderr=log)
+                process = psutil.Popen(
+                    [sys.executable, "-m", "audioldm_lit", *words, *last], cwd=self.folder, stdout=log, stderr=log
+                )
                 code = self.wait(process, self.memory_mb[words[0]])
-            if code == 0:
+            if code == 0 or (words[0] == "fit" and any(self.folder.rglob("result.json"))):  # which `fit` writes last
                 return
             if code is not None:
                 sys.exit(f"{self.folder / words[0]}.log: the command ended with status {code} without a fault")
