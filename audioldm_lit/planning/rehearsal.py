@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.callbacks.best_check import BestCheck
+from audioldm_lit.conditioning import Retrieval
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import Clip, ClipDataset, Split
@@ -52,6 +53,8 @@ class Rehearsal(Callback):
         short = shortened(module.sampler, clock)
         self.passes = passes(short, module.backbone, predicts), passes(module.sampler, module.backbone, predicts)
         module.sampler = short
+        if isinstance(module.conditioning, Retrieval):
+            module.conditioning.neighbours = min(module.conditioning.neighbours, FEW)
         self.whole = data.dataset
         data.dataset = self._few  # type: ignore[method-assign]  # every way to a split's clips leads through it
 

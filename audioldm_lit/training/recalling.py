@@ -13,7 +13,8 @@ from audioldm_lit.adapters.recall import Recall
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning, Recalled
 from audioldm_lit.data.base import AudioDataModule
-from audioldm_lit.data.clips import Clip, ClipDataset
+from audioldm_lit.data.clips import Clip
+from audioldm_lit.data.selection import few_shot
 from audioldm_lit.errors import InputError
 from audioldm_lit.training.encoding import encoded
 
@@ -23,10 +24,10 @@ Adapted = tuple[Adapter, Mapping[str, Tensor]]  # an adapter, and what it adds f
 
 def check_recall(conditioning: Conditioning, backbone: Backbone, data: AudioDataModule) -> None:
     """Refuse what cannot be recalled, before anything is encoded."""
-    train = data.datasets.get("train")
-    if not isinstance(conditioning, Recalled) or not isinstance(train, ClipDataset):
+    if not isinstance(conditioning, Recalled) or "train" not in data.datasets:
         return
-    conditioning.check(_classes(train.clips))
+    # Not those of `datasets`, of which a rehearsal has a few alone.
+    conditioning.check(_classes(few_shot(data.present("train"), data.seed, data.shots, data.num_train_clips)))
     for name in trainable(backbone):
         if name.startswith("text_encoder."):
             problem = f"replaces what texts are read as, and model.adapter trains {name}"
