@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audioldm_lit.adapters.resizing import Lost
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.spec import spec
@@ -35,6 +36,17 @@ class Adapter(ABC):
         Where everything can be folded, the UNet is left with the base's own modules and names, so that it can be saved as any
         other.
         """
+
+    def resize(self, backbone: Backbone, rank: int) -> "tuple[Adapter, dict[str, Lost]]":
+        """Inject in its place an adapter of a lower rank that does nearly the same; nothing of it has to train.
+
+        Returns:
+            That adapter, and what each layer loses.
+
+        Raises:
+            InputError: If there is no such rank, or no rank to lower.
+        """
+        raise InputError("--rank", f"{type(self).__name__} is no LoRA, whose rank could be lowered", "keep it as it is")
 
     def prompt_embeds(self, backbone: Backbone, captions: Sequence[str], embeds: Tensor) -> Tensor:
         """Text embeddings (B, D) of captions where the adapter changes how text is read; by default the cached `embeds`."""

@@ -12,7 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter
-from audioldm_lit.adapters.peft_internals import HARMLESS, forget_adapters
+from audioldm_lit.adapters.peft_internals import HARMLESS, fill_factors, forget_adapters, low_rank_factors, magnitudes
+from audioldm_lit.adapters.resizing import Factors, Lost, lower, nearest
 from audioldm_lit.adapters.targets import resolve
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
@@ -117,12 +118,41 @@ class PeftAdapter(Adapter):
 
     def merge(self, backbone: Backbone) -> None:
         """Add each layer's delta to its base weight and take the adapter's modules away."""
-        for name, module in list(backbone.unet.named_modules()):
+        for module in backbone.unet.modules():
             if isinstance(module, BaseTunerLayer):
                 module.merge()
+        self.take_away(backbone)
+
+    def take_away(self, backbone: Backbone) -> None:
+        """Leave the base's own modules, frozen, with the weights that they have now."""
+        for name, module in list(backbone.unet.named_modules()):
+            if isinstance(module, BaseTunerLayer):
                 backbone.unet.set_submodule(name, module.get_base_layer())
         forget_adapters(backbone.unet)
         backbone.unet.requires_grad_(False)
+
+    def cut(self, factors: Factors, rank: int) -> Factors:
+        """How `resize` lowers the rank of a layer's update."""
+        return nearest(factors, rank)
+
+    @torch.no_grad()
+    def resize(self, backbone: Backbone, rank: int) -> tuple[Adapter, dict[str, Lost]]:
+        """Of LoRA, rsLoRA and DoRA, whose magnitudes stay: another in its place, see `Adapter`."""
+        if not issubclass(getattr(peft, self.config), peft.LoraConfig) or issubclass(
+            getattr(peft, self.config), peft.AdaLoraConfig
+        ):
+            return super().resize(backbone, rank)
+        made, lost = lower(low_rank_factors(backbone.unet), rank, self.cut)
+        lengths = {name: weight.clone() for name, weight in magnitudes(backbone.unet).items()}
+        self.take_away(backbone)
+        lower_ranks = {re.escape(name): len(down) for name, (down, _) in made.items() if len(down) < rank}
+        scales = {"lora_alpha": rank, "rank_pattern": lower_ranks, "alpha_pattern": lower_ranks}  # all of them 1
+        smaller = PeftAdapter(options={"r": rank, **scales, "use_dora": bool(lengths)}, targets=self.targets)
+        smaller.inject(backbone)
+        fill_factors(backbone.unet, made)
+        for name, weight in magnitudes(backbone.unet).items():
+            weight.copy_(lengths[name])
+        return smaller, lost
 
     def _peft_config(self, names: list[str]) -> peft.PeftConfig:
         config_class = getattr(peft, self.config, None)

@@ -3,10 +3,12 @@
 Documented are configurations, `inject_adapter_in_model`, `get_peft_model_state_dict`, `PeftModel` and `BaseTunerLayer`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import peft
 from peft.tuners.adalora import RankAllocator
+from peft.tuners.lora import LoraLayer
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 
@@ -41,6 +43,29 @@ def low_rank_weights(network: nn.Module) -> dict[str, nn.Parameter]:
 def down_projections(network: nn.Module) -> list[nn.Module]:
     """The layers A of LoRA: from a layer's input to its ranks."""
     return [module.get_submodule(NAME) for name, module in network.named_modules() if name.endswith(".lora_A")]
+
+
+def low_rank_factors(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+    """By layer, `down` (r, inputs) and `up` (outputs, r) of what LoRA adds to its weight, up @ down, in float64."""
+    found = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, LoraLayer):
+            down, up = (part[NAME].get_parameter("weight").detach().double().flatten(1) for part in (layer.lora_A, layer.lora_B))
+            found[name] = down, layer.scaling[NAME] * up
+    return found
+
+
+def fill_factors(network: nn.Module, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """The way back: put such factors into layers of the same rank."""
+    for name, (down, up) in factors.items():
+        layer: Any = network.get_submodule(name)
+        for part, value in ((layer.lora_A, down), (layer.lora_B, up / layer.scaling[NAME])):
+            part[NAME].weight.data.copy_(value.view_as(part[NAME].weight))
+
+
+def magnitudes(network: nn.Module) -> dict[str, nn.Parameter]:
+    """What DoRA keeps of a layer beside those: the length of each row of its weight."""
+    return {name: weight for name, weight in network.named_parameters() if ".lora_magnitude_vector." in name}
 
 
 class Ranks(RankAllocator):

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from audioldm_lit import seeding
 from audioldm_lit.adapters.files.adapter_file import trust as trust_modules
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
+from audioldm_lit.adapters.resizing import Lost, overall
 from audioldm_lit.assets.finding import ORIGINAL, find_model, original
 from audioldm_lit.assets.licence import check_licence, pass_on, state_licence
 from audioldm_lit.backbone import Backbone
@@ -34,6 +36,7 @@ LAYOUTS: dict[str, Layout] = {**SOURCES, "merged": MergedModel()}
 FILES = {"adapter": (".safetensors",), "original": (".ckpt", ".safetensors")}  # what is no folder, and how its name ends
 Carried = tuple[dict[str, tuple[float, float]], list[str]]  # differences by part, absolute and relative, and what is to be told
 TIMESTEPS = 4  # at which both sides are compared, spread over the schedule
+WORST = 3  # layers of which it is printed what a lower rank loses
 TOLERANCE = 1e-4  # of the largest output; a folded adapter differs by rounding, some 1e-6
 
 
@@ -46,10 +49,13 @@ def convert(
     commercial: bool = False,
     weights: Weights | None = None,
     tokenizer: Path | None = None,
+    rank: int | None = None,
     trust: list[str] | None = None,
     json: Path | None = None,
 ) -> None:
     """Carry an adapter to or from PEFT and diffusers, or fold it into its model; or a model from the original's file, or back.
+
+    With `rank`, LoRA is made smaller on the way, and what that loses is printed.
 
     Both sides are loaded, each by its own project's loader, and compute on the same noise: the largest difference is printed, and
     above 1e-4 of the largest output nothing is written.
@@ -71,30 +77,39 @@ def convert(
             average, where there is one, if not given. The others are kept in original/ for the way back.
         tokenizer: With `model`, a folder with RoBERTa's vocabulary, which no checkpoint holds; if not given, that of a hub model
             that was fetched before.
+        rank: Lower the rank of LoRA, rsLoRA or DoRA to this: the nearest weights, by their singular values; of DyLoRA, which has
+            trained all ranks, the first ones. Printed are the shares of the update that the weights lose, and of the change of
+            the UNet's output on noise; what sound loses, only `evaluate` can say. The card's scores, of another rank, are left out.
         trust: Modules of adapter classes of your own, which are imported; an adapter file alone makes nothing run.
-        json: File for what was found, for programs.
+        json: File for what was found, for programs; with `rank`, of every layer.
     """
+    if rank is not None and to in MODELS:
+        raise InputError(f"--to {to}", "carries a model, which has no rank", "leave --rank out")
     if to != "model" and (weights is not None or tokenizer is not None):
         raise InputError(f"--to {to}", "takes neither --weights nor --tokenizer", "leave them out")
     if to in MODELS:
         _carry_model(source, to, out, weights, tokenizer, json)
     else:
         trust_modules(trust or [])
-        _carry_adapter(source, to, out, backbone, heads, commercial, json)
+        _carry_adapter(source, to, out, backbone, heads, commercial, rank, json)
 
 
-def _carry_adapter(source: Path, to: str, out: Path, backbone: str, heads: Heads, commercial: bool, json: Path | None) -> None:
-    """Carry an adapter from one layout to another."""
+def _carry_adapter(
+    source: Path, to: str, out: Path, backbone: str, heads: Heads, commercial: bool, rank: int | None, json: Path | None
+) -> None:
+    """Carry an adapter from one layout to another, perhaps at a lower rank."""
     kind = _kind(source)
-    if kind == to:
-        raise InputError(source, f"is in the layout '{to}' already", "name another with --to")
+    if kind == to and rank is None:
+        raise InputError(source, f"is in the layout '{to}' already", "name another with --to, or a lower --rank")
     _check_out(out, to)
     licence = check_licence(backbone, commercial)
     model = Backbone.load(backbone, heads)
-    fresh = copy.deepcopy(model.unet)
+    fresh, base = copy.deepcopy(model.unet), _predict(model)
     adapted = SOURCES[kind].read(source, model)
-    model.eval()
-    expected = _predict(model)
+    smaller: dict[str, Any] = {}
+    if rank is not None:
+        adapted, smaller = _resized(adapted, rank, base)
+    expected = _predict(model.eval())
     with atomic_write(out.absolute()) as unfinished:
         LAYOUTS[to].write(unfinished, adapted)
         pass_on(unfinished, licence)
@@ -104,10 +119,22 @@ def _carry_adapter(source: Path, to: str, out: Path, backbone: str, heads: Heads
         found = {
             "source": str(source), "layout": kind, "to": to, "out": str(out), "base": adapted.base,
             "prediction": str(adapted.prediction), "max_absolute_difference": absolute, "max_relative_difference": relative,
+            **smaller,
         }  # fmt: skip
         if json is not None:
             write_json(json, found)
     _print([*_lines(found, adapted), f"licence of {backbone}, and of what is derived from it: {licence}"])
+
+
+def _resized(adapted: Adapted, rank: int, base: Tensor) -> tuple[Adapted, dict[str, Any]]:
+    """An adapter at a lower rank, and what it loses; `base` is the base's output."""
+    whole = _predict(adapted.backbone.eval())
+    adapter, lost = adapted.adapter.resize(adapted.backbone, rank)
+    away, change = (_predict(adapted.backbone.eval()) - whole).norm(), (whole - base).norm()
+    shares = {name: one.share for name, one in lost.items()}
+    found = {"rank": rank, "weights_lost": overall(lost), "output_lost": Lost(away.item(), change.item()).share}
+    about = adapted.about and replace(adapted.about, scores={})
+    return replace(adapted, adapter=adapter, about=about), {**found, "layers_lost": shares}
 
 
 def _carry_model(source: Path, to: str, out: Path, weights: Weights | None, tokenizer: Path | None, json: Path | None) -> None:
@@ -153,6 +180,14 @@ def _lines(found: Mapping[str, Any], adapted: Adapted) -> list[str]:
     """What people read of a conversion."""
     difference = f"{found['max_absolute_difference']:.1e}, {found['max_relative_difference']:.1e} of the largest value"
     lines = [f"{found['out']}: {found['layout']} -> {found['to']}; largest difference of the UNet's output {difference}"]
+    if "rank" in found:
+        shares = sorted(found["layers_lost"].items(), key=lambda item: -item[1])[:WORST]
+        worst = ", ".join(f"{name} {100 * share:.2g} %" for name, share in shares)
+        weights, output = (f"{100 * found[name]:.2g} %" for name in ("weights_lost", "output_lost"))
+        lines.append(
+            f"rank {found['rank']} loses {weights} of the update, by its norm, and {output} of what it changes in the output"
+        )
+        lines.append(f"it loses most in {worst}; what the sound loses is for evaluate to say")
     predicts = adapted.prediction
     if not adapted.stated:
         lines.append(f"{found['source']} does not say on what it was trained: taken for this base, predicting {predicts}")
