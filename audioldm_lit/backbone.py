@@ -6,7 +6,7 @@ C latent channels, D embedding.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,8 @@ from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
+UNET_SIDE = ("unet", "text_encoder")  # what latents are denoised with
+DECODER = ("vae.decoder", "vae.post_quant_conv", "vocoder")  # what makes sound of latents
 RESTING = ("vae", "text_encoder", "vocoder", "audio_encoder")  # parts that no training step needs
 VocoderName = Literal["own", "griffin_lim"]  # the model's own network, or the formula
 
@@ -141,12 +143,12 @@ class Backbone(nn.Module):
         """What sound made of latents depends on: fingerprints of the VAE and of the vocoder, or the formula's name."""
         return {"vae": self.fingerprint("vae"), "vocoder": self.fingerprint("vocoder") if vocoder == "own" else vocoder}
 
-    def rest(self) -> None:
+    def rest(self, but: Collection[str] = ()) -> None:
         """Free the weights of all parts but the UNet, and but those with weights that train; each comes back when it is asked for.
 
-        A model that was not loaded from a folder keeps them.
+        A model that was not loaded from a folder keeps them, and any keeps those of the parts that `but` names.
         """
-        networks = [network for part, network in self.named_children() if part in RESTING]  # named, none is woken
+        networks = [network for part, network in self.named_children() if part in {*RESTING} - {*but}]  # named, none is woken
         if self.folder is not None and any([let_go(network) for network in networks]):
             give_back()
 
@@ -270,6 +272,12 @@ class Backbone(nn.Module):
         # The vocoder returns a few samples more than F * hop_length.
         end = num_samples or log_mel.shape[1] * self.log_mel.hop_length
         return {"own": self.vocoder, "griffin_lim": self.griffin_lim}[vocoder](log_mel)[:, :end].float()
+
+    def sound(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, F/4, M/4) -> waveform (B, T) by the model's own decoder, with gradients, always in float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            log_mel = self.vae.decode(latents.float() / self.vae.config["scaling_factor"], return_dict=False)[0][:, 0]  # (B, F, M)
+            return self.vocoder(log_mel)[:, : log_mel.shape[1] * self.log_mel.hop_length]
 
     def reconstruct(self, waveform: Tensor, vocoder: VocoderName = "own") -> Tensor:
         """Waveform (B, T) -> itself through VAE and vocoder, (B, T): as near as anything generated can come to it."""

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
 from audioldm_lit.adapters.contract import check_contract
-from audioldm_lit.adapters.files.adapter_file import load_weights
+from audioldm_lit.adapters.files.adapter_file import decoder_origin, load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
@@ -32,11 +32,11 @@ from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.places import NANO
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
-from audioldm_lit.training.checkpoint import KEY, ORIGIN, averaged_weights, checked_content, content, trained_on
-from audioldm_lit.training.checks import check_captions, check_geometry, check_prediction, checked_mean
+from audioldm_lit.training.checkpoint import KEY, ORIGIN, averaged_weights, checked_content, content, origin_of, trained_on
+from audioldm_lit.training.checks import check_captions, check_geometry, check_objective, checked_mean
 from audioldm_lit.training.ema import EMA
 from audioldm_lit.training.encoding import encode
-from audioldm_lit.training.held_out_loss import grid, held_out_losses
+from audioldm_lit.training.held_out_loss import held_out_losses, loss_names
 from audioldm_lit.training.latents import draw_latents, stream_places
 from audioldm_lit.training.optimization import ObjectiveTraining, prepare, rates
 from audioldm_lit.training.outcome import Outcome
@@ -97,22 +97,22 @@ class LitAudioLDM(Restorable):
         self.strict_loading = False  # checkpoints hold the trained weights alone; on_load_checkpoint is the strict one
         self.backbone, self.backbone_name, self.heads = Backbone.load(backbone, heads), backbone, heads
         self.base_fingerprint, self.base_rounded = (self.backbone.fingerprint("unet", rounded) for rounded in (False, True))
+        self.vae_fingerprint, self.base_decoder = self.backbone.fingerprint("vae"), decoder_origin(self.backbone)
         self.adapter = adapter or PeftAdapter()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.anew: Mapping[str, Tensor] = inject(self.adapter, self.backbone)
         self.weights = trainable(self.backbone)
-        self.objective = objective or Epsilon()
-        self.conditioning, self.time_mask = conditioning or Conditioning(), time_mask
+        self.origin = origin_of(self.base_fingerprint, self.base_decoder, self.weights)
+        self.objective, self.conditioning, self.time_mask = objective or Epsilon(), conditioning or Conditioning(), time_mask
         self.sampler = sampler or self.objective.sampled_by or Sampler()
         self.protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
         self.objective_training = ObjectiveTraining(self.objective)
         self.optimizer, self.lr_scheduler, self.warmup_steps = optimizer, lr_scheduler, warmup_steps
-        self.val_timesteps, self.seed = val_timesteps, seed
-        self.ema = None if ema_decay is None else EMA(ema_decay)
+        self.val_timesteps, self.seed, self.ema = val_timesteps, seed, None if ema_decay is None else EMA(ema_decay)
         self.compile_unet, self.gradient_checkpointing = compile_unet, gradient_checkpointing
         self.cache_dir = Path(cache_dir or cache_folder())
-        check_prediction(self.backbone, self.objective)
+        check_objective(self.objective, self.backbone, self.sampler, self.time_mask)
         self.noise_scheduler = self.objective.prediction.scheduler(self.backbone.scheduler)
         self.held_out_loss, self.outcome, self.steps_seen = HeldOutLoss(), Outcome(), 0
         self.trained_on: dict[str, Any] = {}
@@ -129,10 +129,12 @@ class LitAudioLDM(Restorable):
         if fits:
             self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
             check_stream(self.trainer)
-            self.anew = check_contract(self.adapter, self.backbone, Backbone.load(self.backbone_name, self.heads), self.seed)
+            fresh, trains = Backbone.load(self.backbone_name, self.heads), self.objective.trains
+            self.anew = check_contract(self.adapter, self.backbone, fresh, self.seed, trains)
         self.backbone.to(self.trainer.strategy.root_device)
-        cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio)
-        encode(self.data, cache, self.trainer.global_rank, self.trainer.world_size, waveforms=scored)
+        cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio, self.vae_fingerprint)
+        processes = self.trainer.global_rank, self.trainer.world_size
+        encode(self.data, cache, *processes, waveforms=scored or self.objective.needs_waveform)
         if fits:
             self.trained_on = trained_on(self.data)
             prepare(self.objective, self.backbone, self.trainer, self.data.num_samples, self.cache_dir)
@@ -166,12 +168,12 @@ class LitAudioLDM(Restorable):
         self.adapter, self.anew = with_training_clips(self.adapter, self.backbone, self.anew, self.conditioning, self.data)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        """One denoising step; every random number belongs to the sample's place in the stream of training clips."""
+        """Loss of one step; every random number belongs to the sample's place in the stream of training clips."""
         places = stream_places(self.trainer, len(batch["id"]))
         latents, generators = draw_latents(batch["mean"], batch["std"], self.seed, places, self.time_mask)
         text = self.prompt_embeds(batch)
         cond = self.conditioning.draw(text, batch.get("audio_embeds"), self.unconditional, generators)
-        losses = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators)
+        losses = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators, **self.objective.heard(batch))
         loss = checked_mean(losses, len(places), self.global_step)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(places))
         return loss + self.adapter.penalty(self.backbone)
@@ -211,13 +213,15 @@ class LitAudioLDM(Restorable):
         self.log("val/loss", losses.mean(), prog_bar=True, rank_zero_only=False, sync_dist=False)
         if self.outcome.base_loss is not None:
             self.log("val/change", losses.mean() / self.outcome.base_loss - 1, prog_bar=True, sync_dist=False)
-        steps = grid(self.backbone.scheduler, self.val_timesteps)
-        self.log_dict({f"val/loss_t{step}": loss for step, loss in zip(steps, losses, strict=True)}, sync_dist=False)
+        names = loss_names(self.objective, self.backbone.scheduler, self.val_timesteps)
+        self.log_dict({f"val/loss_{name}": loss for name, loss in zip(names, losses, strict=True)}, sync_dist=False)
         if self.ema and self.ema.average:
             self.ema.swap(self.weights)
 
     def held_out(self, batch: Mapping[str, Any]) -> Tensor:
-        """Losses (B, K) of the batch's clips on their own fixed noise."""
+        """Losses (B, K) of the batch's clips on their own fixed noise, or what the objective judges instead."""
+        if self.objective.judged_by:
+            return self.objective.held_out(self.backbone, batch["mean"], batch["waveform"])
         cond = self.prompt_embeds(batch) if self.data.captioned else batch["audio_embeds"]
         judged = batch["mean"], cond, batch["id"], self.val_timesteps
         return held_out_losses(self.backbone, self.backbone.scheduler, self.predicts, *judged)
@@ -268,10 +272,6 @@ class LitAudioLDM(Restorable):
         waveforms = self.generate(entries, self.prompt_embeds(batch)).cpu()
         return [{"id": entry.id, "prompt": entry.prompt, "waveform": clip} for entry, clip in zip(entries, waveforms, strict=True)]
 
-    def entries(self, ids: Sequence[str], prompts: Sequence[str]) -> list[Entry]:
-        """What is generated for prompts with this module's seed."""
-        return [Entry(name, prompt, self.seed, 0) for name, prompt in zip(ids, prompts, strict=True)]
-
     def generate(self, entries: Sequence[Entry], cond: Tensor) -> Tensor:
         """Generate waveforms (B, T) of the data's duration from conditions (B, D), all at once; see `generate_clips`."""
         generation = Generation(self.backbone, self.sampler, self.unconditional, self.data.num_samples, self.predicts)
@@ -282,14 +282,14 @@ class LitAudioLDM(Restorable):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was trained and which base it belongs to; neither the base itself nor the network of a metric."""
         checkpoint["state_dict"] = saved(self.weights, self.backbone, self.anew)
-        belongs = self.base_fingerprint, self.adapter, self.outcome.base_losses, self.trained_on
+        belongs = self.origin, self.adapter, self.outcome.base_losses, self.trained_on
         checkpoint[KEY] = content(*belongs, self.ema, self.objective_training.state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
         resumed = fitting(self)
         self.adapter, self.anew = with_memory_of(checkpoint, self.adapter, self.backbone, self.anew, self.conditioning)
-        ours = checked_content(checkpoint, self.base_fingerprint, self.adapter, self.trained_on if resumed else None)
+        ours = checked_content(checkpoint, self.origin, self.adapter, self.trained_on if resumed else None)
         load_weights(self.backbone, checkpoint["state_dict"] if resumed else averaged_weights(checkpoint), ORIGIN, self.anew)
         checkpoint["state_dict"] = {}  # nothing is left for Lightning to load
         self.outcome.base_losses = ours["base_losses"]

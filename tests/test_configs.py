@@ -22,14 +22,16 @@ BLOCKS = [path for path in CONFIGS if path.parent.name in FOLDERS]
 SCRATCH = ["--model.adapter", REPOSITORY / "configs" / "adapter" / "scratch.yaml"]
 INVERSION = ["--data.init_args.phrasing", REPOSITORY / "configs" / "phrasing" / "inversion.yaml"]
 NEEDED = {
-    "clean.yaml": SCRATCH,
-    "flow_matching.yaml": SCRATCH,
-    "pivotal.yaml": INVERSION,
-    "preference.yaml": ["--model.objective.init_args.pairs", "pairs.csv"],
-    "textual_inversion.yaml": INVERSION,
-    "prior_preservation.yaml": ["--model.objective.init_args.clips", "2"],
-    "replay.yaml": ["--model.objective.init_args.clips", "2"],
-    "velocity.yaml": SCRATCH,
+    "adapter/decoder.yaml": ["--model.objective", REPOSITORY / "configs" / "objective" / "decoder.yaml"],
+    "adapter/pivotal.yaml": INVERSION,
+    "adapter/textual_inversion.yaml": INVERSION,
+    "objective/clean.yaml": SCRATCH,
+    "objective/decoder.yaml": ["--model.adapter", REPOSITORY / "configs" / "adapter" / "decoder.yaml"],
+    "objective/flow_matching.yaml": SCRATCH,
+    "objective/preference.yaml": ["--model.objective.init_args.pairs", "pairs.csv"],
+    "objective/prior_preservation.yaml": ["--model.objective.init_args.clips", "2"],
+    "objective/replay.yaml": ["--model.objective.init_args.clips", "2"],
+    "objective/velocity.yaml": SCRATCH,
 }
 WEIGHTS = {"audioldm-2023": "Cnn14_16k_mAP=0.438.pth", "retention": "laion/clap-htsat-unfused"}  # published ones, that are not here
 
@@ -75,7 +77,7 @@ def test_a_data_set_takes_the_place_of_an_experiment_s(config, workdir, cli):
 def block(config: Path) -> list[object]:
     """Options that put it into an experiment."""
     key = f"{OF.get(config.parent.name, 'model')}.{config.parent.name}"
-    return ["--model.time_mask" if config.stem == "time_mask" else f"--{key}", config, *NEEDED.get(config.name, [])]
+    return ["--model.time_mask" if config.stem == "time_mask" else f"--{key}", config, *NEEDED.get(name(config), [])]
 
 
 @pytest.mark.parametrize("config", BLOCKS, ids=name)
@@ -86,7 +88,7 @@ def test_block_fits_into_an_experiment(config, cli):
     assert yaml.safe_load(config.read_text())["class_path"] in out
 
 
-@pytest.mark.parametrize("config", [path for path in BLOCKS if path.name in NEEDED or path.stem == "time_mask"], ids=name)
+@pytest.mark.parametrize("config", [path for path in BLOCKS if name(path) in NEEDED or path.stem == "time_mask"], ids=name)
 def test_block_that_needs_another_trains_beside_it(config, workdir, tiny_folder, cli):
     options = arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2})
     write_pairs(Path("pairs.csv"), [("tone", layouts.tone(Path("low.wav"), 200), layouts.tone(Path("high.wav"), 2000))])

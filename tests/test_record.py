@@ -36,7 +36,14 @@ def test_a_record_says_what_the_run_does_and_touches_no_file(tmp_path):
     )
     train = encoded(tmp_path, "bell", "dog")
     coverage = {"train": FoundClips(2, 2), "val": FoundClips(1, 3)}
-    costs = {"held_out_clips": 1, "steps": 6, "trained_weights": 7, "seconds": 8.5, "peak_device_memory_gb": None}
+    costs = {
+        "held_out_clips": 1,
+        "judged_by": "noise",
+        "steps": 6,
+        "trained_weights": 7,
+        "seconds": 8.5,
+        "peak_device_memory_gb": None,
+    }
 
     def record() -> dict:
         return run_record(outcome, train, coverage, **costs, adapter=Path("a.safetensors"), auditions=None)
@@ -48,6 +55,7 @@ def test_a_record_says_what_the_run_does_and_touches_no_file(tmp_path):
         == json.dumps(first)
         == json.dumps(
             {
+                "held_out_loss_of": "noise",
                 "held_out_loss_before": 2.0,
                 "held_out_losses_before": [1.0, 3.0],
                 "best_step": 4,
@@ -74,6 +82,7 @@ def test_a_record_says_what_the_run_does_and_touches_no_file(tmp_path):
                     "blocks": {"conv_in": 0.5},
                     "added": {},
                     "distances": {"900": 0.01, "700": 0.03},
+                    "sound": None,
                 },
             }
         )

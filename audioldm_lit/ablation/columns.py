@@ -6,4 +6,4 @@ COSTS = (
     "peak_device_memory_gb",
 )  # fmt: skip
 DERIVED = ("seeds", "mean", "first", "second", "difference", "p", "p_holm", "verdict")  # what statistics add, no names of axes
-NAMES = ("run", "metric", *FIGURES, *COSTS, "held_out_loss", "commit", "state", "error")
+NAMES = ("run", "metric", *FIGURES, *COSTS, "held_out_loss", "held_out_loss_of", "commit", "state", "error")

@@ -54,6 +54,7 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     known = {**fitted, **result["cost"]}
     costs = {name: known.get(name) for name in COSTS} | {name: fitted.get(name, 0) for name in TRAINED}
     costs["held_out_loss"] = fitted.get("held_out_loss_after")  # of the best check: what may choose among runs
+    costs["held_out_loss_of"] = fitted.get("held_out_loss_of", "noise" if fitted else None)  # older runs had no other
     costs["commit"] = ", ".join(f"{tree['commit'][:9]}{'+' * tree['dirty']}" for tree in result["code"].values())
     yield {"metric": "loss", **_figures(test["loss"]), **costs}
     passport = {name: entry for name, entry in test["passport"].items() if name not in OF_A_SEED}

@@ -74,6 +74,9 @@ def chosen(results: pd.DataFrame) -> list[str]:
     runs = results.drop_duplicates("run").dropna(subset=["held_out_loss"])
     if runs.empty:
         return []
+    if runs["held_out_loss_of"].nunique() > 1:
+        kinds = ", ".join(runs["held_out_loss_of"].unique())
+        return [f"held-out losses are errors of {kinds}, which do not compare: none is the lowest"]
     means = runs.groupby(axes_of(results), sort=False)["held_out_loss"].mean()
     words = ", ".join(f"{name} {level}" for name, level in zip(means.index.names, np.atleast_1d(means.idxmin()), strict=True))
     return [f"the lowest held-out loss in training, {_number(means.min())}, has {words}; choose by it, not by the test's figures"]

@@ -77,10 +77,20 @@ class Study:
             folder = folders.get(self._trial(one.params).id)
             ended = folder.settled if folder else None
             if ended == State.DONE and folder is not None:
-                self.study.tell(one.number, folder.result["result"]["held_out_loss_after"], skip_if_finished=True)
+                found = folder.result["result"]
+                self._check_kind(found.get("held_out_loss_of", "noise"))  # runs of before had no other
+                self.study.tell(one.number, found["held_out_loss_after"], skip_if_finished=True)
             elif ended is not None:
                 states = optuna.trial.TrialState
                 self.study.tell(one.number, state=states.PRUNED if ended == State.PRUNED else states.FAIL, skip_if_finished=True)
+
+    def _check_kind(self, judged: str) -> None:
+        """Refuse to compare held-out losses that are errors of different things."""
+        before = self.study.user_attrs.get("held_out_loss_of", judged)
+        if before != judged:
+            problem = f"differs among the trials, whose held-out losses are errors of {before} and of {judged}"
+            raise InputError("model.objective", problem, "search with one kind of objective")
+        self.study.set_user_attr("held_out_loss_of", judged)
 
     def hopeless(self, name: str, folder: TrialFolder) -> str | None:
         """Why the pruner gives up a run that is training, judged by its checks so far; None where it may go on."""

@@ -83,6 +83,11 @@ def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
     return weights
 
 
+def trained_parts(backbone: Backbone) -> frozenset[str]:
+    """Parts of the backbone in which weights train, such as `unet` or `vocoder`; see `trainable`."""
+    return frozenset(name.partition(".")[0] for name in trainable(backbone))
+
+
 def inject(adapter: Adapter, backbone: Backbone) -> dict[str, Tensor]:
     """Inject an adapter into a backbone; returns by name what it adds frozen: parameters and persistent buffers."""
     before = _tensors(backbone)  # wrapped, the base's have other names, but are still the same objects

@@ -2,35 +2,38 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
+from audioldm_lit.adapters.base import Adapter, inject, saved, trainable, trained_parts
 from audioldm_lit.adapters.files.adapter_file import load_weights
 from audioldm_lit.adapters.files.making import made_again
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import UNET_SIDE, Backbone
 from audioldm_lit.errors import InputError
 
 KEY = "model.adapter"
-UNTRAINED = ("vae", "vocoder", "audio_encoder", "log_mel", "griffin_lim")  # parts that no training step goes through
+CALLED = {"unet": "the UNet", "vae": "the VAE", "vocoder": "the vocoder"}  # parts all of which have gradients without text
 MOVED = 0.02  # standard deviation of what is added to the weights: many adapters do nothing before they train
-TOLERANCE = 1e-5  # of a prediction: the same weights give the same one
+TOLERANCE = 1e-5  # of what a model makes: the same weights make the same
 CANNOT_COPY = (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
 MEND = "draw it from a generator of its own with a fixed seed, or make it a parameter or a persistent buffer, which are saved"
 
 
-def check_contract(adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: int) -> dict[str, Tensor]:
-    """Copy an adapted model, move what trains, and take it through a file into a fresh base, where it must predict the same.
+def check_contract(
+    adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: int, trains: Sequence[str] = UNET_SIDE
+) -> dict[str, Tensor]:
+    """Copy an adapted model, move what trains, and take it through a file into a fresh base, where it must make the same.
 
     Args:
         adapter: The adapter, injected.
         backbone: What it was injected into; is left as it is.
         fresh: The same base without an adapter; is used up.
         seed: Seed under which the adapter was injected.
+        trains: Parts of the backbone that the objective's losses go through.
 
     Returns:
         What the adapter adds frozen, as it is when it is injected again under another seed; `saved` compares with it.
@@ -40,8 +43,9 @@ def check_contract(adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: 
             gradient; or is another one when it is loaded.
     """
     for name in trainable(backbone):
-        if name.startswith(UNTRAINED):
-            raise InputError(KEY, f"trains {name}, which no training step goes through", "train weights of unet or text_encoder")
+        if not name.startswith(tuple(f"{part}." for part in trains)):
+            mend = f"train weights of {' or '.join(trains)}, or choose another model.objective"
+            raise InputError(KEY, f"trains {name}, which no training step goes through", mend)
     for model in (backbone, fresh):
         model.rest()  # three whole models would be the most memory that a run takes; what is asked for comes back
     try:
@@ -50,8 +54,8 @@ def check_contract(adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: 
         problem = f"does not survive copy.deepcopy of the backbone ({error})"
         raise InputError(KEY, problem, "register hooks and modules that can be copied") from error
     _move(copied.float())
-    predicted = _predict(ours, copied)
-    _check_gradients(copied, predicted)
+    made = _made(ours, copied)
+    _check_gradients(copied, made)
     again = type(adapter)(**made_again(json.loads(json.dumps(adapter.spec()))["init_args"], Path(KEY)))
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)
@@ -59,9 +63,9 @@ def check_contract(adapter: Adapter, backbone: Backbone, fresh: Backbone, seed: 
     _round(fresh, backbone)
     anew = {name: tensor.detach().clone() for name, tensor in added.items()}
     load_weights(fresh, _through_file(saved(trainable(copied), copied, anew)), KEY, anew)
-    loaded = _predict(again, fresh)
+    loaded = _made(again, fresh)
     lost = _apart(_registered(copied), _registered(fresh))
-    if not (loaded - predicted).norm() <= TOLERANCE * predicted.norm():
+    if not all((other - one).norm() <= TOLERANCE * one.norm() for one, other in zip(made, loaded, strict=True)):
         lost = lost or _apart(_plain(ours, copied), _plain(again, fresh)) or ["something of it"]
     if lost:
         more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
@@ -83,25 +87,29 @@ def _round(fresh: Backbone, backbone: Backbone) -> None:
             weight.data = weight.data.to(held[name].dtype).float()
 
 
-def _predict(adapter: Adapter, backbone: Backbone) -> Tensor:
-    """The prediction for two latents of the shortest length, in eval mode."""
+def _made(adapter: Adapter, backbone: Backbone) -> list[Tensor]:
+    """What is predicted of two latents of the shortest length, and the sound of them where the decoder trains, in eval mode."""
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(2, *backbone.latent_shape(1), generator=generator).to(backbone.device)
     captions = ["rain", "a dog barks"]
     with torch.no_grad():
         cond = adapter.prompt_embeds(backbone, captions, backbone.encode_text(captions))
     steps = len(backbone.scheduler.alphas_cumprod)
-    return backbone.eval()(latents, torch.tensor([steps // 4, 3 * steps // 4], device=backbone.device), cond)
+    timesteps = torch.tensor([steps // 4, 3 * steps // 4], device=backbone.device)
+    predicted = backbone.eval()(latents, timesteps, cond)
+    return [predicted, backbone.sound(latents)] if trained_parts(backbone) & {"vae", "vocoder"} else [predicted]
 
 
-def _check_gradients(backbone: Backbone, predicted: Tensor) -> None:
-    """Refuse an adapter of the UNet none of whose weights has a gradient; single ones may have theirs in other steps."""
-    weights = {name: weight for name, weight in trainable(backbone).items() if name.startswith("unet.")}
-    if predicted.requires_grad:
-        predicted.square().mean().backward()
-    if weights and not any(weight.grad is not None and weight.grad.any() for weight in weights.values()):
-        problem = f"trains {len(weights)} weights of the UNet, such as {next(iter(weights))}, and none of them gets a gradient"
-        raise InputError(KEY, problem, "use them in the forward pass, without detach or no_grad")
+def _check_gradients(backbone: Backbone, made: Sequence[Tensor]) -> None:
+    """Refuse an adapter of a part none of whose weights has a gradient; single ones may have theirs in other steps."""
+    for one in made:
+        if one.requires_grad:
+            one.square().mean().backward()
+    for part, called in CALLED.items():
+        weights = {name: weight for name, weight in trainable(backbone).items() if name.startswith(f"{part}.")}
+        if weights and not any(weight.grad is not None and weight.grad.any() for weight in weights.values()):
+            problem = f"trains {len(weights)} weights of {called}, such as {next(iter(weights))}, and none of them gets a gradient"
+            raise InputError(KEY, problem, "use them in the forward pass, without detach or no_grad")
 
 
 def _through_file(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

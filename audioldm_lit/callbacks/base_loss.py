@@ -14,6 +14,7 @@ from audioldm_lit.console.stages import say
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.encoding import encoded
+from audioldm_lit.training.held_out_loss import error_of
 
 PACKAGE = Path(audioldm_lit.__file__).parent
 LIBRARIES = ("torch", "diffusers", "peft")
@@ -60,7 +61,7 @@ def _digest(path: Path, losses: list[float]) -> str:
 
 
 def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
-    classes = [type(part) for part in (module, module.adapter)]
+    classes = [type(part) for part in (module, module.adapter, *([module.objective] if module.objective.judged_by else []))]
     if not all(cls.__module__.startswith("audioldm_lit.") for cls in classes):
         return None
     held_out = encoded(module.data, "val")
@@ -71,6 +72,7 @@ def _path(trainer: Trainer, module: LitAudioLDM) -> Path | None:
         "clips": held_out.fingerprint(),
         "model": [classes[0].__qualname__, module.adapter.spec(), module.seed],
         "timesteps": module.val_timesteps,
+        **({"judged": error_of(module.objective), "decoder": module.base_decoder} if module.objective.judged_by else {}),
         "batches": [module.data.batch_size, trainer.limit_val_batches, trainer.num_sanity_val_steps, trainer.world_size],
         "precision": [trainer.precision, module.device.type],
         "code": [_source(), *map(version, LIBRARIES)],

@@ -1,5 +1,6 @@
 """The adapter of a run, as one file with its card."""
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.checkpoint import averaged_weights
 from audioldm_lit.training.encoding import encoded
+from audioldm_lit.training.held_out_loss import error_of
 from audioldm_lit.training.loggers import log_file
 from audioldm_lit.training.outcome import BestWeights
 from audioldm_lit.training.run_folder import rank_zero_folder
@@ -67,7 +69,9 @@ class Export(Callback):
             about, base, objective = self._about(pl_module, best), pl_module.base_fingerprint, pl_module.objective
             trained = pl_module.adapter, saved(pl_module.weights, pl_module.backbone, pl_module.anew)
             sampling = objective.sampled_by.spec() if objective.sampled_by else None
-            save_adapter(folder / ADAPTER, *trained, base, objective.prediction, about, pl_module.base_rounded, sampling)
+            decoder = pl_module.base_decoder if {"vae", "vocoder"} & {*about.weights} else None
+            rounded = pl_module.base_rounded
+            save_adapter(folder / ADAPTER, *trained, base, objective.prediction, about, rounded, sampling, decoder)
             write_card(folder / "adapter.md", pl_module.adapter, base, objective.prediction, about)
             for logger in trainer.loggers:
                 log_file(logger, folder / ADAPTER, "adapter")
@@ -75,12 +79,17 @@ class Export(Callback):
     def _about(self, module: LitAudioLDM, chosen: BestWeights) -> About:
         outcome, train = module.outcome, encoded(module.data, "train")
         captions = [clip.caption for clip in train.clips.clips]
-        scores = {"held-out loss": (outcome.base_loss, chosen.loss)}
+        of = error_of(module.objective)
+        scores = {"held-out loss" if of == "noise" else f"held-out error of {of}": (outcome.base_loss, chosen.loss)}
         if outcome.dials:
             base, best = outcome.dials
             scores |= {name: (getattr(base, name), getattr(best, name)) for name in ("learned", "copied", "forgot")}
         run = len(captions), train.fingerprint(), chosen.step, module.seed
-        return About.of_run(module.backbone_name, captions, *run, self.licence or "unknown", scores, module.heads, self.share)
+        said = self.licence or "unknown", scores, module.heads, self.share
+        weights: Counter[str] = Counter()
+        for name, weight in module.weights.items():
+            weights[name.partition(".")[0]] += weight.numel()
+        return About.of_run(module.backbone_name, captions, *run, *said, dict(weights))
 
 
 def best_weights(path: str, loss: float, module: LitAudioLDM) -> tuple[BestWeights, dict[str, Tensor]]:

@@ -84,7 +84,8 @@ def try_step(trainer: Trainer, module: LitAudioLDM, size: int, precision: Abstra
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         with precision or autocast(trainer):
             cond = module.prompt_embeds(batch)
-            losses = module.objective(module.backbone, module.noise_scheduler, batch["mean"], cond, generators)
+            heard = module.objective.heard(batch)
+            losses = module.objective(module.backbone, module.noise_scheduler, batch["mean"], cond, generators, **heard)
             loss = losses.mean() + module.adapter.penalty(module.backbone)
         loss.backward()
     for name, buffer in module.objective.named_buffers():

@@ -12,6 +12,7 @@ from audioldm_lit.callbacks.result_table import show
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.training.encoding import encoded
+from audioldm_lit.training.held_out_loss import error_of
 from audioldm_lit.training.record import evaluation_record, judged, run_record
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -34,6 +35,7 @@ class Result(Callback):
             encoded(data, "train"),
             data.coverage,
             held_out_clips=judged(len(encoded(data, "val")), data.batch_size, trainer.limit_val_batches),
+            judged_by=error_of(pl_module.objective),
             steps=trainer.global_step,
             trained_weights=sum(weight.numel() for weight in pl_module.weights.values()),
             seconds=round(time.monotonic() - self.began, 1),
@@ -49,7 +51,8 @@ class Result(Callback):
         if not trainer.is_global_zero:
             return
         module, folder = pl_module, rank_zero_folder(trainer)
-        under = module.base_fingerprint, module.val_timesteps, module.seed
+        own = error_of(module.objective) if module.objective.judged_by else None
+        under = module.origin, own or module.val_timesteps, module.seed
         record = evaluation_record(module.outcome, encoded(module.data, "test"), *under)
         write_json(folder / "test.json", record)
 

@@ -18,18 +18,20 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 def _training(result: dict[str, Any]) -> list[tuple[str, str]]:
     before, after = result["held_out_loss_before"], result["held_out_loss_after"]
+    of = result.get("held_out_loss_of", "noise")  # runs of before had no other
     if before is None:
         loss = f"{after:.4f} (the base was not measured: trainer.num_sanity_val_steps is not -1)"
     else:
         # No interval stands beside it, so no word on whether it is better.
-        loss = f"{before:.4f} before, {after:.4f} after ({_change(before, after)}); {result['held_out_clips']} clips, same noise"
+        judged = f"{result['held_out_clips']} clips" + (", same noise" if of == "noise" else "")
+        loss = f"{before:.4f} before, {after:.4f} after ({_change(before, after)}); {judged}"
     trained = f"{result['trained_weights']:,} weights on {result['training_clips']} clips, {result['steps']} steps"
     audio = [(f"{split} audio", coverage) for split, coverage in result["coverage"].items()]
     # Rounded down, so that 100 % means all.
     partly = [(name, coverage) for name, coverage in audio if not coverage.endswith(" 100.0 %")]
     return [
         ("trained", trained),
-        ("held-out loss", loss),
+        ("held-out loss" if of == "noise" else f"held-out error of {of}", loss),
         *partly,
         ("best check", f"step {result['best_step']}{result['average']}"),
     ]

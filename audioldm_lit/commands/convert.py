@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from audioldm_lit import seeding
+from audioldm_lit.adapters.base import trained_parts
 from audioldm_lit.adapters.files.adapter_file import trust as trust_modules
 from audioldm_lit.adapters.files.exchange import DiffusersFolder, PeftFolder
 from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, MergedModel, Source
@@ -109,13 +110,14 @@ def _carry_adapter(
     smaller: dict[str, Any] = {}
     if rank is not None:
         adapted, smaller = _resized(adapted, rank, base)
-    expected = _predict(model.eval())
+    decodes = bool(trained_parts(model.eval()) & {"vae", "vocoder"})
+    expected = _made(model, decodes)
     with atomic_write(out.absolute()) as unfinished:
         LAYOUTS[to].write(unfinished, adapted)
         pass_on(unfinished, licence)
         model.unet = fresh
         LAYOUTS[to].load(unfinished, model)
-        absolute, relative = _difference(expected, _predict(model.eval()), to)
+        absolute, relative = _difference(expected, _made(model.eval(), decodes), to)
         found = {
             "source": str(source), "layout": kind, "to": to, "out": str(out), "base": adapted.base,
             "prediction": str(adapted.prediction), "max_absolute_difference": absolute, "max_relative_difference": relative,
@@ -179,7 +181,7 @@ def _print(lines: Sequence[str]) -> None:
 def _lines(found: Mapping[str, Any], adapted: Adapted) -> list[str]:
     """What people read of a conversion."""
     difference = f"{found['max_absolute_difference']:.1e}, {found['max_relative_difference']:.1e} of the largest value"
-    lines = [f"{found['out']}: {found['layout']} -> {found['to']}; largest difference of the UNet's output {difference}"]
+    lines = [f"{found['out']}: {found['layout']} -> {found['to']}; largest difference of the outputs {difference}"]
     if "rank" in found:
         shares = sorted(found["layers_lost"].items(), key=lambda item: -item[1])[:WORST]
         worst = ", ".join(f"{name} {100 * share:.2g} %" for name, share in shares)
@@ -224,19 +226,30 @@ def _check_out(out: Path, to: str) -> None:
 @torch.no_grad()
 def _predict(model: Backbone) -> Tensor:
     """The UNet's output (N, C, F/4, M/4) on noise, with a random text embedding at each of N timesteps."""
-    keys = [seeding.generator("convert", place) for place in range(TIMESTEPS)]
-    latents = seeding.normal(keys, model.latent_shape(round(model.window * model.sample_rate)))
+    keys, latents = _asked(model)
     cond = F.normalize(seeding.normal(keys, (model.text_encoder.config.projection_dim,)), dim=-1)
     timesteps = torch.linspace(0, model.scheduler.config["num_train_timesteps"] - 1, TIMESTEPS).long()
     return model(latents, timesteps, cond).double()
 
 
-def _difference(expected: Tensor, actual: Tensor, to: str) -> tuple[float, float]:
-    """Largest absolute difference, and its share of the largest value expected."""
-    absolute = (expected - actual).abs().max().item()
-    relative = absolute / max(expected.abs().max().item(), 1e-12)
-    _check_difference(f"--to {to}", relative)
-    return absolute, relative
+@torch.no_grad()
+def _made(model: Backbone, decodes: bool) -> Sequence[Tensor]:
+    """What a model makes of noise: the UNet's output, and where its decoder was adapted the sound (1, T)."""
+    return [_predict(model), model.sound(_asked(model)[1][:1]).double()] if decodes else [_predict(model)]
+
+
+def _asked(model: Backbone) -> tuple[Sequence[torch.Generator], Tensor]:
+    """Generators, and noise (N, C, F/4, M/4) as long as the model's window that was drawn from them."""
+    keys = [seeding.generator("convert", place) for place in range(TIMESTEPS)]
+    return keys, seeding.normal(keys, model.latent_shape(round(model.window * model.sample_rate)))
+
+
+def _difference(expected: Sequence[Tensor], actual: Sequence[Tensor], to: str) -> tuple[float, float]:
+    """Largest absolute difference, and the largest share of the largest value expected."""
+    absolute = [(one - other).abs().max().item() for one, other in zip(expected, actual, strict=True)]
+    relative = [difference / max(one.abs().max().item(), 1e-12) for one, difference in zip(expected, absolute, strict=True)]
+    _check_difference(f"--to {to}", max(relative))
+    return max(absolute), max(relative)
 
 
 def _check_difference(where: str, relative: float) -> None:

@@ -15,7 +15,7 @@ from audioldm_lit.assets.finding import find_model
 from audioldm_lit.assets.licence import check_licence
 from audioldm_lit.audio.level import Level, excess
 from audioldm_lit.audio.waveform import write
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import Backbone, VocoderName
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.device import device_named
@@ -185,7 +185,7 @@ def _generation(
     sampler = sampler or carried_sampler([setting.file for setting in adapters if setting.strength]) or Sampler()
     _check_steps(sampler.steps(base, prediction_of(base.scheduler), made).tolist(), adapters, edit)
     window = base.latent_shape(round(base.window * base.sample_rate))[1]
-    model = _blend(base, adapters, texts, Console(emoji=False, quiet=quiet))
+    model = _blend(base, adapters, texts, sampler.vocoder, Console(emoji=False, quiet=quiet))
     return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction, made, gain, window)
 
 
@@ -261,11 +261,15 @@ def _check_steps(steps: Sequence[float], adapters: Sequence[AdapterSetting], edi
             )
 
 
-def _blend(base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence[str], console: Console) -> Blend:
+def _blend(
+    base: Backbone, adapters: Sequence[AdapterSetting], prompts: Sequence[str], vocoder: VocoderName, console: Console
+) -> Blend:
     """The base with the adapters, after printing what each does at strength 1."""
     copies = []
     for setting in adapters:
         adapted = AdaptedCopy.load(setting, base)
+        if vocoder != "own" and "vocoder" in adapted.parts:
+            raise InputError("--sampler.vocoder", f"is {vocoder}, and {setting.file} adapts the model's own", "leave it out")
         effect = measure_effect(base, adapted.adapter, copy_backbone(adapted.backbone), adapted.prediction, prompts[:HEARD])
         show(effect, console, f"Effect of {setting.file}")
         copies.append(adapted)

@@ -41,7 +41,16 @@ class Evaluation:
 
 
 def compare_systems(first: Evaluation, second: Evaluation) -> dict[str, Comparison]:
-    """How the second system differs from the first, by metric; see `compare` and `check_comparable`."""
+    """How the second system differs from the first, by metric; see `compare` and `check_comparable`.
+
+    Where their decoders differ, distances from reconstructions are left out: each is from what its own decoder makes.
+    """
     check_comparable({"the first": first.passport, "the second": second.passport})
-    shared = [name for name in first.scores if name in second.scores]
+    decoders = [one.passport["decoder"] for one in (first, second) if "decoder" in one.passport]
+    apart = len(decoders) == 2 and decoders[0] != decoders[1]
+    shared = [
+        name
+        for name, score in first.scores.items()
+        if name in second.scores and not (apart and "reconstructed" in score.side_names)
+    ]
     return {name: compare(first.scores[name], second.scores[name]) for name in shared}

@@ -7,7 +7,7 @@ from typing import Any
 
 from audioldm_lit.errors import InputError
 
-KNOWN_OF_SOME = {"train": "training clips", "decoder": "decoders", "num_candidates": "numbers of candidates"}
+KNOWN_OF_SOME = {"train": "training clips", "num_candidates": "numbers of candidates"}
 
 
 def stamp(shared: Mapping[str, Any], sides: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def check_comparable(systems: Mapping[str, Mapping[str, Any]]) -> None:
         if counts[0] != counts[1]:
             problem = f"have {counts[0]} and {counts[1]} clips, and values depend on the number of clips"
             raise InputError(f"{first} and {name}", problem, "give both as many")
-        for entry in sorted({*passport, *other} - {"sha256", "preds", "reconstructed", "rules", *KNOWN_OF_SOME}):
+        for entry in sorted({*passport, *other} - {"sha256", "preds", "reconstructed", "decoder", "rules", *KNOWN_OF_SOME}):
             if passport.get(entry) != other.get(entry):
                 where, here, there = _first_difference(entry, passport.get(entry), other.get(entry))
                 problem = f"were scored differently, {where} is {_brief(here)} and {_brief(there)}"

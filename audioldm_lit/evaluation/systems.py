@@ -73,16 +73,16 @@ def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> 
     """Score models against held-out recordings; every process calls it and has its share.
 
     Each generates clips for the caption of every validation and test clip, with the same noise. The held-out recordings
-    themselves, through VAE and vocoder, are scored as a further system, `reconstructed`: nearer than that no adapter can come. As
-    many clips of the training split are another, `real`: what a perfect model would reach; it is left out where that split is
-    smaller.
+    themselves, through the first system's VAE and vocoder, are scored as a further system, `reconstructed`: nearer than that no
+    adapter of the UNet can come. Of a system with another decoder they are scored too, as `reconstructed_` and its name. As many
+    clips of the training split are another, `real`: what a perfect model would reach; it is left out where that split is smaller.
 
     Args:
         trial: What they are asked.
         systems: Models by name, the base first.
         folder: Where all is kept that can be heard and compared later: generated clips in a sub-folder for each system, the
-            held-out recordings as they were scored in `recordings` and as the decoder makes them in `reconstructed`, training
-            clips that have a suspected copy in `training`, and every clip's influence in `evaluations.json`.
+            held-out recordings as they were scored in `recordings` and as decoders make them in `reconstructed` and the like,
+            training clips that have a suspected copy in `training`, and every clip's influence in `evaluations.json`.
     """
     data = trial.data
     held_out = [data.waveforms(split) for split in HELD_OUT if split == "val" or data.clips(split)]
@@ -95,11 +95,19 @@ def score_systems(trial: Trial, systems: Mapping[str, System], folder: Path) -> 
             asked = [(clip, candidate) for clips in held_out for clip in clips.clips for candidate in candidates]
             entries = [_entry(trial, clip.id, clip.caption, candidate) for clip, candidate in asked]
             write_manifest(folder / name, {"system": name, "sampler": trial.sampler.spec()}, entries)
-    base = next(iter(systems.values())).backbone
-    evaluations |= _reconstructed(trial, base, held_out, folder) | _real(trial, held_out)
+    decoders = {name: system.backbone.decoder_passport(trial.sampler.vocoder) for name, system in systems.items()}
+    base = next(iter(systems))
+    apart = [name for name in systems if name == base or decoders[name] != decoders[base]]  # whose reconstructions are their own
+    for name in apart:
+        called = "reconstructed" if name == base else f"reconstructed_{name}"
+        evaluations[called] = _reconstructed(trial, systems[name].backbone, held_out, folder, called)
+        decoders[called] = decoders[name]
+    evaluations |= _real(trial, held_out)
     coverage = {split: str(data.coverage[split]) for split in HELD_OUT if split in data.coverage}
-    decoder = base.decoder_passport(trial.sampler.vocoder)
-    evaluations = {name: evaluation.noting(coverage=coverage, decoder=decoder) for name, evaluation in evaluations.items()}
+    evaluations = {
+        name: evaluation.noting(coverage=coverage, decoder=decoders.get(name, decoders[base]))
+        for name, evaluation in evaluations.items()
+    }
     if trial.rank == 0:
         _keep_copied(evaluations, trained, folder / "training")
         write_evaluations(folder, evaluations)
@@ -149,22 +157,22 @@ def _show(trial: Trial, clips: ClipDataset, side: str) -> None:
         trial.protocol.update(**{side: batch})
 
 
-def _reconstructed(trial: Trial, base: Backbone, held_out: Sequence[ClipDataset], folder: Path) -> dict[str, Evaluation]:
-    """Score the held-out recordings as the model's own decoder makes them, and keep both."""
+def _reconstructed(trial: Trial, model: Backbone, held_out: Sequence[ClipDataset], folder: Path, called: str) -> Evaluation:
+    """Score the held-out recordings as a model's own decoder makes them, and keep both."""
     with Stage("scores of reconstructed recordings"):
         for clips in held_out:
-            for batch in recordings(clips, trial.rank, trial.ranks, base.device):
-                again = reconstructed(batch, base, trial.sampler.vocoder)
+            for batch in recordings(clips, trial.rank, trial.ranks, model.device):
+                again = reconstructed(batch, model, trial.sampler.vocoder)
                 trial.protocol.update(preds=again, target=batch)
-                for name, kept in {"recordings": batch, "reconstructed": again}.items():
+                for name, kept in {"recordings": batch, called: again}.items():
                     write(folder / name / _file(kept.ids[0]), kept.waveform[0], kept.sample_rate)
         evaluation = trial.protocol.evaluation(trial.seed)
     trial.protocol.reset()
     if trial.rank == 0:
         listed = [clip for clips in held_out for clip in clips.clips]
-        for name in ("recordings", "reconstructed"):
+        for name in ("recordings", called):
             _list_recordings(folder / name, listed)
-    return {"reconstructed": replace(evaluation, not_computed={})}  # from itself, and from training clips, nobody asks its distance
+    return replace(evaluation, not_computed={})  # from itself, and from training clips, nobody asks its distance
 
 
 def _real(trial: Trial, held_out: Sequence[ClipDataset]) -> dict[str, Evaluation]:

@@ -45,6 +45,10 @@ def show(evaluations: Mapping[str, Evaluation], console: Console) -> None:
         verdicts = compare_systems(evaluations[first], evaluations[others[0]])
         for verdict, names in _grouped((name, str(comparison)) for name, comparison in verdicts.items()).items():
             console.print(escape(f"  {', '.join(names)}: {verdict}"), soft_wrap=True, highlight=False)
+        both = evaluations[first].scores.keys() & evaluations[others[0]].scores.keys()
+        if apart := sorted(both - verdicts.keys()):
+            line = f"  {', '.join(apart)}: not compared, each is from what the system's own decoder makes of recordings"
+            console.print(escape(line), soft_wrap=True, highlight=False)
     cautions = [
         (name, score.caution) for evaluation in evaluations.values() for name, score in evaluation.scores.items() if score.caution
     ]

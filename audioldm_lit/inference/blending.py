@@ -2,19 +2,22 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from audioldm_lit.adapters.base import Adapter
-from audioldm_lit.adapters.files.adapter_file import load_adapter
+from audioldm_lit.adapters.base import Adapter, trained_parts
+from audioldm_lit.adapters.files.adapter_file import load_adapter, read_parts
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.sampling import ALL
+
+DECODING = ("vae", "vocoder")  # parts that make sound of latents
 
 
 @dataclass(frozen=True)
@@ -65,20 +68,25 @@ class AdaptedCopy:
         adapter: The adapter.
         backbone: The copy, with the adapter injected.
         prediction: What the copy's UNet predicts.
+        parts: Parts of the backbone that it trained.
     """
 
     setting: AdapterSetting
     adapter: Adapter
     backbone: Backbone
     prediction: Prediction
+    parts: frozenset[str]
 
     @classmethod
     def load(cls, setting: AdapterSetting, base: Backbone) -> "AdaptedCopy":
         """Load an adapter's file; the base is left alone."""
         setting.check()
-        backbone = copy_backbone(base)
+        backbone = copy_backbone(base, read_parts(setting.file))
         adapter, prediction = load_adapter(setting.file, backbone)
-        return cls(setting, adapter, backbone, prediction)
+        parts = trained_parts(backbone)
+        if parts & {*DECODING} and setting.timesteps != ALL:
+            raise InputError(setting.file, "adapts the decoder, which has no timesteps", "leave its timesteps out")
+        return cls(setting, adapter, backbone, prediction, parts)
 
     @property
     def reads(self) -> bool:
@@ -99,6 +107,8 @@ class Blend(Backbone):
     p_folded(x) prod_j (p_j(x) / p_base(x))^s_j: the conjunction of Liu et al. 2022 (arXiv 2206.01714), with adapters as concepts.
     As in that paper, the product is taken at every noise level, which only approximates a product of clean distributions.
 
+    What adapters do to VAE and vocoder is blended in the weights alone, once for all timesteps.
+
     A lone adapter of strength 1 predicts exactly what it was trained to and costs nothing extra. Of what is folded, a copy of the
     weights waits in main memory, for the base and for each adapter; the device holds a single UNet for all of it, one more for each
     adapter of the other kind and, where both kinds are there, one for the base.
@@ -108,21 +118,24 @@ class Blend(Backbone):
         copies: The adapters, not yet folded; those of strength 0 are left out.
 
     Raises:
-        InputError: If an adapter predicts something else than the base, which it can only alone and at strength 1.
+        InputError: If an adapter predicts something else than the base, or adds layers to the decoder, which it can only alone
+            and at strength 1.
     """
 
     def __init__(self, base: Backbone, copies: Sequence[AdaptedCopy]) -> None:
-        copies = [adapted for adapted in copies if adapted.setting.strength != 0]
+        acting = [adapted for adapted in copies if adapted.setting.strength != 0]
+        copies = [adapted for adapted in acting if not adapted.parts <= {*DECODING}]
         lone = copies[0] if len(copies) == 1 and copies[0].setting.plain else None
         if not lone:
             _check_predictions(copies, prediction_of(base.scheduler))
+        for adapted in acting:
+            adapted.adapter.merge(adapted.backbone)
+        vae, vocoder = (_blended(part, base, acting) for part in DECODING)
         super().__init__(
             lone.backbone.unet if lone else base.unet,  # beside a lone adapter, the base's own UNet would never be asked
-            base.vae, base.text_encoder, base.tokenizer, base.vocoder, base.scheduler, base.audio_encoder, base.feature_extractor,
+            vae, base.text_encoder, base.tokenizer, vocoder, base.scheduler, base.audio_encoder, base.feature_extractor,
         )  # fmt: skip
         self.prediction = lone.prediction if lone else prediction_of(base.scheduler)
-        for adapted in copies:
-            adapted.adapter.merge(adapted.backbone)
         folded = [
             adapted for adapted in copies if adapted is not lone and not adapted.reads and _same_weights(adapted.backbone, base)
         ]
@@ -183,11 +196,34 @@ class Blend(Backbone):
         self.in_place = acting
 
 
-def copy_backbone(backbone: Backbone) -> Backbone:
-    """A copy for an adapter to work on; what adapters leave alone (VAE, vocoder, audio tower) is shared, not copied."""
-    shared = ("vae", "vocoder", "griffin_lim", "audio_encoder", "log_mel")
+def copy_backbone(backbone: Backbone, changed: Collection[str] = ()) -> Backbone:
+    """A copy for an adapter to work on; VAE, vocoder and audio tower are shared unless they are `changed`, or train already."""
+    shared = {"vae", "vocoder", "griffin_lim", "audio_encoder", "log_mel"} - {*changed}
     # Asked for by its name, a part that rests would come back.
-    return copy.deepcopy(backbone, {id(module): module for name, module in backbone.named_children() if name in shared})
+    parts = (module for name, module in backbone.named_children() if name in shared)
+    return copy.deepcopy(backbone, {id(part): part for part in parts if not any(w.requires_grad for w in part.parameters())})
+
+
+def _blended(part: str, base: Backbone, copies: Sequence[AdaptedCopy]) -> Any:
+    """VAE or vocoder with every adapter's share, W_0 + sum_i s_i (W_i - W_0); where there is one of strength 1, exactly its own."""
+    own = base.get_submodule(part)
+    shares = [(adapted.setting, adapted.backbone.get_submodule(part)) for adapted in copies if part in adapted.parts]
+    if not shares:
+        return own
+    if len(shares) == 1 and shares[0][0].strength == 1:
+        return shares[0][1]
+    blended, before = copy.deepcopy(own), {name: weight.cpu() for name, weight in own.state_dict().items()}
+    change = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in before.items()}
+    for setting, network in shares:
+        after = {name: weight.cpu() for name, weight in network.state_dict().items()}
+        if {name: weight.shape for name, weight in after.items()} != {name: weight.shape for name, weight in before.items()}:
+            problem = f"adds layers to the {part}, which cannot be blended"
+            raise InputError(setting.file, problem, "use it alone among those of the decoder, at strength 1")
+        for name in change:
+            change[name] += setting.strength * (after[name].double() - before[name].double())
+    for name, weight in blended.state_dict().items():
+        weight.copy_(before[name].double() + change[name])
+    return blended
 
 
 def _check_predictions(copies: Sequence[AdaptedCopy], prediction: Prediction) -> None:

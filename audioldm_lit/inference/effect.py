@@ -17,7 +17,7 @@ as large again as its base's; a model from scratch, whose sound is noise still (
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -29,18 +29,19 @@ from rich.table import Table
 from torch import Tensor
 
 from audioldm_lit import seeding
-from audioldm_lit.adapters.base import Adapter, trainable
+from audioldm_lit.adapters.base import Adapter, trainable, trained_parts
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.diffusion import Prediction, levels, prediction_of, timesteps_of
 
 NO_EFFECT, SATURATED = 0.005, 0.15
+UNHEARD, ANOTHER_SOUND = 0.01, 1.0  # nats
 TIMESTEPS = (900, 700, 500, 300, 100)
 ORDER = ("conv_in", "time_embedding", "class_embedding", "down_blocks", "mid_block", "up_blocks", "conv_norm_out", "conv_out")
 BAR = 24  # characters
 MEANINGS = {
-    "no effect": "[red]no effect[/]: on these prompts the model predicts what its base does; train longer or at a higher rate",
+    "no effect": "[red]no effect[/]: on these prompts the model does what its base does; train longer or at a higher rate",
     "moderate": "[green]moderate[/]: changed, and still like data",
     "saturated": "[red]saturated[/]: likely no longer like data; take less strength, fewer steps or a lower rate",
 }
@@ -64,14 +65,17 @@ class Effect:
     """What an adapter does to a model.
 
     Attributes:
-        blocks: ||dW|| / ||W|| (Frobenius) for each block of the UNet; 0 where nothing changes.
+        blocks: ||dW|| / ||W|| (Frobenius) for each block of the UNet, and of a decoder that trains; 0 where nothing changes.
         added: By block, what the adapter adds and what cannot be folded into the weights of the base's UNet.
         distances: By timestep, ||pred_adapted - pred_base|| / ||pred_base|| of the noise predicted in the same latents.
+        sound: Mean absolute difference in nats between log-mels of what both decoders make of the same latents; None where the
+            decoder does not train.
     """
 
     blocks: dict[str, float]
     added: dict[str, Added]
     distances: dict[int, float]
+    sound: float | None = None
 
     @property
     def distance(self) -> float:
@@ -80,10 +84,11 @@ class Effect:
 
     @property
     def verdict(self) -> Literal["no effect", "moderate", "saturated"]:
-        """What the distance means; a distance that is not a number counts as saturated."""
-        if self.distance < NO_EFFECT:
+        """What the distances mean, that of the predictions and that of the sound; one that is no number counts as saturated."""
+        sound = 0.0 if self.sound is None else self.sound
+        if self.distance < NO_EFFECT and sound < UNHEARD:
             return "no effect"
-        return "moderate" if self.distance < SATURATED else "saturated"
+        return "moderate" if self.distance < SATURATED and sound < ANOTHER_SOUND else "saturated"
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -112,48 +117,65 @@ def measure_effect(
         embeds: What the base reads in the prompts (B, D), where that is known.
     """
     before = [(name, weight.numel(), _square(weight)) for name, weight in trainable(adapted).items()]
+    decoder = [part for part in ("vae", "vocoder") if part in trained_parts(adapted)]
     adapter.merge(adapted)
     adapted.unet.eval()
     embeds = base.encode_text(prompts) if embeds is None else embeds.to(base.device)
     conds = embeds, adapter.prompt_embeds(adapted, prompts, embeds)
     generators = [seeding.generator("effect", seed, row) for row in range(len(prompts))]
     latents = seeding.normal(generators, base.latent_shape(round(base.window * base.sample_rate))).to(base.device)
-    for model in (base, adapted):
-        model.rest()  # two UNets are enough
+    base.rest()  # two UNets are enough
+    adapted.rest(but=decoder)  # a decoder that was folded is in no folder
     with Stage("effect of the adapter"):
-        distances = _distances(base, adapted, conds, latents, prediction)
-    return Effect(_blocks(base, adapted), _added(base, before, adapted), distances)
+        distances, latents = _distances(base, adapted, conds, latents, prediction)
+        sound = _sound(base, adapted, latents) if decoder else None
+    parts = ["unet", *decoder]
+    return Effect(_blocks(base, adapted, parts), _added(base, before, adapted, parts), distances, sound)
 
 
-def _blocks(base: Backbone, merged: Backbone) -> dict[str, float]:
+def _blocks(base: Backbone, merged: Backbone, parts: Sequence[str]) -> dict[str, float]:
     """||dW|| / ||W|| of each block. A weight of the base that has another name now was wrapped, and is as it was."""
-    after = merged.unet.state_dict()
+    after = dict(_weights(merged, parts))
     size: dict[str, float] = defaultdict(float)
     change: dict[str, float] = defaultdict(float)
-    for name, weight in base.unet.state_dict().items():
+    for name, weight in _weights(base, parts):
         size[_block(name)] += _square(weight)
         change[_block(name)] += _square(after.get(name, weight).cpu().double() - weight.cpu().double())
     return {block: (change[block] / size[block]) ** 0.5 for block in sorted(size, key=_place)}
 
 
-def _added(base: Backbone, trained: Sequence[tuple[str, int, float]], merged: Backbone) -> dict[str, Added]:
-    """What trains outside the UNet, or is still there after folding, by block; `trained` gives names, sizes and sums of squares."""
-    known = {f"unet.{name}" for name in base.unet.state_dict()}
-    kept = {f"unet.{name}" for name in merged.unet.state_dict()}
+def _added(base: Backbone, trained: Sequence[tuple[str, int, float]], merged: Backbone, parts: Sequence[str]) -> dict[str, Added]:
+    """What trains outside these parts, or is still there after folding, by block; `trained` gives names, sizes, sums of squares."""
+    known, kept = (dict(_weights(model, parts)).keys() for model in (base, merged))
+    inside = tuple(f"{part}." for part in parts)
     found: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for name, count, square in trained:
-        if name not in known and (name in kept or not name.startswith("unet.")):
-            found[_block(name.removeprefix("unet."))].append((count, square))
+        if name not in known and (name in kept or not name.startswith(inside)):
+            found[_block(name)].append((count, square))
     return {
         block: Added(sum(count for count, _ in found[block]), sum(square for _, square in found[block]) ** 0.5)
         for block in sorted(found, key=_place)
     }
 
 
+def _weights(backbone: Backbone, parts: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """Weights of these parts by their name in the backbone, but for the VAE's encoder; what rests comes back."""
+    for part in parts:
+        for name, weight in backbone.get_submodule(part).state_dict().items():
+            if not (part == "vae" and name.startswith(("encoder.", "quant_conv."))):
+                yield f"{part}.{name}", weight
+
+
+def _sound(base: Backbone, merged: Backbone, latents: Tensor) -> float:
+    """Mean absolute difference of log-mels, in nats."""
+    before, after = (base.log_mel(torch.cat([model.sound(clip) for clip in latents.split(1)])) for model in (base, merged))
+    return (after - before).abs().mean().item()
+
+
 def _distances(
     base: Backbone, merged: Backbone, conds: tuple[Tensor, Tensor], latents: Tensor, prediction: Prediction
-) -> dict[int, float]:
-    """Both predictions along the base's own sampling in five steps, whose latents thus cost no pass of their own."""
+) -> tuple[dict[int, float], Tensor]:
+    """Both predictions along the base's own sampling in five steps, whose latents thus cost no pass of their own; and its end."""
     predictions = prediction_of(base.scheduler), prediction
     schedulers = [one.scheduler(base.scheduler) for one in predictions]
     distances = {}
@@ -169,7 +191,7 @@ def _distances(
         clean = (latents - (1 - now) ** 0.5 * before) / now**0.5
         # x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s) epsilon; Eq. 12 of Song et al. 2020 (arXiv 2010.02502), sigma 0
         latents = then**0.5 * clean + (1 - then) ** 0.5 * before
-    return distances
+    return distances, clean
 
 
 def _square(values: Tensor) -> float:
@@ -178,9 +200,9 @@ def _square(values: Tensor) -> float:
 
 
 def _block(name: str) -> str:
-    """Top-level module of a weight, such as `conv_in` or `down_blocks.0`."""
-    head, *rest = name.split(".")
-    return f"{head}.{rest[0]}" if rest and rest[0].isdigit() else head
+    """Module of a weight: of the UNet its top-level one, such as `conv_in` or `down_blocks.0`, else `vae.decoder` or the part."""
+    head, *rest = name.removeprefix("unet.").split(".")
+    return f"{head}.{rest[0]}" if rest and (rest[0].isdigit() or head == "vae") else head
 
 
 def _place(block: str) -> tuple[int, str]:
@@ -202,6 +224,8 @@ def show(effect: Effect, console: Console, title: str = "Effect of the adapter")
         table.add_row(escape(block), "added", f"{added.weights:,} weights of norm {added.norm:.3g}")
     console.print(table)
     distances = ", ".join(f"{_percent(distance)} at t = {step}" for step, distance in effect.distances.items())
+    if effect.sound is not None:
+        console.print(f"sound of the same latents moved by {effect.sound:.3g} nats", soft_wrap=True, highlight=False)
     console.print(f"predictions moved by {_percent(effect.distance)} ({distances})", soft_wrap=True, highlight=False)
     console.print(f"effect: {MEANINGS[effect.verdict]}", soft_wrap=True, highlight=False)
 

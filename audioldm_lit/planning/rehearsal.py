@@ -70,7 +70,7 @@ class Rehearsal(Callback):
         pl_module.backbone.to(trainer.strategy.root_device)
         if isinstance(trainer.checkpoint_callback, BestCheck):  # eight clips are no reason to end without an adapter
             trainer.checkpoint_callback.max_copied, trainer.checkpoint_callback.max_forgot = 1.0, 2.0
-        cache = Cache(pl_module.cache_dir, pl_module.backbone, pl_module.conditioning.needs_audio)
+        cache = Cache(pl_module.cache_dir, pl_module.backbone, pl_module.conditioning.needs_audio, pl_module.vae_fingerprint)
         texts, data = 0, pl_module.data
         began = self.clock.now()
         for split in SPLITS:
@@ -105,7 +105,7 @@ class Rehearsal(Callback):
         """Refuse what would not fit, before it is tried."""
         device = trainer.strategy.root_device
         self.most = peak(device)
-        pl_module.backbone.rest()  # as in training
+        pl_module.backbone.rest(but=("vae", "vocoder") if pl_module.objective.needs_waveform else ())  # as in training
         check_memory(trainer, pl_module)
         forget_peak(device)
 

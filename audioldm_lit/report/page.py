@@ -93,7 +93,8 @@ def _names(texts: Texts, runs: Sequence[RunFiles]) -> list[str]:
 def _systems(texts: Texts, named: Mapping[str, RunFiles]) -> dict[str, Evaluation]:
     """Evaluations by what systems are called; what several runs share is the first's."""
     first = next(iter(named.values())).evaluations
-    others = {"base": "takes.base", "reconstructed": "takes.reconstructed", "real": "takes.real"}
+    own = {} if len(named) > 1 else {"reconstructed_adapted": "takes.reconstructed_adapted"}  # of a run that adapts the decoder
+    others = {"base": "takes.base", "reconstructed": "takes.reconstructed", **own, "real": "takes.real"}
     shared = {texts.plain(key): first[kind] for kind, key in others.items() if kind in first}
     base = {name: shared.pop(name) for name in (texts.plain("takes.base"),) if name in shared}
     return base | {name: run.evaluations["adapted"] for name, run in named.items() if "adapted" in run.evaluations} | shared

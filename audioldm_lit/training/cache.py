@@ -83,12 +83,13 @@ class Cache:
         folder: Where encoded clips are kept; made when needed.
         backbone: The encoders, in float32.
         audio_embeds: Whether CLAP audio embeddings are wanted.
+        vae: Fingerprint of the VAE before an adapter worked on its decoder, of which no latent knows; by default as it is.
     """
 
-    def __init__(self, folder: Path, backbone: Backbone, audio_embeds: bool) -> None:
+    def __init__(self, folder: Path, backbone: Backbone, audio_embeds: bool, vae: str | None = None) -> None:
         self.backbone = backbone
         self.audio_embeds = audio_embeds
-        encoders = [FORMAT, backbone.log_mel.fingerprint, backbone.fingerprint("vae")]
+        encoders = [FORMAT, backbone.log_mel.fingerprint, vae or backbone.fingerprint("vae")]
         if audio_embeds:
             backbone.require_audio_encoder()
             encoders.append(backbone.fingerprint("audio_encoder"))

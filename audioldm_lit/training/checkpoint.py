@@ -1,5 +1,6 @@
 """What a checkpoint holds beside Lightning's own: what was trained, and which base, adapter and data it belongs to."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +24,12 @@ KINDS: dict[str, Any] = {  # of what is kept under it
 ORIGIN = "--ckpt_path"  # what messages call it
 
 
+def origin_of(base: str, decoder: Mapping[str, str], trained: Iterable[str]) -> str:
+    """What checkpoints belong to: the fingerprint of the base's UNet, and where weights of its decoder train, those of that too."""
+    inside = any(name.startswith(("vae.", "vocoder.")) for name in trained)
+    return ", ".join([base, *(f"{part} {known}" for part, known in decoder.items() if inside)])
+
+
 def trained_on(data: AudioDataModule) -> dict[str, Any]:
     """What a resumed run must find as it was: the clips of every split, how they are varied, and the order they are drawn in."""
     clips: dict[str, str] = {split: encoded(data, split).fingerprint() for split in data.datasets}
@@ -36,9 +43,9 @@ def content(
     """What is kept under `KEY`.
 
     Args:
-        base: Fingerprint of the base's UNet.
+        base: What `origin_of` gave.
         adapter: The adapter.
-        base_losses: The base's held-out loss by timestep.
+        base_losses: The base's held-out loss by timestep, or by its other parts.
         data: What `trained_on` gave.
         ema: The moving average of the trained weights, where there is one.
         objective: Weights and state of the objective.
@@ -59,7 +66,7 @@ def checked_content(checkpoint: dict[str, Any], base: str, adapter: Adapter, dat
 
     Args:
         checkpoint: As it was read.
-        base: Fingerprint of the base's UNet.
+        base: What `origin_of` gives.
         adapter: The adapter.
         data: What `trained_on` gives; None where the data may differ, as outside `fit`.
 

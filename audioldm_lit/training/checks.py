@@ -9,13 +9,31 @@ from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.training.recalling import check_recall
 from audioldm_lit.training.settings import check_batch
+from audioldm_lit.training.time_mask import TimeMask
 
 
-def check_prediction(backbone: Backbone, objective: Objective) -> None:
-    """Refuse what the held-out loss cannot judge, and an objective that changes what a partly frozen UNet predicts."""
+def check_objective(objective: Objective, backbone: Backbone, sampler: Sampler, time_mask: TimeMask | None) -> None:
+    """Refuse an objective whose prediction does not fit, and beside one that hears recordings, what would make it hear others."""
+    _check_prediction(backbone, objective)
+    if objective.needs_waveform and time_mask is not None:
+        problem = "masks latents, and model.objective compares their sound with recordings that have no gaps"
+        raise InputError("model.time_mask", problem, "leave it out")
+    if "vocoder" in objective.trains and sampler.vocoder != "own":
+        problem = f"is {sampler.vocoder}, and model.objective trains the model's own"
+        raise InputError("model.sampler.vocoder", problem, "leave it out")
+
+
+def _check_prediction(backbone: Backbone, objective: Objective) -> None:
+    """Refuse what the held-out loss cannot judge, and an objective that changes what a partly frozen UNet predicts.
+
+    One that the UNet has no part in predicts what the base does.
+    """
+    if "unet" not in objective.trains:
+        objective.prediction = prediction_of(backbone.scheduler)
     ours, base = objective.prediction, prediction_of(backbone.scheduler)
     if hasattr(objective, "prediction_type"):
         problem = f"has a prediction_type, '{objective.prediction_type}', which nothing reads"

@@ -1,4 +1,4 @@
-"""The held-out loss: how well a model denoises clips it was not trained on, by timestep.
+"""The held-out loss: how well a model denoises clips it was not trained on, by timestep; or what an objective judges instead.
 
 Every clip is judged at the same timesteps, and its noise depends on the clip and on nothing else: the task is the same before
 and after training, in every run, with every adapter, objective and seed.
@@ -13,12 +13,23 @@ from torch import Tensor
 from audioldm_lit import seeding
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.diffusion import Prediction, levels, timesteps_of
+from audioldm_lit.objectives.base import Objective
 
 
 def grid(scheduler: DDIMScheduler, num_timesteps: int) -> list[int]:
     """The timesteps that every clip is judged at."""
     # The loss is steep in t: a grid that is shifted from clip to clip has 27 times the standard deviation.
     return [int((k + 0.5) / num_timesteps * scheduler.config["num_train_timesteps"]) for k in range(num_timesteps)]
+
+
+def loss_names(objective: Objective, scheduler: DDIMScheduler, num_timesteps: int) -> list[str]:
+    """What the parts of the held-out loss are called."""
+    return list(objective.judged_by) or [f"t{step}" for step in grid(scheduler, num_timesteps)]
+
+
+def error_of(objective: Objective) -> str:
+    """What a held-out loss is an error of: values of different ones are never compared."""
+    return " + ".join(objective.judged_by) or "noise"
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ def run_record(
     coverage: Mapping[Split, FoundClips],
     *,
     held_out_clips: int,
+    judged_by: str,
     steps: int,
     trained_weights: int,
     seconds: float,
@@ -32,6 +33,7 @@ def run_record(
         train: Its training clips.
         coverage: Of each split, how many of the listed clips were there.
         held_out_clips: How many clips its checks judged.
+        judged_by: What the held-out loss is an error of.
         steps: Optimizer steps.
         trained_weights: How many numbers were trained.
         seconds: What it took, encoding included.
@@ -43,8 +45,9 @@ def run_record(
     assert best is not None
     assert outcome.effect is not None
     return {
+        "held_out_loss_of": judged_by,
         "held_out_loss_before": outcome.base_loss,
-        "held_out_losses_before": outcome.base_losses,  # by timestep
+        "held_out_losses_before": outcome.base_losses,  # by timestep, or by its other parts
         "best_step": best.step,
         "held_out_loss_after": best.loss,
         "average": best.average,
@@ -76,20 +79,20 @@ def judged(clips: int, batch_size: int, limit: int | float) -> int:
     return min(clips, batch_size * (int(batches * limit) if isinstance(limit, float) else limit))
 
 
-def evaluation_record(outcome: Outcome, clips: EncodedDataset, base: str, val_timesteps: int, seed: int) -> dict[str, Any]:
+def evaluation_record(outcome: Outcome, clips: EncodedDataset, base: str, judged_at: int | str, seed: int) -> dict[str, Any]:
     """The content of `test.json`: the loss of the test clips with its interval, beside the scores where there are any.
 
     Args:
         outcome: What the test found.
         clips: The test clips.
-        base: Fingerprint of the base's UNet.
-        val_timesteps: Timesteps at which every clip's loss was taken.
+        base: Fingerprint of the base's UNet, and of its decoder where that trains.
+        judged_at: At how many timesteps every clip's loss was taken, or what it is an error of where that is not the noise.
         seed: Seed of the interval's resampling.
     """
     assert outcome.test_loss is not None
     count = len(outcome.test_loss.influence[0])
-    judged_clips = [clips.fingerprint(), *([count] if count < len(clips) else [])]  # `limit_test_batches` leaves some out
-    under = json.dumps([base, val_timesteps, *judged_clips], sort_keys=True)
+    judged = [clips.fingerprint(), *([count] if count < len(clips) else [])]  # `limit_test_batches` leaves some out
+    under = json.dumps([base, judged_at, *judged], sort_keys=True)
     loss = {
         "value": outcome.test_loss.value,
         "interval": outcome.test_loss.interval(seed),

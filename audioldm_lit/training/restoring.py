@@ -76,8 +76,11 @@ class Restorable(LightningModule):
         samples = round((seconds or self.backbone.window) * self.backbone.sample_rate)
         window = self.backbone.latent_shape(round(self.backbone.window * self.backbone.sample_rate))[1]
         generation = Generation(self.backbone, self.sampler, self.unconditional, samples, self.objective.prediction, window=window)
-        entries = [Entry(prompt, prompt, self.hparams["seed"], 0) for prompt in texts]
-        return torch.stack([waveform for _, waveform in generate_clips(generation, entries, cond)])
+        return torch.stack([waveform for _, waveform in generate_clips(generation, self.entries(texts, texts), cond)])
+
+    def entries(self, ids: Sequence[str], prompts: Sequence[str]) -> list[Entry]:
+        """What is generated for prompts with this module's seed."""
+        return [Entry(name, prompt, self.hparams["seed"], 0) for name, prompt in zip(ids, prompts, strict=True)]
 
 
 def hyper_parameters(module: Restorable) -> dict[str, Any]:

@@ -116,7 +116,8 @@ def contest(champion: Run, challenger: Run, folder: Path, protocol: Protocol, ou
     found = compare_systems(first, second)
     name = next(iter(protocol.metrics))
     if name not in found:
-        reason = first.not_computed.get(name) or second.not_computed[name]
+        apart = InputError("their decoders", "differ", "")
+        reason = first.not_computed.get(name) or second.not_computed.get(name) or apart
         raise InputError("champion and challenger", f"have no {name} ({reason.where} {reason.problem})", "hold out more recordings")
     verdicts = {other: comparison.verdict for other, comparison in found.items() if other != name}
     decided = found[name]

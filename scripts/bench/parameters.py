@@ -1,6 +1,6 @@
 """Count what every shipped adapter trains on AudioLDM-S: `python scripts/bench/parameters.py` prints a Markdown table.
 
-The published S model's UNet and CLAP text tower have random weights here: an adapter's size follows from their shapes.
+The published S model has random weights here: an adapter's size follows from the shapes.
 """
 
 import argparse
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 import yaml
-from diffusers import UNet2DConditionModel
-from transformers import ClapTextConfig, ClapTextModelWithProjection
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import ClapTextConfig, ClapTextModelWithProjection, SpeechT5HifiGan, SpeechT5HifiGanConfig
 
 from audioldm_lit.adapters.base import Adapter, trainable
 from audioldm_lit.adapters.files import making
@@ -24,13 +24,17 @@ UNET = {
     "up_block_types": [*["CrossAttnUpBlock2D"] * 3, "UpBlock2D"],
     "norm_num_groups": 32, "projection_class_embeddings_input_dim": 512,
 }  # fmt: skip
+VAE = {"block_out_channels": [128, 256, 512], "layers_per_block": 2, "norm_num_groups": 32, "mid_block_add_attention": True}
+VOCODER = {"upsample_initial_channel": 1024, "upsample_rates": [5, 4, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 8, 4, 4]}
 
 
 def audioldm_s() -> Backbone:
-    """AudioLDM-S (Liu et al. 2023, arXiv 2301.12503) where adapters work: UNet and text tower; the rest is the toy model's."""
+    """AudioLDM-S (Liu et al. 2023, arXiv 2301.12503) where adapters work; the audio tower is the toy model's."""
     backbone = Backbone.load(NANO)
     backbone.unet = UNet2DConditionModel.from_config({**backbone.unet.config, **UNET})
     backbone.text_encoder = ClapTextModelWithProjection(ClapTextConfig())
+    backbone.vae = AutoencoderKL.from_config({**backbone.vae.config, **VAE})
+    backbone.vocoder = SpeechT5HifiGan(SpeechT5HifiGanConfig(model_in_dim=64, **VOCODER))
     return backbone.requires_grad_(False).eval()
 
 

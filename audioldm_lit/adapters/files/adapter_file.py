@@ -37,6 +37,7 @@ def save_adapter(
     about: About | None = None,
     rounded: str | None = None,
     sampling: Mapping[str, Any] | None = None,
+    decoder: Mapping[str, str] | None = None,
 ) -> None:
     """Write an adapter's weights.
 
@@ -49,6 +50,7 @@ def save_adapter(
         about: What the run was, where it is known.
         rounded: Fingerprint of that UNet's weights rounded to float16; without it, a copy of the base in half precision is refused.
         sampling: Settings of the `Sampler` that the adapter was made for, where it was made for one.
+        decoder: What `decoder_origin` gave before injection, where the adapter works on the decoder.
     """
     metadata = {
         "format": FORMAT,
@@ -63,6 +65,8 @@ def save_adapter(
         metadata["base_rounded"] = rounded
     if sampling:
         metadata["sampling"] = json.dumps(sampling)
+    if decoder:
+        metadata["decoder"] = json.dumps(decoder)
     with atomic_write(path) as unfinished:
         unfinished.write_bytes(save({name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, metadata))
 
@@ -83,10 +87,12 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, Prediction]:
     try:
         base, spec, predicts = metadata["base"], json.loads(metadata["adapter"]), json.loads(metadata.get("prediction", "null"))
         older = metadata["prediction_type"] if predicts is None else ""
+        decoder = dict(json.loads(metadata.get("decoder", "{}")))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, f"does not say how it was made ({error})", "fetch the file again") from error
     prediction = prediction_named(older, str(path)) if predicts is None else make(Prediction, predicts, path)
     check_origin(base, metadata.get("base_rounded"), backbone, str(path))
+    check_decoder(decoder, backbone, str(path))
     weights = read_tensors(path)
     with bounded(path, weights, backbone):
         check_sizes({"adapter": spec, "prediction": predicts}, weights, path)
@@ -137,6 +143,12 @@ def read_metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def read_parts(path: Path) -> frozenset[str]:
+    """Parts of a backbone that a file has weights for, such as `unet` or `vocoder`."""
+    with _opened(path) as file:
+        return frozenset(name.partition(".")[0] for name in file.keys())  # noqa: SIM118  (not a dict)
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file; an `InputError` says if it is none."""
     with _opened(path) as file:
@@ -177,6 +189,26 @@ def check_base(expected: str, actual: str, origin: str) -> None:
         raise InputError(
             origin, f"was trained on the base with UNet {expected}, this one is {actual}", "load the same base, with the same heads"
         )
+
+
+def decoder_origin(backbone: Backbone) -> dict[str, str]:
+    """Fingerprints of VAE and vocoder, whose weights are rounded to float16: a model and its copy in half precision are no two."""
+    return {part: backbone.fingerprint(part, rounded=True) for part in ("vae", "vocoder")}
+
+
+def check_decoder(expected: Mapping[str, str], backbone: Backbone, origin: str) -> None:
+    """Refuse weights that were trained on another decoder than a backbone's.
+
+    Args:
+        expected: What `decoder_origin` gave of the base; empty where the decoder was not trained.
+        backbone: The backbone, without an adapter.
+        origin: What an error names.
+    """
+    actual = decoder_origin(backbone) if expected else {}
+    for part, known in actual.items():
+        if expected.get(part) != known:
+            problem = f"was trained on the {part} {expected.get(part)}, this base's is {known}"
+            raise InputError(origin, problem, "load the same base")
 
 
 def load_weights(backbone: Backbone, weights: Mapping[str, Tensor], origin: str, added: Iterable[str] = ()) -> None:

@@ -35,6 +35,7 @@ class About:
         licence: Licence of the base's weights, which the adapter inherits: `CC BY-NC-SA 4.0` for the published AudioLDM.
         scores: Values of the base, where it was measured, and of the adapter, by the score's name.
         heads: Of the base's attention, `as_saved` or `original`.
+        weights: How many numbers were trained, by part of the base; empty in files of older versions.
     """
 
     base: str
@@ -47,6 +48,7 @@ class About:
     licence: str = "unknown"
     scores: Mapping[str, tuple[float | None, float]] = field(default_factory=dict)
     heads: Heads = "as_saved"
+    weights: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_run(
@@ -61,11 +63,12 @@ class About:
         scores: Mapping[str, tuple[float | None, float]] | None = None,
         heads: Heads = "as_saved",
         share: Share = "counts",
+        weights: Mapping[str, int] | None = None,
     ) -> "About":
         """Describe a run; `backbone` and `captions` are as the run has them; what is not shared, paths and repeats go here."""
         distinct = list(dict.fromkeys(caption for caption in captions if caption.strip()))
         kept = tuple(distinct[:CAPTIONS]) if share == "captions" else ()
-        run = steps, seed, licence, scores or {}, heads
+        run = steps, seed, licence, scores or {}, heads, weights or {}
         if share == "none":
             return cls(_public_name(backbone), kept, None, None, None, *run)
         return cls(_public_name(backbone), kept, len(distinct), num_clips, data_sha256, *run)
@@ -84,7 +87,8 @@ class About:
         try:
             record = json.loads(text)
             scores = {name: (base, adapted) for name, (base, adapted) in record.pop("scores").items()}
-            return cls(**record | {"captions": tuple(record["captions"]), "scores": scores})
+            weights = {part: int(number) for part, number in record.pop("weights", {}).items()}
+            return cls(**record | {"captions": tuple(record["captions"]), "scores": scores, "weights": weights})
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise InputError(
                 origin, f"its record of how it was trained cannot be read ({error})", "fetch the file again"
@@ -117,9 +121,11 @@ def write_card(path: Path, adapter: Adapter, base: str, prediction: Prediction, 
 def _facts(adapter: Adapter, base: str, prediction: Prediction, about: About) -> str:
     spec = adapter.spec()
     settings = ", ".join(f"{name} {_text(_shown(value))}" for name, value in spec["init_args"].items())
+    trained = ", ".join(f"{_text(part)} {number:,}" for part, number in about.weights.items())
     rows = {
         "base": f"{_text(about.base)}, UNet `{base}`",
         "method": spec["class_path"].rpartition(".")[2] + (f": {settings}" if settings else ""),
+        **({"weights": trained} if trained else {}),
         "predicts": f"`{prediction}`",
         "training": f"{_counted(about.steps, 'step')}, seed {about.seed}",
         "licence": f"{_text(about.licence)} (of the base's weights, which holds for what is derived from them)",

@@ -15,6 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor
 
+from audioldm_lit.adapters.base import trainable
 from audioldm_lit.adapters.files.adapter_file import FORMAT, check_finite, check_origin, read_metadata, read_tensors
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.adapters.files.diffusers_internals import LORA_FILE, LORA_METADATA_KEY
@@ -182,6 +183,10 @@ def _peft_state(adapted: Adapted) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "--to", f"{type(adapted.adapter).__name__} is no method of peft, which both layouts are made for", "use --to merged"
         )
     settings = {name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()}
+    outside = [name for name in trainable(adapted.backbone) if not name.startswith("unet.")]
+    if outside:
+        problem = f"the adapter has {len(outside)} weights outside of the UNet, such as {outside[0]}, for which both have no place"
+        raise InputError("--to", problem, "use --to merged, or keep the adapter file")
     weights = peft.get_peft_model_state_dict(unet, adapter_name=NAME, save_embedding_layers=False)
     return settings | {"inference_mode": True}, {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
 

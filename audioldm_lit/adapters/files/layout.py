@@ -104,8 +104,9 @@ class MergedModel(Layout):
     """A whole model in the diffusers layout with the adapter folded in, for `AudioLDMPipeline.from_pretrained(folder)`."""
 
     def load(self, path: Path, backbone: Backbone) -> None:
-        """Take the folder's UNet."""
-        backbone.unet = Backbone.load(path).unet
+        """Take what the folder has of all that an adapter changes."""
+        merged = Backbone.load(path)
+        backbone.unet, backbone.vae, backbone.vocoder = merged.unet, merged.vae, merged.vocoder
 
     def write(self, path: Path, adapted: Adapted) -> None:
         """Fold the adapter in and save every part, with a scheduler that knows what the UNet now predicts."""
