@@ -129,12 +129,12 @@ class LitAudioLDM(Restorable):
         if fits:
             self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
             check_stream(self.trainer)
-            fresh, trains = Backbone.load(self.backbone_name, self.heads), self.objective.trains
-            self.anew = check_contract(self.adapter, self.backbone, fresh, self.seed, trains)
+            self.backbone.rest()  # two whole models would be the most memory that a run takes
+            fresh = Backbone.load(self.backbone_name, self.heads)
+            self.anew = check_contract(self.adapter, self.backbone, fresh, self.seed, self.objective.trains)
         self.backbone.to(self.trainer.strategy.root_device)
         cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio, self.vae_fingerprint)
-        processes = self.trainer.global_rank, self.trainer.world_size
-        encode(self.data, cache, *processes, waveforms=scored or self.objective.needs_waveform)
+        encode(self.data, cache, self.trainer.global_rank, self.trainer.world_size, scored or self.objective.needs_waveform)
         if fits:
             self.trained_on = trained_on(self.data)
             prepare(self.objective, self.backbone, self.trainer, self.data.num_samples, self.cache_dir)

@@ -47,7 +47,7 @@ def check_contract(
             mend = f"train weights of {' or '.join(trains)}, or choose another model.objective"
             raise InputError(KEY, f"trains {name}, which no training step goes through", mend)
     for model in (backbone, fresh):
-        model.rest()  # three whole models would be the most memory that a run takes; what is asked for comes back
+        model.rest()  # three whole models would be the most memory that a run takes
     try:
         ours, copied = copy.deepcopy((adapter, backbone))
     except CANNOT_COPY as error:
@@ -94,6 +94,7 @@ def _made(adapter: Adapter, backbone: Backbone) -> list[Tensor]:
     captions = ["rain", "a dog barks"]
     with torch.no_grad():
         cond = adapter.prompt_embeds(backbone, captions, backbone.encode_text(captions))
+    backbone.rest()
     steps = len(backbone.scheduler.alphas_cumprod)
     timesteps = torch.tensor([steps // 4, 3 * steps // 4], device=backbone.device)
     predicted = backbone.eval()(latents, timesteps, cond)
