@@ -157,9 +157,7 @@ def _in_fork(module: str, tree: ast.Module, traced: Path | None, seconds: float)
             seen: set[int] = set()
             sys.settrace(lambda frame, *_: _trace(seen) if frame.f_code.co_filename == str(source(module)) else None)
         file, words = TARGETS[module]
-        status = pytest.main(
-            ["-n", "0", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not simulation", "-k", words, file]
-        )
+        status = pytest.main(["-n", "0", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not nightly", "-k", words, file])
         if traced:
             traced.write_text(" ".join(map(str, seen)))
     finally:
