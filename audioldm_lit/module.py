@@ -18,7 +18,6 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.diffusion import Prediction, prediction_of
-from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.protocol import Protocol, ProtocolName, load_protocol
 from audioldm_lit.evaluation.recordings import give_pair, recordings
 from audioldm_lit.inference.generation import Generation, generate_clips
@@ -33,7 +32,8 @@ from audioldm_lit.places import NANO
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
 from audioldm_lit.training.checkpoint import KEY, ORIGIN, averaged_weights, checked_content, content, origin_of, trained_on
-from audioldm_lit.training.checks import check_captions, check_geometry, check_objective, checked_mean
+from audioldm_lit.training.checks import check_captions, check_geometry, check_objective, checked_mean, data_of
+from audioldm_lit.training.deciding import decide, taken_over
 from audioldm_lit.training.ema import EMA
 from audioldm_lit.training.encoding import encode
 from audioldm_lit.training.held_out_loss import held_out_losses, loss_names
@@ -41,7 +41,7 @@ from audioldm_lit.training.latents import draw_latents, stream_places
 from audioldm_lit.training.optimization import ObjectiveTraining, prepare, rates
 from audioldm_lit.training.outcome import Outcome
 from audioldm_lit.training.precision import set_up_unet
-from audioldm_lit.training.recalling import with_memory_of, with_training_clips
+from audioldm_lit.training.recalling import with_training_clips
 from audioldm_lit.training.restoring import Restorable, fitting, hyper_parameters
 from audioldm_lit.training.settings import check_model, check_stream
 from audioldm_lit.training.time_mask import TimeMask
@@ -138,15 +138,13 @@ class LitAudioLDM(Restorable):
         if fits:
             self.trained_on = trained_on(self.data)
             prepare(self.objective, self.backbone, self.trainer, self.data.num_samples, self.cache_dir)
+            self.weights = decide(self.adapter, self.backbone, self.losses, self.trainer, self.data, self.seed)
         set_up_unet(self.backbone, str(self.trainer.precision), fits and self.gradient_checkpointing, fits and self.compile_unet)
 
     @property
     def data(self) -> AudioDataModule:
         """The data module of the running trainer."""
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, AudioDataModule):
-            raise InputError("datamodule", "LitAudioLDM needs an AudioDataModule", "pass it to the trainer as `datamodule`")
-        return data
+        return data_of(self.trainer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimise what trains of adapter and objective; linear warm-up, then what `lr_scheduler` does."""
@@ -170,13 +168,15 @@ class LitAudioLDM(Restorable):
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """Loss of one step; every random number belongs to the sample's place in the stream of training clips."""
         places = stream_places(self.trainer, len(batch["id"]))
-        latents, generators = draw_latents(batch["mean"], batch["std"], self.seed, places, self.time_mask)
-        text = self.prompt_embeds(batch)
-        cond = self.conditioning.draw(text, batch.get("audio_embeds"), self.unconditional, generators)
-        losses = self.objective(self.backbone, self.noise_scheduler, latents, cond, generators, **self.objective.heard(batch))
-        loss = checked_mean(losses, len(places), self.global_step)
+        loss = checked_mean(self.losses(batch, places), len(places), self.global_step)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(places))
         return loss + self.adapter.penalty(self.backbone)
+
+    def losses(self, batch: Mapping[str, Any], places: Sequence[int]) -> Tensor:
+        """The objective's losses (B,) of samples at their places in the stream."""
+        latents, generators = draw_latents(batch["mean"], batch["std"], self.seed, places, self.time_mask)
+        cond = self.conditioning.draw(self.prompt_embeds(batch), batch.get("audio_embeds"), self.unconditional, generators)
+        return self.objective(self.backbone, self.noise_scheduler, latents, cond, generators, **self.objective.heard(batch))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """After every optimizer step, let the adapter see its gradients and update the average."""
@@ -288,7 +288,7 @@ class LitAudioLDM(Restorable):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another base or adapter; outside `fit`, take the averaged weights."""
         resumed = fitting(self)
-        self.adapter, self.anew = with_memory_of(checkpoint, self.adapter, self.backbone, self.anew, self.conditioning)
+        self.adapter, self.anew, self.weights = taken_over(checkpoint, self.adapter, self.backbone, self.anew, self.conditioning)
         ours = checked_content(checkpoint, self.origin, self.adapter, self.trained_on if resumed else None)
         load_weights(self.backbone, checkpoint["state_dict"] if resumed else averaged_weights(checkpoint), ORIGIN, self.anew)
         checkpoint["state_dict"] = {}  # nothing is left for Lightning to load

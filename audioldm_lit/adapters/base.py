@@ -1,7 +1,7 @@
 """The adapter seam: which weights of the backbone train, and how they are added."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,20 @@ class Adapter(ABC):
         Where everything can be folded, the UNet is left with the base's own modules and names, so that it can be saved as any
         other.
         """
+
+    def decide(self, backbone: Backbone, losses: Iterator[Tensor]) -> None:  # noqa: B027
+        """Called once before a run, with the data at hand: decide what was left open, such as ranks, and inject anew by that.
+
+        What is decided is an argument of `__init__`, left open by default, so that files and checkpoints tell it.
+
+        Args:
+            backbone: With the adapter injected, still predicting as it does at the start.
+            losses: The run's own loss of one training clip after another, without end: a scalar with a gradient, computed when it
+                is asked for.
+        """
+
+    def adopt(self, backbone: Backbone, settings: Mapping[str, Any]) -> None:  # noqa: B027
+        """Decide what was left open as in the `init_args` of another adapter of this class, and inject anew by that."""
 
     def resize(self, backbone: Backbone, rank: int) -> "tuple[Adapter, dict[str, Lost]]":
         """Inject in its place an adapter of a lower rank that does nearly the same; nothing of it has to train.

@@ -1,9 +1,10 @@
 """Several adapters trained as one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.backbone import Backbone
@@ -27,9 +28,24 @@ class Composed(Adapter):
 
     def inject(self, backbone: Backbone) -> None:
         """Inject each; what an earlier one trains goes on training."""
-        trained: dict[int, nn.Parameter] = {}
-        for adapter in self.adapters:
-            adapter.inject(backbone)
+        self._each(backbone, [partial(adapter.inject, backbone) for adapter in self.adapters])
+
+    def decide(self, backbone: Backbone, losses: Iterator[Tensor]) -> None:
+        """Let each decide."""
+        self._each(backbone, [partial(adapter.decide, backbone, losses) for adapter in self.adapters])
+
+    def adopt(self, backbone: Backbone, settings: Mapping[str, Any]) -> None:
+        """Let each take over what its like had decided."""
+        specs = zip(self.adapters, settings["adapters"], strict=False)
+        alike = [(adapter, spec["init_args"]) for adapter, spec in specs if spec["class_path"] == class_path(adapter)]
+        self._each(backbone, [partial(adapter.adopt, backbone, init_args) for adapter, init_args in alike])
+
+    @staticmethod
+    def _each(backbone: Backbone, injections: Sequence[Callable[[], None]]) -> None:
+        """What an earlier one trains goes on training."""
+        trained = {id(weight): weight for weight in backbone.parameters() if weight.requires_grad}
+        for inject in injections:
+            inject()
             trained |= {id(weight): weight for weight in backbone.parameters() if weight.requires_grad}
         for weight in trained.values():
             weight.requires_grad_()

@@ -92,17 +92,10 @@ class PeftAdapter(Adapter):
             InputError: If the method does not fit the layers.
         """
         unet = backbone.unet
-        layers = {name: unet.get_submodule(name) for name in resolve(self.targets, unet)}
+        layers = {name: unet.get_submodule(name) for name in self.layers(unet)}
         self._refuse(layers)
         before = {name: layer(_example(layer)) for name, layer in layers.items()}  # some methods change the base's weights
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", HARMLESS)
-                peft.inject_adapter_in_model(self._peft_config(list(layers)), unet)
-        except PEFT_ERRORS as error:
-            problem = f"peft's {self.config} refuses these options and targets ({_sentence(error)})"
-            raise InputError("model.adapter", problem, "change them") from error
-        unet.train(unet.training)  # new layers are born in train mode
+        self.wrap(unet)
         measured = set()
         for name, output in before.items():
             layer = unet.get_submodule(name)
@@ -115,6 +108,21 @@ class PeftAdapter(Adapter):
                     "leave such layers out of targets, or change the options",
                 )
             measured.add(kind)
+
+    def layers(self, unet: nn.Module) -> list[str]:
+        """Names of the target layers."""
+        return resolve(self.targets, unet)
+
+    def wrap(self, unet: nn.Module) -> None:
+        """Wrap them, untried."""
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", HARMLESS)
+                peft.inject_adapter_in_model(self._peft_config(self.layers(unet)), unet)
+        except PEFT_ERRORS as error:
+            problem = f"peft's {self.config} refuses these options and targets ({_sentence(error)})"
+            raise InputError("model.adapter", problem, "change them") from error
+        unet.train(unet.training)  # new layers are born in train mode
 
     def merge(self, backbone: Backbone) -> None:
         """Add each layer's delta to its base weight and take the adapter's modules away."""
@@ -145,9 +153,11 @@ class PeftAdapter(Adapter):
         made, lost = lower(low_rank_factors(backbone.unet), rank, self.cut)
         lengths = {name: weight.clone() for name, weight in magnitudes(backbone.unet).items()}
         self.take_away(backbone)
+        whole = made.keys() == set(resolve(self.targets, backbone.unet))
+        targets = self.targets if whole else [re.escape(name) for name in made]
         lower_ranks = {re.escape(name): len(down) for name, (down, _) in made.items() if len(down) < rank}
         scales = {"lora_alpha": rank, "rank_pattern": lower_ranks, "alpha_pattern": lower_ranks}  # all of them 1
-        smaller = PeftAdapter(options={"r": rank, **scales, "use_dora": bool(lengths)}, targets=self.targets)
+        smaller = PeftAdapter(options={"r": rank, **scales, "use_dora": bool(lengths)}, targets=targets)
         smaller.inject(backbone)
         fill_factors(backbone.unet, made)
         for name, weight in magnitudes(backbone.unet).items():

@@ -9,6 +9,7 @@ from typing import Any
 import peft
 from peft.tuners.adalora import RankAllocator
 from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from torch import Tensor, nn
 
@@ -53,6 +54,12 @@ def low_rank_factors(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
             down, up = (part[NAME].get_parameter("weight").detach().double().flatten(1) for part in (layer.lora_A, layer.lora_B))
             found[name] = down, layer.scaling[NAME] * up
     return found
+
+
+def base_weights(network: nn.Module) -> dict[str, nn.Parameter]:
+    """By layer that is adapted, the base's own weight."""
+    wrapped = {name: module for name, module in network.named_modules() if isinstance(module, BaseTunerLayer)}
+    return {name: module.get_base_layer().get_parameter("weight") for name, module in wrapped.items()}
 
 
 def fill_factors(network: nn.Module, factors: Mapping[str, tuple[Tensor, Tensor]]) -> None:

@@ -1,5 +1,6 @@
 """Whether model, data, objective and conditioning go together, checked before anything is computed."""
 
+from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
@@ -14,6 +15,14 @@ from audioldm_lit.objectives.base import Objective
 from audioldm_lit.training.recalling import check_recall
 from audioldm_lit.training.settings import check_batch
 from audioldm_lit.training.time_mask import TimeMask
+
+
+def data_of(trainer: Trainer) -> AudioDataModule:
+    """The data module of a running trainer."""
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, AudioDataModule):
+        raise InputError("datamodule", "LitAudioLDM needs an AudioDataModule", "pass it to the trainer as `datamodule`")
+    return data
 
 
 def check_objective(objective: Objective, backbone: Backbone, sampler: Sampler, time_mask: TimeMask | None) -> None:
