@@ -18,7 +18,9 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
 
+import layouts
 import tiny
+from runs import REPOSITORY, arguments, run_folder
 
 SOME = ["text_path", "conv_in", r"mid_block\..*"]  # linear and convolution layers, one of them of fewer inputs than ranks
 LORA = {"r": 6, "lora_alpha": 9, "rank_pattern": {"conv_in": 2}}
@@ -138,3 +140,27 @@ def test_convert_lowers_the_rank_says_what_is_lost_and_leaves_scores_of_the_old_
     assert status == 2
     assert "give a number from 1 to 6" in err
     assert not (workdir / "c.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_dylora_resumes_bit_for_bit_and_its_file_is_cut_to_its_first_ranks(workdir, tiny_folder, cli):
+    words = [*arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2}, steps=3)]
+    words += ["--model.adapter", REPOSITORY / "configs" / "adapter" / "dylora.yaml", "--model.adapter.init_args.rank", 4]
+    words += ["--trainer.val_check_interval", 1, "--checkpoint.save_top_k", -1]
+    status, _, err = cli("fit", *words)
+    assert status == 0, err
+    run = run_folder(workdir)
+    status, _, err = cli("fit", *words, "--ckpt_path", run / "checkpoints" / "best-step=000001.ckpt")
+    assert status == 0, err
+    whole, resumed = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (run, run_folder(workdir)))
+    assert whole["audioldm_lit"]["adapter_state"] == resumed["audioldm_lit"]["adapter_state"]
+    assert all(torch.equal(value, resumed["state_dict"][name]) for name, value in whole["state_dict"].items())
+    file, smaller = run / "adapter.safetensors", workdir / "smaller.safetensors"
+    status, _, err = cli("convert", "--source", file, "--to", "adapter", "--backbone", tiny_folder, "--rank", 1, "--out", smaller)
+    assert status == 0, err
+    before, after = tiny.backbone(), tiny.backbone()
+    load_adapter(file, before)
+    load_adapter(smaller, after)
+    for name, (down, up) in low_rank_factors(before.unet).items():
+        less_down, less_up = low_rank_factors(after.unet)[name]
+        assert torch.allclose(less_up @ less_down, 4 * up[:, :1] @ down[:1], atol=1e-6)
