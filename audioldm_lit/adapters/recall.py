@@ -54,5 +54,6 @@ class Memory(nn.Module):
     def forward(self, embeds: Tensor, neighbours: int) -> Tensor:
         """Normalised mean (B, D) of the sounds nearest to embeddings (B, D)."""
         known = self.sounds if self.words is None else self.words
-        nearest = (embeds @ known.T).topk(neighbours).indices  # (B, k)
+        with torch.autocast(embeds.device.type, enabled=False):  # the nearest of training would not be those of generation
+            nearest = (embeds.float() @ known.T).topk(neighbours).indices  # (B, k)
         return F.normalize(self.sounds[nearest].mean(dim=1), dim=-1)
