@@ -6,13 +6,18 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from audioldm_lit.adapters.files.adapter_file import load_adapter
+from audioldm_lit.adapters.base import inject, trainable
+from audioldm_lit.adapters.composed import Composed
+from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
+from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.recall import Recall
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.conditioning import Centroid, Interpolated, Recalled, Retrieval
 from audioldm_lit.data.esc50 import ESC50
+from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.training.recalling import check_recall
 
 import layouts
@@ -95,6 +100,19 @@ def test_an_interpolated_condition_lies_on_the_circle_between_caption_and_sound_
 def test_what_cannot_be_recalled_is_refused(made, message):
     with pytest.raises(InputError, match=message):
         made()
+
+
+def test_generation_recalls_prompts_and_not_what_guidance_steers_away_from(tmp_path):
+    adapted, sounds = tiny.backbone(), torch.eye(2, 32)
+    adapter = Composed([PeftAdapter(options={"r": 2}, targets=["conv_in"]), Recall(2)])
+    added = inject(adapter, adapted)
+    adapted.memory.sounds.copy_(sounds)
+    base, weights = tiny.backbone(), {**trainable(adapted), **added}
+    save_adapter(tmp_path / "a.safetensors", adapter, weights, base.fingerprint("unet"), NoisePrediction())
+    blend = Blend(base, [AdaptedCopy.load(AdapterSetting(tmp_path / "a.safetensors"), base)])
+    plain, recalled = blend.encode_text(["a dog"])[0].chunk(2)
+    assert torch.allclose(recalled, sounds[(sounds @ plain).argmax()], atol=1e-6)
+    assert torch.equal(blend.encode_negative("a dog"), plain.repeat(2))
 
 
 def test_a_word_that_is_trained_cannot_be_replaced_too(tmp_path):

@@ -66,6 +66,10 @@ class Adapter(ABC):
         """Text embeddings (B, D) of captions where the adapter changes how text is read; by default the cached `embeds`."""
         return embeds
 
+    def negative_embeds(self, backbone: Backbone, captions: Sequence[str], embeds: Tensor) -> Tensor:
+        """The same of what guidance steers away from; by default as prompts."""
+        return self.prompt_embeds(backbone, captions, embeds)
+
     def penalty(self, backbone: Backbone) -> Tensor | float:
         """What is added to the training loss, a scalar."""
         return 0.0

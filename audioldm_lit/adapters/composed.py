@@ -61,6 +61,12 @@ class Composed(Adapter):
             embeds = adapter.prompt_embeds(backbone, captions, embeds)
         return embeds
 
+    def negative_embeds(self, backbone: Backbone, captions: Sequence[str], embeds: Tensor) -> Tensor:
+        """The same of what guidance steers away from."""
+        for adapter in self.adapters:
+            embeds = adapter.negative_embeds(backbone, captions, embeds)
+        return embeds
+
     def penalty(self, backbone: Backbone) -> Tensor | float:
         """The sum of all."""
         return sum(adapter.penalty(backbone) for adapter in self.adapters)

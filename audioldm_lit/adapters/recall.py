@@ -42,6 +42,10 @@ class Recall(Adapter):
         empty = torch.tensor([not caption for caption in captions], device=embeds.device)  # what guidance steers away from
         return torch.where(empty[:, None], embeds, mixed)
 
+    def negative_embeds(self, backbone: Backbone, captions: Sequence[str], embeds: Tensor) -> Tensor:
+        """As text: recalled, it could be the very sound that is asked for."""
+        return embeds
+
 
 class Memory(nn.Module):
     """Embeddings of norm 1: `sounds` (N, D), and perhaps `words` (N, D) to find them by; no numbers until they are filled in."""

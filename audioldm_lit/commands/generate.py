@@ -186,7 +186,7 @@ def _generation(
     _check_steps(sampler.steps(base, prediction_of(base.scheduler), made).tolist(), adapters, edit)
     window = base.latent_shape(round(base.window * base.sample_rate))[1]
     model = _blend(base, adapters, texts, sampler.vocoder, Console(emoji=False, quiet=quiet))
-    return Generation(model, sampler, model.encode_text([negative])[0], num_samples, model.prediction, made, gain, window)
+    return Generation(model, sampler, model.encode_negative(negative), num_samples, model.prediction, made, gain, window)
 
 
 def _write_clips(

@@ -154,6 +154,13 @@ class Blend(Backbone):
         own = [adapted.adapter.prompt_embeds(adapted.backbone, prompts, embeds) for adapted in self.added if adapted.reads]
         return torch.cat([embeds, *own], dim=-1)
 
+    @torch.no_grad()
+    def encode_negative(self, prompt: str) -> Tensor:
+        """The same (K D,) of what guidance steers away from."""
+        embeds = super().encode_text([prompt])
+        own = [adapted.adapter.negative_embeds(adapted.backbone, [prompt], embeds) for adapted in self.added if adapted.reads]
+        return torch.cat([embeds, *own], dim=-1)[0]
+
     def forward(self, noisy_latents: Tensor, timesteps: Tensor, cond: Tensor) -> Tensor:
         """Predict as `Backbone` does, from embeddings (B, K D) that `encode_text` made."""
         acting = {self._acting(step) for step in timesteps.tolist()}
