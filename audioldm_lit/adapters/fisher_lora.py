@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import peft
 import torch
 from torch import Tensor, nn
 
@@ -69,6 +68,13 @@ class FisherLoRA(PeftAdapter):
                 raise InputError(f"{KEY}.ranks", f"names {block}, where no target is", f"name blocks of {', '.join(blocks)}")
         return [name for name in names if self.ranks.get(block_of(name))]
 
+    def options_of(self, layers: Sequence[str]) -> dict[str, Any]:
+        """LoRA's, with each layer's rank and a scale of 1 everywhere."""
+        if self.ranks is None:
+            return self.options
+        pattern = {re.escape(name): self.ranks[block_of(name)] for name in layers}
+        return {**self.options, "rank_pattern": pattern, "alpha_pattern": pattern}
+
     def decide(self, backbone: Backbone, losses: Iterator[Tensor]) -> None:
         """Measure, and allot the ranks."""
         if self.ranks is None:
@@ -89,13 +95,6 @@ class FisherLoRA(PeftAdapter):
         for weight in backbone.unet.parameters():
             if weight.requires_grad:
                 weight.data = weight.data.float()  # as the base's are perhaps not
-
-    def _peft_config(self, names: list[str]) -> peft.PeftConfig:
-        config: Any = super()._peft_config(names)
-        if self.ranks is not None:
-            config.rank_pattern = {re.escape(name): self.ranks[block_of(name)] for name in names}
-            config.alpha_pattern = dict(config.rank_pattern)  # a scale of 1 everywhere
-        return config
 
     def _measure(self, unet: nn.Module, losses: Iterator[Tensor]) -> tuple[dict[str, float], dict[str, int]]:
         """By block its information, and the weights that a rank takes."""

@@ -113,6 +113,10 @@ class PeftAdapter(Adapter):
         """Names of the target layers."""
         return resolve(self.targets, unet)
 
+    def options_of(self, layers: Sequence[str]) -> dict[str, Any]:
+        """Options by which peft wraps layers."""
+        return self.options
+
     def wrap(self, unet: nn.Module) -> None:
         """Wrap them, untried."""
         try:
@@ -171,7 +175,7 @@ class PeftAdapter(Adapter):
                 "model.adapter.init_args.config", f"is '{self.config}'", "name a configuration class of peft, e.g. LoraConfig"
             )
         try:
-            return config_class(**{"target_modules": names, **self.options})
+            return config_class(**{"target_modules": names, **self.options_of(names)})
         except (TypeError, ValueError) as error:
             problem = f"do not fit peft's {self.config} ({_sentence(error)})"
             raise InputError("model.adapter.init_args.options", problem, "give arguments that it has") from error
