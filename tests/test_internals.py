@@ -83,7 +83,8 @@ def test_lightning_s_trainer_has(name):
 
 def test_lightning_s_classes_have():
     assert {"best_model_path", "last_model_path", "dirpath"} <= ModelCheckpoint().state_dict().keys()
-    assert callable(ModelCheckpoint.check_monitor_top_k)
+    asked = "_should_skip_saving_checkpoint", "_should_save_on_train_epoch_end", "_save_last_checkpoint", "_monitor_candidates"
+    assert all(callable(getattr(ModelCheckpoint, name)) for name in ("check_monitor_top_k", *asked))
     assert all(callable(step) for step in (LightningCLI._parse_ckpt_path, LightningCLI._run_subcommand))
     assert SaveConfigCallback(None, None).already_saved is False
 

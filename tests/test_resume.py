@@ -108,6 +108,13 @@ def test_of_several_checks_that_are_kept_best_is_the_one_that_the_run_holds_for_
     assert asked("best").name == "best-step=000002.ckpt"
 
 
+def test_best_of_a_resumed_run_may_be_a_check_from_before(run):
+    best, resumed = run / "checkpoints" / "best-step=000002.ckpt", run.with_name("version_1") / "checkpoints"
+    resumed.mkdir(parents=True)
+    torch.save({**KEPT, "callbacks": {"BestCheck": {"best_model_path": str(best)}}}, resumed / "last.ckpt")
+    assert asked("best") == best
+
+
 @pytest.mark.parametrize("word", ["last", "best"])
 def test_last_without_any_is_refused(workdir, word):
     with pytest.raises(InputError, match="finds no checkpoint"):

@@ -100,6 +100,11 @@ def test_a_resumed_run_keeps_the_best_check_from_before(warm, tiny_folder, fitte
     main(["fit", *arguments(tiny_folder, fitted.data, steps=3), "--ckpt_path", str(warm / "half.ckpt")])
     after = json.loads((run_folder(fitted.place) / "result.json").read_text())
     assert (after["best_step"], after["held_out_loss_after"]) == (fitted.result["best_step"], fitted.result["held_out_loss_after"])
+    left = last(fitted.place)  # a worse check is no best one, and still a place to go on from
+    assert left["global_step"] == 3
+    assert {Path(state["best_model_path"]).name for state in left["callbacks"].values() if "best_model_path" in state} == {
+        Path(after["checkpoint"]).name
+    }
 
 
 @pytest.mark.slow

@@ -100,9 +100,11 @@ class SelectiveCheckpoint(ModelCheckpoint):
         return True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a wrong value to watch at once."""
+        """Refuse a wrong value to watch at once; write the last checkpoint at every check, not only at the best."""
         check_monitor(trainer, "checkpoint.monitor", self.monitor)
         super().on_validation_end(trainer, pl_module)
+        if not self._should_skip_saving_checkpoint(trainer) and not self._should_save_on_train_epoch_end(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Lightning asks this of every check: it is the only place where one can be refused."""

@@ -80,15 +80,15 @@ def _newest(word: str, runs: Path) -> Path:
 
 
 def _best(last: Path) -> Path:
-    """The best of the checks that are kept beside a run's last one, by its own account: the latest need not be the best."""
+    """The best check by the account of a run's last one: beside it, or where the run was resumed, perhaps before."""
     kept = sorted(last.parent.glob("best-*.ckpt"))
-    if not kept:
-        raise InputError("--ckpt_path best", f"finds none in {last.parent}", "take last, or name a file")
     if len(kept) == 1:
         return kept[0]
     states = read_checkpoint(last, in_memory=False).get("callbacks", {}).values()
-    told = [Path(state["best_model_path"]).name for state in states if state.get("best_model_path")]
-    found = [path for path in kept if path.name in told]
-    if not found:
+    told = [Path(state["best_model_path"]) for state in states if state.get("best_model_path")]
+    found = [path for path in (last.with_name(path.name) if kept else path for path in told) if path.is_file()]
+    if found:
+        return found[0]
+    if kept:
         raise InputError("--ckpt_path best", f"finds {len(kept)} in {last.parent}, and not which of them is best", "name a file")
-    return found[0]
+    raise InputError("--ckpt_path best", f"finds none in {last.parent}", "take last, or name a file")
