@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from audioldm_lit.evaluation.evaluation import compare_systems
 from audioldm_lit.evaluation.kept import read_evaluations
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting, Blend
 from audioldm_lit.inference.effect import measure_effect
+from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.objectives.reconstruction import MARGIN, Reconstruction
@@ -137,6 +139,18 @@ def test_an_adapter_and_an_objective_of_different_parts_are_refused(adapter, obj
         check_contract(adapter, backbone, tiny.backbone(), 0, objective.trains)
 
 
+class Unjudged(Reconstruction):
+    """Says of no error that it is judged by."""
+
+    judged_by = ()
+
+
+class Judged(Epsilon):
+    """Denoises and is judged by something else."""
+
+    judged_by = ("beauty",)
+
+
 class Deaf(DecoderFineTune):
     """Cuts the gradient of the vocoder off."""
 
@@ -171,14 +185,20 @@ def test_parts_that_are_none_are_refused(settings, said, backbone):
 
 
 def test_what_would_not_be_heard_is_refused(tiny_folder):
-    from audioldm_lit.inference.sampling import Sampler
-
     for more, said in (
         ({"time_mask": TimeMask()}, "^model.time_mask: masks latents"),
         ({"sampler": Sampler(vocoder="griffin_lim")}, "^model.sampler.vocoder: is griffin_lim"),
     ):
         with pytest.raises(InputError, match=said):
             LitAudioLDM(DecoderFineTune(), str(tiny_folder), Reconstruction(), **more)
+    for adapter, objective, said in (
+        (DecoderFineTune(), Unjudged(), "^model.objective: leaves the noise as it is"),
+        (PeftAdapter(), Judged(), "^model.objective: is judged by beauty and trains what denoises"),
+    ):
+        with pytest.raises(InputError, match=said):
+            LitAudioLDM(adapter, str(tiny_folder), objective)
+    with pytest.raises(InputError, match=r"^data.init_args.duration: is 0.16 s"):
+        Reconstruction().prepare(tiny.backbone(), 2560, Path())
     with pytest.raises(InputError, match=r"^model.objective.init_args.seconds: is 0.1"):
         Reconstruction(0.1)
 
@@ -289,8 +309,6 @@ def test_scores_say_whose_decoder_reconstructions_are_from(place):
     assert kept["reconstructed_adapted"].passport["decoder"] == ours
     assert compare_systems(kept["base"], kept["adapted"]).keys() == {"near"}
     assert kept["reconstructed_adapted"].scores["near"].value != kept["reconstructed"].scores["near"].value
-    from dataclasses import replace
-
     of_reconstructions = {"near": replace(kept["base"].scores["near"], side_names=("preds", "reconstructed"))}
     assert not compare_systems(replace(kept["base"], scores=of_reconstructions), kept["adapted"])
 

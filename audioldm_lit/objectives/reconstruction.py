@@ -1,6 +1,7 @@
 """Reconstruction: the error of recordings after their way through the model's decoder, for sounds unlike those it was made for."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -39,6 +40,12 @@ class Reconstruction(Objective):
         if not seconds >= SHORTEST:
             raise InputError("model.objective.init_args.seconds", f"is {seconds}", f"give at least {SHORTEST}")
         self.seconds = seconds
+
+    def prepare(self, backbone: Backbone, num_samples: int, folder: Path) -> None:
+        """Refuse clips of which the margins would leave nothing."""
+        duration = num_samples / backbone.sample_rate
+        if duration < SHORTEST:
+            raise InputError("data.init_args.duration", f"is {duration:g} s", f"give at least {SHORTEST} for model.objective")
 
     def forward(
         self,

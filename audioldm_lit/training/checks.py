@@ -4,7 +4,7 @@ from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import UNET_SIDE, Backbone
 from audioldm_lit.conditioning import Conditioning
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.clips import ClipDataset
@@ -28,12 +28,26 @@ def data_of(trainer: Trainer) -> AudioDataModule:
 def check_objective(objective: Objective, backbone: Backbone, sampler: Sampler, time_mask: TimeMask | None) -> None:
     """Refuse an objective whose prediction does not fit, and beside one that hears recordings, what would make it hear others."""
     _check_prediction(backbone, objective)
+    _check_judge(objective)
     if objective.needs_waveform and time_mask is not None:
         problem = "masks latents, and model.objective compares their sound with recordings that have no gaps"
         raise InputError("model.time_mask", problem, "leave it out")
     if "vocoder" in objective.trains and sampler.vocoder != "own":
         problem = f"is {sampler.vocoder}, and model.objective trains the model's own"
         raise InputError("model.sampler.vocoder", problem, "leave it out")
+
+
+def _check_judge(objective: Objective) -> None:
+    """Refuse an objective that is not judged by what it trains."""
+    denoises = bool({*objective.trains} & {*UNET_SIDE})
+    if denoises and objective.judged_by:
+        problem = (
+            f"is judged by {' + '.join(objective.judged_by)} and trains what denoises, whose held-out loss is that of the noise"
+        )
+        raise InputError("model.objective", problem, "leave its judged_by out")
+    if not denoises and not objective.judged_by:
+        problem = "leaves the noise as it is, whose error would say nothing, and has no held-out loss of its own"
+        raise InputError("model.objective", problem, "give it judged_by and held_out")
 
 
 def _check_prediction(backbone: Backbone, objective: Objective) -> None:
