@@ -24,7 +24,8 @@ class Reconstruction(Objective):
     The spectra are those of several resolutions (Yamamoto et al. 2020, arXiv 1910.11480, Eq. 5; their other term, a ratio, is left
     out because silence has none). Latents are the recordings' own, made sound by the VAE's decoder and the vocoder; the encoder
     stands still, so cached latents stay as they are, and the UNet has no part in a step. Goes with adapters of the decoder. The
-    held-out loss is the same two errors on whole clips. There is no adversary: judge the result by sound.
+    held-out loss is the same two errors on whole clips. There is no adversary, so what cannot be foretold is blurred: judge the
+    result by sound.
 
     Args:
         seconds: Length of the part of each clip that a step makes sound of, drawn at random; at least 0.32. Longer parts take more
