@@ -14,6 +14,16 @@ the change of the weights multiplied; held-out loss (40 clips) over the base's.
 
 Below 0.005 an adapter changes predictions hardly more than rounding the weights to bfloat16 does. Above 0.15 an error is half
 as large again as its base's; a model from scratch, whose sound is noise still (KAD 34, the base's 5.6), stands at 0.22.
+
+A decoder is judged by the sound that it makes of latents that the base generates (two prompts); held-out error of reconstructions
+(24 clips of three classes) over the base's:
+
+| adapter | nats | held-out error |
+|---|---|---|
+| (the base's decoder rounded to bfloat16) | 0.009 | |
+| VAE decoder and vocoder, 160 steps at 1e-4, x 1, 3, 10 | 0.53, 1.2, 2.1 | 0.98, 1.13, 5.3 |
+
+Below 0.01 nats it is no more than that rounding; above 1.4 the error is about half as large again.
 """
 
 from collections import defaultdict
@@ -36,7 +46,7 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.diffusion import Prediction, levels, prediction_of, timesteps_of
 
 NO_EFFECT, SATURATED = 0.005, 0.15
-UNHEARD, ANOTHER_SOUND = 0.01, 1.0  # nats
+UNHEARD, ANOTHER_SOUND = 0.01, 1.4  # nats
 TIMESTEPS = (900, 700, 500, 300, 100)
 ORDER = ("conv_in", "time_embedding", "class_embedding", "down_blocks", "mid_block", "up_blocks", "conv_norm_out", "conv_out")
 BAR = 24  # characters
