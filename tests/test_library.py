@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import audioldm_lit as al
+from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.training.checkpoint_file import read_checkpoint
 
 from runs import REPOSITORY
@@ -63,6 +65,29 @@ def test_what_a_checkpoint_may_not_do_is_a_sentence(script, monkeypatch):
     torch.save(checkpoint, script["folder"] / "foreign.ckpt")
     with pytest.raises(al.InputError, match=r"needs somebody\.Sampler, a class of somebody else's; import somebody first"):
         al.LitAudioLDM.load_from_checkpoint(script["folder"] / "foreign.ckpt")
+
+
+class Learned(Epsilon):
+    def __init__(self, bins: int = 5) -> None:
+        super().__init__()
+        self.bins = bins
+        self.log_variance = nn.Parameter(torch.zeros(bins))
+
+
+class Forgotten(Epsilon):
+    def __init__(self, bins: int = 5) -> None:
+        super().__init__()
+
+
+def test_an_objective_comes_with_what_it_learned_and_one_that_cannot_be_made_again_is_refused(script, tiny_folder):
+    with pytest.raises(al.InputError, match=r"model\.objective: test_library\.Forgotten does not keep its argument bins; keep it"):
+        al.LitAudioLDM(backbone=str(tiny_folder), objective=Forgotten())
+    checkpoint = read_checkpoint(script["folder"] / "trained.ckpt")
+    checkpoint["hyper_parameters"]["objective"] = {"class_path": "test_library.Learned", "init_args": {"bins": 2}}
+    checkpoint["audioldm_lit"]["objective"]["weights"] = {"log_variance": torch.tensor([0.25, -1.0])}
+    torch.save(checkpoint, script["folder"] / "learned.ckpt")
+    again = al.LitAudioLDM.load_from_checkpoint(script["folder"] / "learned.ckpt")
+    assert again.objective.log_variance.tolist() == [0.25, -1.0]
 
 
 def test_importing_loads_nothing_heavy_and_every_name_is_there():

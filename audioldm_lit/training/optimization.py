@@ -70,6 +70,19 @@ class ObjectiveTraining:
         self.objective.restore(state["state"])
         self.restored = state["optimizer"] or {}
 
+    def restore_weights(self, state: Mapping[str, Any] | None, origin: str) -> None:
+        """Take back of what `state` gave the weights and buffers that are there without `prepare`, as outside a training.
+
+        Raises:
+            InputError: If one is of another shape.
+        """
+        own, weights = self._tensors(), (state or {"weights": {}})["weights"]
+        shared = own.keys() & weights.keys()
+        try:
+            load_strictly({name: own[name] for name in shared}, {name: weights[name] for name in shared})
+        except ValueError as error:
+            raise InputError(origin, f"is of another objective, {error}", "give the objective itself") from error
+
     def _tensors(self) -> dict[str, Tensor]:
         """Weights that train and persistent buffers."""
         held = self.objective.state_dict(keep_vars=True)

@@ -18,6 +18,7 @@ from audioldm_lit.storage.spec import class_path, init_args
 from audioldm_lit.training.checkpoint import KEY
 from audioldm_lit.training.checkpoint_file import read_checkpoint
 from audioldm_lit.training.lightning_internals import attached
+from audioldm_lit.training.optimization import ObjectiveTraining
 
 OBJECTS = ("objective", "conditioning", "sampler")  # settings that are kept by class and arguments
 VALUES = ("heads", "warmup_steps", "val_timesteps", "seed")
@@ -30,12 +31,15 @@ class Restorable(LightningModule):
     backbone: Any
     ema: Any
     objective: Any
+    objective_training: ObjectiveTraining
     sampler: Any
     unconditional: Tensor
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, **settings: Any) -> Self:  # type: ignore[override]
         """Make the module of a checkpoint again, with the averaged weights where there are any, in eval mode.
+
+        The objective has its weights and buffers back, but for what only its `prepare` makes, which a training calls.
 
         Args:
             checkpoint_path: A file that `fit` wrote.
@@ -55,6 +59,8 @@ class Restorable(LightningModule):
         kept = {name: value for name, value in known.items() if name not in settings}
         module = cls(**{name: _made(value, path) for name, value in kept.items()}, **settings)
         module.on_load_checkpoint(checkpoint)
+        if "objective" not in settings:
+            module.objective_training.restore_weights(checkpoint[KEY].get("objective"), str(path))
         return module.to(map_location or "cpu").eval()
 
     @torch.no_grad()
@@ -84,8 +90,12 @@ class Restorable(LightningModule):
 
 
 def hyper_parameters(module: Restorable) -> dict[str, Any]:
-    """What a module is made of besides its adapter, as plain data; optimizer, metrics and folders are a run's."""
-    objects = {name: _plain(getattr(module, name)) for name in OBJECTS}
+    """What a module is made of besides its adapter, as plain data; optimizer, metrics and folders are a run's.
+
+    Raises:
+        InputError: If an object does not keep its arguments, so that no checkpoint could make it again.
+    """
+    objects = {name: _plain(getattr(module, name), f"model.{name}") for name in OBJECTS}
     ema = {"ema_decay": module.ema.decay if module.ema else None}
     return {"backbone": str(module.backbone_name), **{name: getattr(module, name) for name in VALUES}, **ema, **objects}
 
@@ -96,17 +106,19 @@ def fitting(module: LightningModule) -> bool:
     return trainer is not None and trainer.state.fn == TrainerFn.FITTING
 
 
-def _plain(value: Any) -> Any:
-    """A setting as plain data: objects by class and arguments, or by class alone where they do not keep their arguments."""
+def _plain(value: Any, where: str) -> Any:
+    """A setting as plain data: objects by class and arguments; `where` is its key."""
     if value is None or isinstance(value, str | int | float):
         return value
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): _plain(inner, where) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_plain(inner, where) for inner in value]
     try:
-        return {"class_path": class_path(value), "init_args": _plain(init_args(value))}
-    except (InputError, ValueError):  # of built-in classes, whose arguments cannot be read
+        return {"class_path": class_path(value), "init_args": _plain(init_args(value, where=where), where)}
+    except ValueError:  # of built-in classes, whose arguments cannot be read
         return {"class_path": class_path(value)}
 
 
