@@ -24,9 +24,11 @@ from audioldm_lit.evaluation.listing import list_clips
 from audioldm_lit.evaluation.passport import check_comparable
 from audioldm_lit.evaluation.protocol import load_protocol
 from audioldm_lit.evaluation.reading import Reader
+from audioldm_lit.evaluation.score import Score
 from audioldm_lit.evaluation.scoring import score_files
 from audioldm_lit.evaluation.tables import show, terminal, to_csv, to_latex
 from audioldm_lit.inference.manifest import Entry, write_manifest
+from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import Extractor
 from audioldm_lit.places import packaged
 
@@ -1059,3 +1061,10 @@ def test_log_spectral_distance_of_a_clip_of_one_sample_is_finite(score):
     protocol(metrics={"lsd": LSD})
     one_sample(Path("generated/3.wav"))
     assert 0 < values(score())["lsd"] < 20
+
+
+def test_an_extractor_called_as_its_metric_takes_no_second_row():
+    estimate = Estimate.of_mean(torch.tensor([1.0, 2.0]))
+    for extractor, rows in (("onsets", 1), ("", 1), ("aisfx", 2)):
+        score = Score(estimate, [], ("preds",), None, extractor, None)
+        assert terminal({"generated": Evaluation({"onsets": score}, {})}).row_count == rows

@@ -117,7 +117,8 @@ def terminal(evaluations: Mapping[str, Evaluation]) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     # Two metrics of one value, such as a Frechet distance on clips and on blocks as long as the clips, are one row.
     for (arrow, extractor, *rows), names in _grouped((name, _rows(evaluations, name)) for name in _metrics(evaluations)).items():
-        for head, row in zip_longest((escape(f"{', '.join(names)}{arrow}"), f"[dim]{escape(extractor)}[/]"), rows, fillvalue=""):
+        below = [f"[dim]{escape(extractor)}[/]"] if extractor and extractor not in names else []
+        for head, row in zip_longest([escape(f"{', '.join(names)}{arrow}"), *below], rows, fillvalue=""):
             table.add_row(head, *row)
         table.add_section()
     return table
