@@ -170,7 +170,7 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the UNet."""
-        return self.unet.conv_in.weight.device
+        return next(self.unet.parameters()).device
 
     @property
     def sample_rate(self) -> int:

@@ -166,6 +166,8 @@ def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
         elif kinds[first] == Sequence[Path] and not belongs:
             words += [f"{first}+", word]
         else:
-            several = kinds.get(word) in (Sequence[str], Sequence[int], Sequence[Path]) and not following.startswith("[")
-            words.append(f"{word}+" if several else word)
+            key, equals, value = word.partition("=")
+            listed = (value if equals else following).startswith("[")
+            several = kinds.get(key) in (Sequence[str], Sequence[int], Sequence[Path]) and not listed
+            words.append(f"{key}+{equals}{value}" if several else word)
     return words

@@ -9,6 +9,7 @@ from torch import nn
 
 from audioldm_lit.adapters.adalora import AdaLoRA
 from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
+from audioldm_lit.adapters.composed import Composed
 from audioldm_lit.adapters.contract import check_contract
 from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
 from audioldm_lit.backbone import Backbone
@@ -81,6 +82,31 @@ class Detached(Adapter):
         backbone.unet.register_forward_hook(_cut)
 
 
+class Started(Adapter):
+    """Scales what the UNet makes by a number that trains, within a layer that has no `weight`."""
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+
+    def inject(self, backbone):
+        backbone.unet.conv_in = Scaled(backbone.unet.conv_in, self.start)
+
+
+class Scaled(nn.Module):
+    def __init__(self, base: nn.Module, start: float) -> None:
+        super().__init__()
+        self.base, self.scale = base, nn.Parameter(torch.tensor(start))
+
+    def forward(self, hidden):
+        return self.scale * self.base(hidden)
+
+
+class MeantToStart(Started):
+    """Says so."""
+
+    identity_at_start = False
+
+
 def _cut(module, inputs, output):
     return tuple(part.detach() for part in output)
 
@@ -147,13 +173,20 @@ def test_a_file_cannot_overwrite_the_base(tmp_path):
         (Vera("attribute"), r"model.adapter: draws unet\.\S+\.down \(and \d+ more\) at random and does not save it"),
         (Decoder(), "trains vae.decoder.conv_out.weight, which no training step goes through"),
         (Bound(), "does not survive copy.deepcopy of the backbone .*generator"),
+        (Started(1.1), r"changes what the base makes by \d+\.\d% before anything trains, .*start it at zero, or say identity_at_start"),
+        (Composed([Started(1.0), Started(1.1)]), r"changes what the base makes by"),
         (Detached(), "trains 2 weights of the UNet, such as unet.conv_out.weight, and none of them gets a gradient"),
     ],
-    ids=["buffer that is not saved", "attribute", "decoder", "generator", "detached"],
+    ids=["buffer that is not saved", "attribute", "decoder", "generator", "no identity", "no identity within", "detached"],
 )
 def test_what_would_be_lost_is_refused_by_its_name(adapter, said):
     with pytest.raises(InputError, match=said):
         check_contract(adapter, injected(adapter), tiny.backbone(), seed=0)
+
+
+@pytest.mark.parametrize("adapter", [Started(1.0), MeantToStart(1.1), Composed([Started(1.0), MeantToStart(1.1)])])
+def test_an_identity_passes_and_so_does_what_says_that_it_is_none(adapter):
+    check_contract(adapter, injected(adapter), tiny.backbone(), seed=0)
 
 
 def test_what_every_injection_gives_again_is_not_saved_and_nothing_is_changed():

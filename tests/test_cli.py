@@ -50,6 +50,13 @@ def test_unknown_verb_is_named(cli):
     assert err.startswith("error: 'foo': is no verb")
 
 
+@pytest.mark.parametrize("words", [["--trust", "nowhere"], ["--trust=nowhere"], ["--trust", "[nowhere]"]])
+@pytest.mark.parametrize("verb", [["generate", "--prompt", "rain"], ["convert", "--source", DEMO, "--to", "peft", "--out", "out"]])
+def test_a_module_to_trust_is_a_plain_word_or_a_list(workdir, cli, verb, words):
+    status, _, err = cli(*verb, *words)
+    assert (status, err.partition(" (")[0]) == (2, "error: --trust: nowhere cannot be imported")
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_help_page_is_what_the_parser_says(verb):
     assert page(verb) == render(verb), "run python scripts/help_pages.py"

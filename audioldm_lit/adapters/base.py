@@ -26,6 +26,10 @@ class Adapter(ABC):
     it was made.
     """
 
+    identity_at_start: bool = True
+    """Whether the model makes the same right after `inject` as before, which is then checked; what a run measures before its first
+    step is called the base's."""
+
     @abstractmethod
     def inject(self, backbone: Backbone) -> None:
         """Add the adapter to the backbone and unfreeze what trains."""

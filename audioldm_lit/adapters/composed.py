@@ -25,6 +25,7 @@ class Composed(Adapter):
         if len(adapters) < 2:
             raise InputError("model.adapter.init_args.adapters", f"names {len(adapters)}", "give at least two, or the one alone")
         self.adapters = adapters
+        self.identity_at_start = all(adapter.identity_at_start for adapter in adapters)
 
     def inject(self, backbone: Backbone) -> None:
         """Inject each; what an earlier one trains goes on training."""

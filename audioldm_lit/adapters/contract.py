@@ -19,6 +19,7 @@ KEY = "model.adapter"
 CALLED = {"unet": "the UNet", "vae": "the VAE", "vocoder": "the vocoder"}  # parts all of which have gradients without text
 MOVED = 0.02  # standard deviation of what is added to the weights: many adapters do nothing before they train
 TOLERANCE = 1e-5  # of what a model makes: the same weights make the same
+START = 1e-3  # of what the base makes: what rounding leaves of an adapter that changes nothing
 CANNOT_COPY = (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
 MEND = "draw it from a generator of its own with a fixed seed, or make it a parameter or a persistent buffer, which are saved"
 
@@ -40,7 +41,7 @@ def check_contract(
 
     Raises:
         InputError: If the adapter cannot be copied, made again from its `spec` or saved; trains what no step goes through; gets no
-            gradient; or is another one when it is loaded.
+            gradient; changes what the base makes and does not say so; or is another one when it is loaded.
     """
     for name in trainable(backbone):
         if not name.startswith(tuple(f"{part}." for part in trains)):
@@ -54,16 +55,21 @@ def check_contract(
         problem = f"does not survive copy.deepcopy of the backbone ({error})"
         raise InputError(KEY, problem, "register hooks and modules that can be copied") from error
     _move(copied.float())
-    made = _made(ours, copied)
+    sounds = bool(trained_parts(backbone) & {"vae", "vocoder"})
+    made = _made(copied, ours, sounds)
     _check_gradients(copied, made)
     again = type(adapter)(**made_again(json.loads(json.dumps(adapter.spec()))["init_args"], Path(KEY)))
+    with torch.no_grad():
+        base = _made(fresh.to(backbone.device), None, sounds)
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)
-        added = inject(again, fresh.to(backbone.device))
+        added = inject(again, fresh)
+    if again.identity_at_start:
+        _check_start(base, _made(fresh, again, sounds))
     _round(fresh, backbone)
     anew = {name: tensor.detach().clone() for name, tensor in added.items()}
     load_weights(fresh, _through_file(saved(trainable(copied), copied, anew)), KEY, anew)
-    loaded = _made(again, fresh)
+    loaded = _made(fresh, again, sounds)
     lost = _apart(_registered(copied), _registered(fresh))
     if not all((other - one).norm() <= TOLERANCE * one.norm() for one, other in zip(made, loaded, strict=True)):
         lost = lost or _apart(_plain(ours, copied), _plain(again, fresh)) or ["something of it"]
@@ -87,18 +93,27 @@ def _round(fresh: Backbone, backbone: Backbone) -> None:
             weight.data = weight.data.to(held[name].dtype).float()
 
 
-def _made(adapter: Adapter, backbone: Backbone) -> list[Tensor]:
-    """What is predicted of two latents of the shortest length, and the sound of them where the decoder trains, in eval mode."""
+def _made(backbone: Backbone, adapter: Adapter | None, sounds: bool) -> list[Tensor]:
+    """What is predicted of two latents of the shortest length, and perhaps the sound of them, in eval mode."""
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(2, *backbone.latent_shape(1), generator=generator).to(backbone.device)
     captions = ["rain", "a dog barks"]
     with torch.no_grad():
-        cond = adapter.prompt_embeds(backbone, captions, backbone.encode_text(captions))
+        cond = backbone.encode_text(captions)
+        cond = adapter.prompt_embeds(backbone, captions, cond) if adapter else cond
     backbone.rest()
     steps = len(backbone.scheduler.alphas_cumprod)
     timesteps = torch.tensor([steps // 4, 3 * steps // 4], device=backbone.device)
     predicted = backbone.eval()(latents, timesteps, cond)
-    return [predicted, backbone.sound(latents)] if trained_parts(backbone) & {"vae", "vocoder"} else [predicted]
+    return [predicted, backbone.sound(latents)] if sounds else [predicted]
+
+
+def _check_start(base: Sequence[Tensor], ours: Sequence[Tensor]) -> None:
+    """Refuse an adapter that is no identity when it is injected: what a run measures before its first step is called the base's."""
+    away = max(float((other - one).norm() / one.norm()) for one, other in zip(base, ours, strict=True))
+    if not away <= START:
+        problem = f"changes what the base makes by {away:.1%} before anything trains, which would be reported as the base's"
+        raise InputError(KEY, problem, "start it at zero, or say identity_at_start = False in its class if it is meant")
 
 
 def _check_gradients(backbone: Backbone, made: Sequence[Tensor]) -> None:

@@ -47,6 +47,8 @@ class Scratch(Adapter):
         seed: Seed of the fresh weights.
     """
 
+    identity_at_start = False
+
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 

@@ -51,7 +51,7 @@ def convert(
     weights: Weights | None = None,
     tokenizer: Path | None = None,
     rank: int | None = None,
-    trust: list[str] | None = None,
+    trust: Sequence[str] = (),
     json: Path | None = None,
 ) -> None:
     """Carry an adapter to or from PEFT and diffusers, or fold it into its model; or a model from the original's file, or back.
@@ -91,7 +91,7 @@ def convert(
     if to in MODELS:
         _carry_model(source, to, out, weights, tokenizer, json)
     else:
-        trust_modules(trust or [])
+        trust_modules(trust)
         _carry_adapter(source, to, out, backbone, heads, commercial, rank, json)
 
 

@@ -67,7 +67,7 @@ def generate(
     device: str = "auto",
     precision: Literal["float32", "bfloat16"] = "float32",
     commercial: bool = False,
-    trust: list[str] | None = None,
+    trust: Sequence[str] = (),
     json: Path | None = None,
 ) -> dict[str, Any]:
     """Generate sound from text, with the base model or with any number of adapters.
@@ -114,7 +114,7 @@ def generate(
     _check_numbers(duration, num_candidates, batch_size, keep)
     licence = check_licence(backbone, commercial)
     edit.check()
-    trust_modules(trust or [])
+    trust_modules(trust)
     rank, ranks = join()
     target, adapters = device_named(device), _adapters(adapter)
     base = Backbone.load(backbone, heads).to(target)
