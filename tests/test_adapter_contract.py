@@ -1,6 +1,7 @@
 """What a run finds out about an own adapter before its first step, and what it keeps of one that draws at random."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,6 +102,36 @@ class Scaled(nn.Module):
         return self.scale * self.base(hidden)
 
 
+class Closure(Adapter):
+    """Whose hook tells the timestep to an object that a copy of the model does not know."""
+
+    def inject(self, backbone):
+        now = SimpleNamespace(timesteps=None)
+        backbone.unet.register_forward_pre_hook(lambda module, args: setattr(now, "timesteps", args[1]))
+        backbone.unet.conv_out = Faded(backbone.unet.conv_out, now)
+
+
+class Faded(nn.Module):
+    def __init__(self, base: nn.Module, now: SimpleNamespace) -> None:
+        super().__init__()
+        self.base, self.now, self.scale = base, now, nn.Parameter(torch.zeros(()))
+
+    def forward(self, hidden):
+        return self.base(hidden) * (1 + self.scale * self.now.timesteps.float().view(-1, 1, 1, 1))
+
+
+class Broken(Closure):
+    """Fails with and without a copy."""
+
+    def inject(self, backbone):
+        backbone.unet.conv_out = Faded(backbone.unet.conv_out, SimpleNamespace(timesteps=None))
+
+
+class Uncallable(Adapter):
+    def inject(self):
+        pass
+
+
 class MeantToStart(Started):
     """Says so."""
 
@@ -173,15 +204,41 @@ def test_a_file_cannot_overwrite_the_base(tmp_path):
         (Vera("attribute"), r"model.adapter: draws unet\.\S+\.down \(and \d+ more\) at random and does not save it"),
         (Decoder(), "trains vae.decoder.conv_out.weight, which no training step goes through"),
         (Bound(), "does not survive copy.deepcopy of the backbone .*generator"),
-        (Started(1.1), r"changes what the base makes by \d+\.\d% before anything trains, .*start it at zero, or say identity_at_start"),
+        (
+            Closure(),
+            r"works, but its copy by copy.deepcopy does not \(AttributeError: .*reach it through the hook's own module argument",
+        ),
+        (
+            Started(1.1),
+            r"changes what the base makes by \d+\.\d% before anything trains, .*start it at zero, or say identity_at_start",
+        ),
         (Composed([Started(1.0), Started(1.1)]), r"changes what the base makes by"),
         (Detached(), "trains 2 weights of the UNet, such as unet.conv_out.weight, and none of them gets a gradient"),
     ],
-    ids=["buffer that is not saved", "attribute", "decoder", "generator", "no identity", "no identity within", "detached"],
+    ids=[
+        "buffer that is not saved",
+        "attribute",
+        "decoder",
+        "generator",
+        "closure",
+        "no identity",
+        "no identity within",
+        "detached",
+    ],
 )
 def test_what_would_be_lost_is_refused_by_its_name(adapter, said):
     with pytest.raises(InputError, match=said):
         check_contract(adapter, injected(adapter), tiny.backbone(), seed=0)
+
+
+def test_what_fails_without_a_copy_too_is_told_by_its_own_error():
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'float'"):
+        check_contract(Broken(), injected(Broken()), tiny.backbone(), seed=0)
+
+
+def test_an_inject_that_cannot_be_called_is_refused_with_its_signature():
+    with pytest.raises(InputError, match=r"cannot be called .*write it as def inject\(self, backbone\)"):
+        injected(Uncallable())
 
 
 @pytest.mark.parametrize("adapter", [Started(1.0), MeantToStart(1.1), Composed([Started(1.0), MeantToStart(1.1)])])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from audioldm_lit.adapters.resizing import Lost
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
+from audioldm_lit.seams import check_call
 from audioldm_lit.storage.spec import spec
 
 
@@ -112,6 +113,7 @@ def trained_parts(backbone: Backbone) -> frozenset[str]:
 
 def inject(adapter: Adapter, backbone: Backbone) -> dict[str, Tensor]:
     """Inject an adapter into a backbone; returns by name what it adds frozen: parameters and persistent buffers."""
+    check_call(adapter.inject, "model.adapter", "backbone")
     before = _tensors(backbone)  # wrapped, the base's have other names, but are still the same objects
     adapter.inject(backbone)
     known = set(map(id, before.values()))

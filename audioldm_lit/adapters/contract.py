@@ -21,6 +21,7 @@ MOVED = 0.02  # standard deviation of what is added to the weights: many adapter
 TOLERANCE = 1e-5  # of what a model makes: the same weights make the same
 START = 1e-3  # of what the base makes: what rounding leaves of an adapter that changes nothing
 CANNOT_COPY = (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError)
+FAILS = (*CANNOT_COPY, AssertionError, LookupError)  # how code of somebody else's fails in a copy
 MEND = "draw it from a generator of its own with a fixed seed, or make it a parameter or a persistent buffer, which are saved"
 
 
@@ -56,16 +57,10 @@ def check_contract(
         raise InputError(KEY, problem, "register hooks and modules that can be copied") from error
     _move(copied.float())
     sounds = bool(trained_parts(backbone) & {"vae", "vocoder"})
-    made = _made(copied, ours, sounds)
+    made = _made_of_copy(copied, ours, sounds, backbone, adapter)
     _check_gradients(copied, made)
     again = type(adapter)(**made_again(json.loads(json.dumps(adapter.spec()))["init_args"], Path(KEY)))
-    with torch.no_grad():
-        base = _made(fresh.to(backbone.device), None, sounds)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed + 1)
-        added = inject(again, fresh)
-    if again.identity_at_start:
-        _check_start(base, _made(fresh, again, sounds))
+    added = _injected(again, fresh.to(backbone.device), seed + 1, sounds)
     _round(fresh, backbone)
     anew = {name: tensor.detach().clone() for name, tensor in added.items()}
     load_weights(fresh, _through_file(saved(trainable(copied), copied, anew)), KEY, anew)
@@ -108,12 +103,33 @@ def _made(backbone: Backbone, adapter: Adapter | None, sounds: bool) -> list[Ten
     return [predicted, backbone.sound(latents)] if sounds else [predicted]
 
 
-def _check_start(base: Sequence[Tensor], ours: Sequence[Tensor]) -> None:
-    """Refuse an adapter that is no identity when it is injected: what a run measures before its first step is called the base's."""
-    away = max(float((other - one).norm() / one.norm()) for one, other in zip(base, ours, strict=True))
-    if not away <= START:
-        problem = f"changes what the base makes by {away:.1%} before anything trains, which would be reported as the base's"
-        raise InputError(KEY, problem, "start it at zero, or say identity_at_start = False in its class if it is meant")
+def _made_of_copy(copied: Backbone, ours: Adapter, sounds: bool, backbone: Backbone, adapter: Adapter) -> list[Tensor]:
+    """What a copy makes; where it fails and the original does not, the copy is to blame."""
+    try:
+        return _made(copied, ours, sounds)
+    except FAILS as error:
+        with torch.no_grad():
+            _made(backbone, adapter, sounds)  # raises what is wrong with both
+        problem = f"works, but its copy by copy.deepcopy does not ({type(error).__name__}: {error})"
+        mend = "keep what hooks share in a module, and reach it through the hook's own module argument, not by a closure"
+        raise InputError(KEY, problem, mend) from error
+
+
+def _injected(adapter: Adapter, fresh: Backbone, seed: int, sounds: bool) -> dict[str, Tensor]:
+    """Inject into a base, and refuse an adapter that changes it at once: what a run measures at its start is called the base's."""
+    with torch.no_grad():
+        base = _made(fresh, None, sounds)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        added = inject(adapter, fresh)
+    if adapter.identity_at_start:
+        with torch.no_grad():
+            pairs = zip(base, _made(fresh, adapter, sounds), strict=True)
+        away = max(float((ours - one).norm() / one.norm()) for one, ours in pairs)
+        if not away <= START:
+            problem = f"changes what the base makes by {away:.1%} before anything trains, which would be reported as the base's"
+            raise InputError(KEY, problem, "start it at zero, or say identity_at_start = False in its class if it is meant")
+    return added
 
 
 def _check_gradients(backbone: Backbone, made: Sequence[Tensor]) -> None:

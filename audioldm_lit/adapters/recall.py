@@ -23,6 +23,8 @@ class Recall(Adapter):
         by_words: Whether the nearest are found by words that are remembered with them, or by the sounds themselves.
     """
 
+    identity_at_start = False
+
     def __init__(self, size: int, neighbours: int = 1, strength: float = 1.0, by_words: bool = False) -> None:
         if not 1 <= neighbours <= size:
             raise InputError("neighbours", f"is {neighbours} of {size} remembered sounds", "give a number from 1 to as many")

@@ -18,6 +18,7 @@ from audioldm_lit import seeding
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.metrics.extractors.base import AudioBatch, Extractor
+from audioldm_lit.seams import check_call
 from audioldm_lit.storage.gather import gather
 
 STATES = ("ids", "places", "rows")  # of every side: each row's clip, its place in the clip, itself
@@ -82,6 +83,7 @@ class ClipMetric(Metric, ABC):
 
     def __init__(self, extractor: Extractor | None = None, features: str = "embedding", **kwargs: Any) -> None:
         super().__init__(dist_sync_fn=_gather_state, sync_on_compute=False, **kwargs)  # `gathered` does it
+        check_call(self.measure, type(self).__name__, *self.sides)
         if extractor is not None and features not in extractor.features:
             known = ", ".join(extractor.features)
             raise InputError(type(self).__name__, f"the extractor {extractor.name} has no features '{features}'", f"use {known}")

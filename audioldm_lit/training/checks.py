@@ -12,6 +12,7 @@ from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.objectives.base import Objective
+from audioldm_lit.seams import check_call
 from audioldm_lit.training.recalling import check_recall
 from audioldm_lit.training.settings import check_batch
 from audioldm_lit.training.time_mask import TimeMask
@@ -27,6 +28,8 @@ def data_of(trainer: Trainer) -> AudioDataModule:
 
 def check_objective(objective: Objective, backbone: Backbone, sampler: Sampler, time_mask: TimeMask | None) -> None:
     """Refuse an objective whose prediction does not fit, and beside one that hears recordings, what would make it hear others."""
+    heard = {"waveform": "waveform"} if objective.needs_waveform else {}
+    check_call(objective.forward, "model.objective", "backbone", "scheduler", "latents", "cond", "generators", **heard)
     _check_prediction(backbone, objective)
     _check_judge(objective)
     if objective.needs_waveform and time_mask is not None:
