@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -158,12 +158,14 @@ class AudioLDMCLI(OpenCLI):
             allow()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """Show progress in the project's own way, unless it is turned off or a bar of the user's own does it."""
+        """Show progress in the project's own way, unless it is turned off or a bar of the user's own does it, and log the rate."""
         settings = self.config_init[self.subcommand].trainer
         callbacks = settings.callbacks or []
         callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
         if settings.enable_progress_bar is not False and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks = [RunProgress(), *callbacks]
+        if settings.logger and not any(isinstance(callback, LearningRateMonitor) for callback in callbacks):
+            callbacks = [LearningRateMonitor("step"), *callbacks]
         plugins = settings.plugins or []
         plugins = plugins if isinstance(plugins, list) else [plugins]
         try:

@@ -169,7 +169,7 @@ class LitAudioLDM(Restorable):
         """Loss of one step; every random number belongs to the sample's place in the stream of training clips."""
         places = stream_places(self.trainer, len(batch["id"]))
         loss = checked_mean(self.losses(batch, places), len(places), self.global_step)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(places))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(places), sync_dist=True)  # of all processes
         return loss + self.adapter.penalty(self.backbone)
 
     def losses(self, batch: Mapping[str, Any], places: Sequence[int]) -> Tensor:

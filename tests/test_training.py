@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 import subprocess
@@ -151,6 +152,16 @@ def test_two_processes_reach_the_loss_of_one(workdir, fitted, ranks, starter):
     together = json.loads((run_folder(workdir) / "result.json").read_text())
     for key in ("held_out_loss_before", "held_out_loss_after"):
         assert together[key] == pytest.approx(fitted.result[key], abs=1e-4)
+    alone, shared = (logged_losses(folder) for folder in (fitted.run, run_folder(workdir)))
+    assert shared == pytest.approx(alone, abs=1e-4)  # of all samples, not of the first process's half
+
+
+def logged_losses(run: Path) -> list[float]:
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["lr-AdamW"]) > 0 for row in rows if row["lr-AdamW"])
+    assert len([row for row in rows if row["lr-AdamW"]]) == 2  # one a step
+    return [float(row["train/loss"]) for row in rows if row["train/loss"]]
 
 
 @pytest.mark.slow
