@@ -54,7 +54,8 @@ def test_unknown_verb_is_named(cli):
 @pytest.mark.parametrize("verb", [["generate", "--prompt", "rain"], ["convert", "--source", DEMO, "--to", "peft", "--out", "out"]])
 def test_a_module_to_trust_is_a_plain_word_or_a_list(workdir, cli, verb, words):
     status, _, err = cli(*verb, *words)
-    assert (status, err.partition(" (")[0]) == (2, "error: --trust: nowhere cannot be imported")
+    assert status == 2
+    assert "error: --trust: nowhere cannot be imported (" in err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -246,6 +246,16 @@ def all_clips(root: Path, **init_args) -> dict[str, Clip]:
     return found
 
 
+class Unsplit(AudioDataModule):
+    def clips(self):
+        return []
+
+
+def test_clips_that_cannot_be_called_are_refused_with_their_signature(tmp_path):
+    with pytest.raises(InputError, match=r"^data: .*cannot be called .*write it as def clips\(self, split\)"):
+        Unsplit(tmp_path)
+
+
 def test_the_class_is_the_top_folder_and_the_caption_its_words(tmp_path):
     for name in ("Crying Baby/session 1/a.WAV", "Crying Baby/b.flac", "雨/c.wav", "door_slam 2.wav"):
         layouts.tone(tmp_path / name, 440)

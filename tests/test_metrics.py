@@ -427,6 +427,16 @@ EVERY = [
 PAIRED = [KLDivergence(), Retention()]
 
 
+class OneSided(ClipMetric):
+    def measure(self, preds):
+        return Estimate.of_mean(preds.values[:, 0])
+
+
+def test_a_measure_that_does_not_take_the_sides_is_refused_with_its_signature():
+    with pytest.raises(InputError, match=r"^OneSided: .*cannot be called .*write it as def measure\(self, preds, target\)"):
+        OneSided()
+
+
 def name(metric: ClipMetric) -> str:
     return type(metric).__name__
 

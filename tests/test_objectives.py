@@ -25,14 +25,17 @@ from audioldm_lit.diffusion import (
     timesteps_of,
 )
 from audioldm_lit.errors import InputError
+from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.objectives.base import Objective
 from audioldm_lit.objectives.consistency import ConsistencyDistillation
+from audioldm_lit.objectives.contract import check_draws
 from audioldm_lit.objectives.denoising import Clean, Epsilon, FlowMatching, Velocity
 from audioldm_lit.objectives.preference import DirectPreference
 from audioldm_lit.objectives.reconstruction import Reconstruction
 from audioldm_lit.objectives.timesteps import Importance, LogitNormal, LowDiscrepancy, Uniform
 from audioldm_lit.objectives.weighting import P2, Debiased, MinSNR
+from audioldm_lit.training.checks import check_objective
 from audioldm_lit.training.held_out_loss import grid, held_out_losses
 from audioldm_lit.training.optimization import ObjectiveTraining
 
@@ -158,6 +161,36 @@ def test_losses_depend_on_the_generators_alone(objective, backbone):
     torch.manual_seed(1)
     assert torch.equal(losses_of(objective, backbone, draw(3), generators()), losses)
     assert not torch.isclose(losses_of(objective, backbone, draw(3), generators(name="other")), losses).any()
+    assert check_draws(objective, backbone, 10240), "untried"
+
+
+class GlobalNoise(Epsilon):
+    """Adds noise of torch's global state, and counts its calls."""
+
+    calls = 0
+
+    def forward(self, backbone, scheduler, latents, cond, generators):
+        self.calls += 1
+        return super().forward(backbone, scheduler, latents + torch.randn_like(latents), cond, generators)
+
+
+def test_an_objective_that_draws_from_the_global_state_is_refused_and_left_as_it_was(backbone):
+    objective, state = GlobalNoise(), torch.get_rng_state()
+    with pytest.raises(InputError, match="draw all that is random from `generators`"):
+        check_draws(objective, backbone, 10240)
+    assert objective.calls == 0
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class WithoutGenerators(Objective):
+    def forward(self, backbone, scheduler, latents, cond):
+        return latents.square().mean(dim=(1, 2, 3))
+
+
+def test_a_forward_that_cannot_be_called_is_refused_with_its_signature(backbone):
+    wanted = r"cannot be called .*write it as def forward\(self, backbone, scheduler, latents, cond, generators\)"
+    with pytest.raises(InputError, match=wanted):
+        check_objective(WithoutGenerators(), backbone, Sampler(), None)
 
 
 def test_loss_of_a_sample_does_not_depend_on_its_neighbours(objective, backbone):

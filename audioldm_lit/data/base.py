@@ -29,6 +29,7 @@ from audioldm_lit.data.remark import Remark
 from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
+from audioldm_lit.seams import check_call
 from audioldm_lit.storage.names import why_no_file
 
 STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
@@ -73,6 +74,7 @@ class AudioDataModule(LightningDataModule, ABC):
         follow_links: bool = False,
     ) -> None:
         super().__init__()
+        check_call(self.clips, "data", "split")
         if not 0 < duration < math.inf:
             raise InputError("data.init_args.duration", f"is {duration}", "give a length in seconds above 0")
         if shots is not None and shots < 1:
@@ -121,8 +123,7 @@ class AudioDataModule(LightningDataModule, ABC):
             return -(-self._num_originals() // self.batch_size)
         trainer = self.trainer
         if trainer.max_steps < 1:
-            problem = f"is {trainer.max_steps}, but training is counted in steps"
-            raise InputError("trainer.max_steps", problem, "give a number above 0")
+            raise InputError("trainer.max_steps", f"is {trainer.max_steps}, and training is counted in steps", "give at least 1")
         return trainer.max_steps * trainer.accumulate_grad_batches
 
     def _ranks(self) -> tuple[int, int]:
@@ -202,8 +203,7 @@ class AudioDataModule(LightningDataModule, ABC):
         clips = self.covered(split, listed)
         if not clips or (len(clips) < len(listed) and self.min_coverage == 1):
             there = {clip.id for clip in clips}
-            lost = next(clip for clip in listed if clip.id not in there)
-            raise self.missing(lost)
+            raise self.missing(next(clip for clip in listed if clip.id not in there))
         return clips
 
     def missing(self, clip: Clip) -> InputError:

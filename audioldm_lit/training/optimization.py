@@ -14,6 +14,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.objectives.base import Objective
+from audioldm_lit.objectives.contract import check_draws
 from audioldm_lit.training.over_the_run import OverTheRun
 
 
@@ -90,11 +91,13 @@ class ObjectiveTraining:
 
 
 def prepare(objective: Objective, backbone: Backbone, trainer: Trainer, num_samples: int, folder: Path) -> None:
-    """Call an objective's `prepare` in every process; the first does the work that is kept and leaves it to the others."""
+    """Call an objective's `prepare` in every process, the first of which does the work that is kept, and try the objective."""
     for first in (True, False):
         if trainer.is_global_zero == first:
             objective.prepare(backbone, num_samples, folder)
         trainer.strategy.barrier()
+    with trainer.precision_plugin.forward_context():
+        check_draws(objective, backbone, num_samples)
 
 
 def rates(optimizer: Optimizer, warmup_steps: int, steps: int, scheduler: LRSchedulerCallable | None = None) -> LRScheduler:
