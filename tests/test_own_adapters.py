@@ -11,16 +11,19 @@ from diffusers.models.resnet import ResnetBlock2D
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audioldm_lit import seeding
 from audioldm_lit.adapters.base import trainable
 from audioldm_lit.adapters.bottleneck import BottleneckAdapter
 from audioldm_lit.adapters.files.adapter_file import load_adapter, save_adapter
 from audioldm_lit.adapters.full import FullFineTune, Scratch
 from audioldm_lit.adapters.partial import PartialFineTune
+from audioldm_lit.adapters.peft import PeftAdapter
 from audioldm_lit.adapters.text_head import TextHead
 from audioldm_lit.adapters.textual_inversion import TextualInversion
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.diffusion import NoisePrediction
 from audioldm_lit.errors import InputError
+from audioldm_lit.objectives.denoising import Epsilon
 from audioldm_lit.places import NANO
 
 import tiny
@@ -132,6 +135,36 @@ def test_shipped_choices_exist_in_every_published_shape(config):
             "bitfit": {name for name in weights if name.endswith("bias")},
         }
         assert names == expected[config]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("width", "heads", "millions"), [(128, 8, 185.0), (192, 8, 416.0), (256, 8, 739.1)], ids="SML")
+def test_a_unet_of_every_published_size_takes_a_step_and_what_it_learned_is_loaded_again(width, heads, millions, tmp_path):
+    def base() -> Backbone:
+        backbone, widths = tiny.backbone(), [width * factor for factor in (1, 2, 3, 5)]
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            size = {"block_out_channels": widths, "cross_attention_dim": widths, "attention_head_dim": heads}
+            backbone.unet = UNet2DConditionModel.from_config({**SMALL, **size})
+        return backbone.requires_grad_(False).eval()
+
+    backbone, adapter, cond = base(), PeftAdapter(), torch.nn.functional.normalize(torch.ones(2, 512), dim=1)
+    assert round(sum(weight.numel() for weight in backbone.unet.parameters()) / 1e6, 1) == millions
+    with torch.no_grad():
+        before = backbone(LATENTS, TIMESTEPS, cond)
+    fingerprint = backbone.fingerprint("unet")
+    adapter.inject(backbone)
+    optimizer = torch.optim.AdamW(trainable(backbone).values(), lr=1e-2)
+    generators = [seeding.generator("sizes", row) for row in range(2)]
+    Epsilon()(backbone, backbone.scheduler, LATENTS, cond, generators).mean().backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = backbone(LATENTS, TIMESTEPS, cond)
+    assert (after - before).norm() > 1e-3 * before.norm()
+    save_adapter(tmp_path / "adapter.safetensors", adapter, trainable(backbone), fingerprint, NoisePrediction())
+    load_adapter(tmp_path / "adapter.safetensors", again := base())
+    with torch.no_grad():
+        assert torch.equal(again.eval()(LATENTS, TIMESTEPS, cond), after)
 
 
 def test_a_pattern_must_match_a_whole_name(backbone):
