@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from audioldm_lit.adapters.base import Adapter, inject, saved, trainable, trained_parts
 from audioldm_lit.adapters.files.adapter_file import load_weights
 from audioldm_lit.adapters.files.making import made_again
-from audioldm_lit.backbone import UNET_SIDE, Backbone
+from audioldm_lit.backbone import SOUND_SIDE, UNET_SIDE, Backbone
 from audioldm_lit.errors import InputError
 
 KEY = "model.adapter"
@@ -56,7 +56,7 @@ def check_contract(
         problem = f"does not survive copy.deepcopy of the backbone ({error})"
         raise InputError(KEY, problem, "register hooks and modules that can be copied") from error
     _move(copied.float())
-    sounds = bool(trained_parts(backbone) & {"vae", "vocoder"})
+    sounds = bool(trained_parts(backbone) & {*SOUND_SIDE})
     made = _made_of_copy(copied, ours, sounds, backbone, adapter)
     _check_gradients(copied, made)
     again = type(adapter)(**made_again(json.loads(json.dumps(adapter.spec()))["init_args"], Path(KEY)))

@@ -12,6 +12,7 @@ from audioldm_lit.adapters.base import saved
 from audioldm_lit.adapters.files.adapter_file import load_weights, save_adapter
 from audioldm_lit.adapters.files.card import About, Share, write_card
 from audioldm_lit.assets.licence import check_licence
+from audioldm_lit.backbone import SOUND_SIDE
 from audioldm_lit.console.stages import say
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
@@ -69,7 +70,7 @@ class Export(Callback):
             about, base, objective = self._about(pl_module, best), pl_module.base_fingerprint, pl_module.objective
             trained = pl_module.adapter, saved(pl_module.weights, pl_module.backbone, pl_module.anew)
             sampling = objective.sampled_by.spec() if objective.sampled_by else None
-            decoder = pl_module.base_decoder if {"vae", "vocoder"} & {*about.weights} else None
+            decoder = pl_module.base_decoder if {*SOUND_SIDE} & {*about.weights} else None
             rounded = pl_module.base_rounded
             save_adapter(folder / ADAPTER, *trained, base, objective.prediction, about, rounded, sampling, decoder)
             write_card(folder / "adapter.md", pl_module.adapter, base, objective.prediction, about)

@@ -19,7 +19,7 @@ from audioldm_lit.adapters.files.layout import Adapted, AdapterFile, Layout, Mer
 from audioldm_lit.adapters.resizing import Lost, overall
 from audioldm_lit.assets.finding import ORIGINAL, find_model, original
 from audioldm_lit.assets.licence import check_licence, pass_on, state_licence
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import SOUND_SIDE, Backbone
 from audioldm_lit.console.markup import escape
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.model_folder import part_settings
@@ -110,7 +110,7 @@ def _carry_adapter(
     smaller: dict[str, Any] = {}
     if rank is not None:
         adapted, smaller = _resized(adapted, rank, base)
-    decodes = bool(trained_parts(model.eval()) & {"vae", "vocoder"})
+    decodes = bool(trained_parts(model.eval()) & {*SOUND_SIDE})
     expected = _made(model, decodes)
     with atomic_write(out.absolute()) as unfinished:
         LAYOUTS[to].write(unfinished, adapted)

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter, trained_parts
 from audioldm_lit.adapters.files.adapter_file import load_adapter, read_parts
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import SOUND_SIDE, Backbone
 from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.sampling import ALL
-
-DECODING = ("vae", "vocoder")  # parts that make sound of latents
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class AdaptedCopy:
         backbone = copy_backbone(base, read_parts(setting.file))
         adapter, prediction = load_adapter(setting.file, backbone)
         parts = trained_parts(backbone)
-        if parts & {*DECODING} and setting.timesteps != ALL:
+        if parts & {*SOUND_SIDE} and setting.timesteps != ALL:
             raise InputError(setting.file, "adapts the decoder, which has no timesteps", "leave its timesteps out")
         return cls(setting, adapter, backbone, prediction, parts)
 
@@ -124,13 +122,13 @@ class Blend(Backbone):
 
     def __init__(self, base: Backbone, copies: Sequence[AdaptedCopy]) -> None:
         acting = [adapted for adapted in copies if adapted.setting.strength != 0]
-        copies = [adapted for adapted in acting if not adapted.parts <= {*DECODING}]
+        copies = [adapted for adapted in acting if not adapted.parts <= {*SOUND_SIDE}]
         lone = copies[0] if len(copies) == 1 and copies[0].setting.plain else None
         if not lone:
             _check_predictions(copies, prediction_of(base.scheduler))
         for adapted in acting:
             adapted.adapter.merge(adapted.backbone)
-        vae, vocoder = (_blended(part, base, acting) for part in DECODING)
+        vae, vocoder = (_blended(part, base, acting) for part in SOUND_SIDE)
         super().__init__(
             lone.backbone.unet if lone else base.unet,  # beside a lone adapter, the base's own UNet would never be asked
             vae, base.text_encoder, base.tokenizer, vocoder, base.scheduler, base.audio_encoder, base.feature_extractor,
@@ -205,7 +203,7 @@ class Blend(Backbone):
 
 def copy_backbone(backbone: Backbone, changed: Collection[str] = ()) -> Backbone:
     """A copy for an adapter to work on; VAE, vocoder and audio tower are shared unless they are `changed`, or train already."""
-    shared = {"vae", "vocoder", "griffin_lim", "audio_encoder", "log_mel"} - {*changed}
+    shared = {*SOUND_SIDE, "griffin_lim", "audio_encoder", "log_mel"} - {*changed}
     # Asked for by its name, a part that rests would come back.
     parts = (module for name, module in backbone.named_children() if name in shared)
     return copy.deepcopy(backbone, {id(part): part for part in parts if not any(w.requires_grad for w in part.parameters())})

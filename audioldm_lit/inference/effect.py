@@ -40,7 +40,7 @@ from torch import Tensor
 
 from audioldm_lit import seeding
 from audioldm_lit.adapters.base import Adapter, trainable, trained_parts
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import SOUND_SIDE, Backbone
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.diffusion import Prediction, levels, prediction_of, timesteps_of
@@ -127,7 +127,7 @@ def measure_effect(
         embeds: What the base reads in the prompts (B, D), where that is known.
     """
     before = [(name, weight.numel(), _square(weight)) for name, weight in trainable(adapted).items()]
-    decoder = [part for part in ("vae", "vocoder") if part in trained_parts(adapted)]
+    decoder = [part for part in SOUND_SIDE if part in trained_parts(adapted)]
     adapter.merge(adapted)
     adapted.unet.eval()
     embeds = base.encode_text(prompts) if embeds is None else embeds.to(base.device)

@@ -8,7 +8,7 @@ import torch
 from lightning import Callback, Trainer
 from torch import Tensor
 
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import SOUND_SIDE, Backbone
 from audioldm_lit.callbacks.best_check import BestCheck
 from audioldm_lit.conditioning import Retrieval
 from audioldm_lit.console.stages import Stage
@@ -105,7 +105,7 @@ class Rehearsal(Callback):
         """Refuse what would not fit, before it is tried."""
         device = trainer.strategy.root_device
         self.most = peak(device)
-        pl_module.backbone.rest(but=("vae", "vocoder") if pl_module.objective.needs_waveform else ())  # as in training
+        pl_module.backbone.rest(but=SOUND_SIDE if pl_module.objective.needs_waveform else ())  # as in training
         check_memory(trainer, pl_module)
         forget_peak(device)
 

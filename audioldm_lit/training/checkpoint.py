@@ -7,6 +7,7 @@ from torch import Tensor
 
 from audioldm_lit.adapters.base import Adapter
 from audioldm_lit.adapters.files.adapter_file import check_base
+from audioldm_lit.backbone import SOUND_SIDE
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.training.ema import EMA
@@ -26,7 +27,7 @@ ORIGIN = "--ckpt_path"  # what messages call it
 
 def origin_of(base: str, decoder: Mapping[str, str], trained: Iterable[str]) -> str:
     """What checkpoints belong to: the fingerprint of the base's UNet, and where weights of its decoder train, those of that too."""
-    inside = any(name.startswith(("vae.", "vocoder.")) for name in trained)
+    inside = any(name.partition(".")[0] in SOUND_SIDE for name in trained)
     return ", ".join([base, *(f"{part} {known}" for part, known in decoder.items() if inside)])
 
 

@@ -17,7 +17,7 @@ from audioldm_lit.adapters.base import Adapter, inject, trainable
 from audioldm_lit.adapters.files.bounds import bounded, check_sizes
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.adapters.files.making import SETTINGS_ERRORS, make
-from audioldm_lit.backbone import Backbone
+from audioldm_lit.backbone import SOUND_SIDE, Backbone
 from audioldm_lit.diffusion import Prediction, prediction_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
@@ -193,7 +193,7 @@ def check_base(expected: str, actual: str, origin: str) -> None:
 
 def decoder_origin(backbone: Backbone) -> dict[str, str]:
     """Fingerprints of VAE and vocoder, whose weights are rounded to float16: a model and its copy in half precision are no two."""
-    return {part: backbone.fingerprint(part, rounded=True) for part in ("vae", "vocoder")}
+    return {part: backbone.fingerprint(part, rounded=True) for part in SOUND_SIDE}
 
 
 def check_decoder(expected: Mapping[str, str], backbone: Backbone, origin: str) -> None:
