@@ -158,7 +158,7 @@ def importance(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     rank = np.linalg.matrix_rank(model.exog)
     if rank < model.exog.shape[1] or rank == len(rows):
         problem = "some combinations of levels have no run, or none has a second"
-        raise InputError(f"importance of {metric}", problem, "let the grid go on")
+        raise InputError(f"importance of {metric}", problem, "let the grid go on, or give it every combination and two seeds")
     table = anova_lm(model.fit(), typ=2)
     names = {term: name for name, term in terms.items()} | {"Residual": "rest"}
     table.index = [names[term] for term in table.index]
