@@ -49,9 +49,9 @@ def check_contract(
             mend = f"train weights of {' or '.join(trains)}, or choose another model.objective"
             raise InputError(KEY, f"trains {name}, which no training step goes through", mend)
     for model in (backbone, fresh):
-        model.rest()  # three whole models would be the most memory that a run takes
+        model.rest()  # whole models would be the most memory that a run takes
     try:
-        ours, copied = copy.deepcopy((adapter, backbone))
+        ours, copied = _copied(adapter, backbone)
     except CANNOT_COPY as error:
         problem = f"does not survive copy.deepcopy of the backbone ({error})"
         raise InputError(KEY, problem, "register hooks and modules that can be copied") from error
@@ -72,6 +72,12 @@ def check_contract(
         more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
         raise InputError(KEY, f"draws {lost[0]}{more} at random and does not save it: every load would be another adapter", MEND)
     return anew
+
+
+def _copied(adapter: Adapter, backbone: Backbone) -> tuple[Adapter, Backbone]:
+    """Deep copies but for the memory of the frozen weights, which they share."""
+    frozen = [weight for weight in backbone.parameters() if not weight.requires_grad]
+    return copy.deepcopy((adapter, backbone), {id(weight): nn.Parameter(weight.data, requires_grad=False) for weight in frozen})
 
 
 def _move(backbone: Backbone) -> None:
