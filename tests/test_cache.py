@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from audioldm_lit.data.clips import Clip, ClipDataset
 from audioldm_lit.data.esc50 import ESC50
 from audioldm_lit.errors import InputError
 from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.extractors.cached import Cached
 from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
+from audioldm_lit.storage.atomic_write import MACHINE
 from audioldm_lit.storage.shards import Shards
-from audioldm_lit.training.cache import Cache
+from audioldm_lit.training.cache import Cache, EncodedDataset
 
 import layouts
 import tiny
@@ -56,6 +58,10 @@ def test_cache_depends_on_content_and_encoder_alone(clips, tmp_path, backbone):
     keys = cache.keys(clips)
     assert all(key in Cache(folder, backbone, audio_embeds=False).latents for key in keys)
     assert not any(key in Cache(folder, tiny.backbone(seed=1), audio_embeds=False).latents for key in keys)
+    other = tiny.backbone()
+    next(other.audio_encoder.parameters()).data += 1
+    assert Cache(folder, other, audio_embeds=False).latents.folder == cache.latents.folder
+    assert len({Cache(folder, one, audio_embeds=True).latents.folder for one in (backbone, other)}) == 2
     longer = copy.copy(clips)
     longer.num_samples *= 2
     assert not set(keys) & set(cache.keys(longer))
@@ -101,6 +107,14 @@ def test_what_was_encoded_before_an_error_is_kept(clips, tmp_path, backbone):
     assert all(key in Cache(tmp_path / "cache", backbone, audio_embeds=False).latents for key in cache.keys(clips)[:-1])
 
 
+@pytest.mark.parametrize("part", ["vae.quant_conv", "text_encoder.text_projection.linear2"])
+def test_a_row_in_which_something_is_no_number_is_refused(clips, tmp_path, backbone, part):
+    backbone.get_submodule(part).bias.data[0] = torch.inf
+    where = clips.clips[0].where if part.startswith("vae") else f"caption '{sorted(clip.caption for clip in clips.clips)[0]}'"
+    with pytest.raises(InputError, match=f"{re.escape(where)}: encodes to values that are not finite"):
+        Cache(tmp_path / "cache", backbone, audio_embeds=False).fill(clips)
+
+
 def test_a_damaged_shard_is_one_sentence(clips, tmp_path, backbone):
     cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
     cache.fill(clips)
@@ -110,7 +124,7 @@ def test_a_damaged_shard_is_one_sentence(clips, tmp_path, backbone):
         Cache(tmp_path / "cache", backbone, audio_embeds=False)
 
 
-def changed(values: dict, keys: list[str], damage: str) -> None:
+def changed(values: dict, keys: list[str], hashes: list[str], damage: str) -> None:
     """Do something to the first row, as damage or somebody else would."""
     if damage == "a bit":
         values["mean"][0].view(torch.uint8)[0, 0, 0] ^= 1
@@ -120,11 +134,13 @@ def changed(values: dict, keys: list[str], damage: str) -> None:
         values["mean"] = values["mean"].transpose(-1, -2).contiguous()
     elif damage == "fewer rows":
         values["mean"] = values["mean"][1:].contiguous()
+    elif damage == "every hash":
+        hashes[:] = ["0"] * len(hashes)
     else:
         keys[:2] = keys[1::-1]  # another clip's latents
 
 
-@pytest.mark.parametrize("damage", ["a bit", "a name", "a shape", "fewer rows", "a key"])
+@pytest.mark.parametrize("damage", ["a bit", "a name", "a shape", "fewer rows", "every hash", "a key"])
 def test_rows_that_are_not_as_they_were_written_are_encoded_again_and_said(clips, tmp_path, backbone, capsys, damage):
     cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
     cache.fill(clips)
@@ -133,10 +149,15 @@ def test_rows_that_are_not_as_they_were_written_are_encoded_again_and_said(clips
     shard = next(cache.latents.folder.iterdir())
     with safe_open(shard, "pt") as file:
         metadata = file.metadata()
-    values, listed = {name: value.clone() for name, value in load_file(shard).items()}, json.loads(metadata["keys"])
-    changed(values, listed, damage)
-    save_file(values, shard, metadata | {"keys": json.dumps(listed)})
+    values = {name: value.clone() for name, value in load_file(shard).items()}
+    listed, hashes = (json.loads(metadata[name]) for name in ("keys", "sha256"))
+    changed(values, listed, hashes, damage)
+    save_file(values, shard, {"keys": json.dumps(listed), "sha256": json.dumps(hashes)})
     again = Cache(tmp_path / "cache", backbone, audio_embeds=False)
+    with pytest.raises(InputError, match=rf"{shard.name}: holds a row that is damaged; start again"):
+        _ = again.latents[listed[0]]
+    with pytest.raises(KeyError):
+        _ = again.latents["another"]
     again.fill(clips)
     assert re.search(r"latents-\w+: \d+ of its rows are damaged and are made again\n", capsys.readouterr().err)
     for store in (again.latents, Cache(tmp_path / "cache", backbone, audio_embeds=False).latents):
@@ -158,20 +179,46 @@ def test_features_that_are_not_as_they_were_written_are_made_again_and_said(tmp_
     assert not capsys.readouterr().err
 
 
-def test_what_another_run_wrote_meanwhile_is_neither_encoded_nor_stored_again(clips, tmp_path, backbone):
+def test_what_another_run_wrote_meanwhile_is_not_stored_again_nor_encoded_after_the_next_shard(
+    clips, tmp_path, backbone, monkeypatch
+):
+    monkeypatch.setattr("audioldm_lit.training.cache.ROWS", 2)
     first, second = (Cache(tmp_path / "cache", backbone, audio_embeds=False) for _ in range(2))  # both saw an empty cache
     first.fill(clips)
+    encoded, encode = [], backbone.encode_posterior
+    monkeypatch.setattr(backbone, "encode_posterior", lambda waveform: encoded.append(waveform) or encode(waveform))
     second.fill(clips)
-    shards = list(first.latents.folder.iterdir())
-    assert sum(len(load_file(shard)["mean"]) for shard in shards) == len(clips)
+    shards = [len(load_file(shard)["mean"]) for shard in first.latents.folder.iterdir()]
+    assert sorted(shards) == [1] * (len(clips) % 2) + [2] * (len(clips) // 2)
+    assert len(encoded) == 2
 
 
-def test_a_foreign_file_in_the_cache_is_one_sentence(clips, tmp_path, backbone):
-    cache = Cache(tmp_path / "cache", backbone, audio_embeds=False)
-    cache.fill(clips)
-    save_file({"a": torch.zeros(1)}, cache.latents.folder / "mine.safetensors")
+@pytest.mark.parametrize("metadata", [None, {"keys": '["a"]'}, {"keys": '["a", "b"]', "sha256": '["0"]'}])
+def test_a_foreign_file_in_the_cache_is_one_sentence(tmp_path, metadata):
+    save_file({"a": torch.zeros(2)}, tmp_path / "mine.safetensors", metadata)
     with pytest.raises(InputError, match=r"mine\.safetensors: is no part of the cache; remove it"):
-        Cache(tmp_path / "cache", backbone, audio_embeds=False)
+        Shards(tmp_path)
+
+
+def test_what_a_killed_process_was_writing_is_cleared(tmp_path):
+    (tmp_path / f"x.safetensors.{MACHINE}-4194305.part").touch()  # more than a process's number can be
+    Shards(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_contents_tell_each_clip_and_its_captions_whatever_the_order_and_no_variants(tmp_path):
+    clips = [Clip("bell", tmp_path / "bell.wav", "a bell", others=("ding",)), Clip("dog", tmp_path / "dog.wav", "a dog")]
+
+    def encoded(clips: list[Clip], *keys: str) -> EncodedDataset:
+        return EncodedDataset(ClipDataset(clips, 16_000, 10_240, "repeat"), keys, Shards(tmp_path), {}, waveforms=False)
+
+    varied = encoded(clips, "1", "2", "1 varied", "2 varied")
+    assert varied.contents() == {
+        "bell": {"caption": "a bell", "audio_sha256": "1", "others": ("ding",)},
+        "dog": {"caption": "a dog", "audio_sha256": "2"},
+    }
+    assert varied.fingerprint() == encoded(clips[::-1], "2", "1").fingerprint()
+    assert varied.fingerprint() != encoded(clips, "1", "3").fingerprint()
 
 
 @settings(max_examples=30)

@@ -290,11 +290,24 @@ def test_inception_score_of_certain_clips_counts_their_classes():
     kinds = np.arange(40) % 7
     assert value(InceptionScore(), 200.0 * np.eye(7)[kinds]) == pytest.approx(7, rel=0.01)
     assert value(InceptionScore(), np.ones((40, 7))) == pytest.approx(1.0, abs=1e-12)
+    assert InceptionScore.higher_is_better
 
 
 def test_inception_score_of_too_few_clips_is_refused():
     with pytest.raises(InputError, match="at least 20 clips"):
         value(InceptionScore(splits=10), normal(0, 19, 5))
+    assert InceptionScore(splits=10).measure(rows(normal(0, 20, 5))).value > 1
+    with pytest.raises(InputError, match="splits is 0; give at least 1"):
+        InceptionScore(splits=0)
+
+
+@pytest.mark.parametrize(("clips", "covers"), [(23, False), (24, True)])
+def test_inception_score_of_fewer_than_three_clips_a_unit_does_not_cover(clips, covers):
+    certain = 200.0 * np.eye(7)[np.arange(clips) % 7]  # debiased a little below 8
+    estimated = InceptionScore().measure(rows(certain))
+    assert estimated.covers == covers
+    needed = f"{clips} clips cannot resolve it; about {3 * estimated.debiased:.0f} would"
+    assert estimated.caution == ("" if covers else needed)
 
 
 def test_kl_divergence_is_that_of_recorded_from_generated():
@@ -594,6 +607,24 @@ def test_influence_on_the_logarithm_of_an_inception_score_is_what_leaving_a_clip
     expected = -(count - 1) * (change - change.mean())
     assert estimated.log
     assert estimated.influence[0].numpy() == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_influence_on_an_inception_score_of_few_clips_is_the_second_order_jackknifes(count):
+    """Plainly, by leaving out one clip, and of what is left another; of two clips nothing would be left."""
+    clips = normal(0, count, 5, spread=2)
+
+    def plain(left: np.ndarray) -> float:
+        return np.log(reference_inception(left))
+
+    def jackknifed(left: np.ndarray) -> float:
+        return len(left) * plain(left) - (len(left) - 1) * np.mean([plain(np.delete(left, i, 0)) for i in range(len(left))])
+
+    of_all = jackknifed if count > 2 else plain
+    pseudo = np.array([count * of_all(clips) - (count - 1) * of_all(np.delete(clips, i, 0)) for i in range(count)])
+    estimated = InceptionScore().measure(rows(clips))
+    assert np.log(estimated.debiased) == pytest.approx(pseudo.mean(), abs=1e-9)
+    assert estimated.influence[0].numpy() == pytest.approx(pseudo - pseudo.mean(), abs=1e-9)
 
 
 def test_debiased_inception_score_of_few_clips_is_nearer_to_the_truth():

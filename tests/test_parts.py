@@ -33,17 +33,24 @@ def test_wrong_probability_is_named(settings):
 
 def test_average_follows_the_formula_and_swaps_back():
     weight = torch.nn.Parameter(torch.tensor([1.0]))
-    ema, expected = EMA(0.5), 1.0
+    ema, expected = EMA(0.3), 1.0
     ema.start({"w": weight})
     for step in range(1, 6):
         weight.data = torch.tensor([float(step + 1)])
         ema.update({"w": weight})
-        decay = min(0.5, (1 + step) / (10 + step))
+        decay = min(0.3, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * (step + 1)
     ema.swap({"w": weight})
     assert weight.item() == pytest.approx(expected)
     ema.swap({"w": weight})
     assert weight.item() == 6
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1, float("nan")])
+def test_a_decay_that_averages_nothing_is_refused(decay):
+    assert EMA(0).decay == 0
+    with pytest.raises(InputError, match=rf"model\.ema_decay: is {decay}; give a number from 0 to below 1"):
+        EMA(decay)
 
 
 @settings(max_examples=50)

@@ -29,18 +29,18 @@ LIBRARIES = (
     " statsmodels.api"
 )
 METRICS, EMA, CACHE = "tests/test_metrics.py", "tests/test_ema.py", "tests/test_cache.py"
-TARGETS = {  # by module: the file of its tests, and which of them
+TARGETS = {  # by module: the files of its tests, and which of them
     "metrics.frechet": (METRICS, "frechet or rows"),
     "metrics.kernel": (METRICS, "kad or kid or kernel"),
     "metrics.divergence": (METRICS, "kl_divergence"),
-    "metrics.inception": (METRICS, "inception or order_batches"),
+    "metrics.inception": (METRICS, "inception"),
     "metrics.neighbours": (METRICS, "neighbour or covers or ball or share"),
     "metrics.estimate": (METRICS, "interval or candidates or influence or logarithm"),
     "training.post_hoc_average": (
         EMA,
         "not finished and not snapshots and not averages_ and not resumed and not wrong and not run",
     ),
-    "training.ema": (EMA, "recursion or gamma or width or take_in or continue"),
+    "training.ema": (f"tests/test_parts.py {EMA}", "recursion or gamma or width or average_follows or sigma_rel_is or a_decay"),
     "callbacks.best_check": ("tests/test_dials.py", "not_the_best or settings_are_named"),
     "storage.shards": (CACHE, ""),
     "storage.digest": (CACHE, ""),
@@ -156,8 +156,9 @@ def _in_fork(module: str, tree: ast.Module, traced: Path | None, seconds: float)
         if traced:
             seen: set[int] = set()
             sys.settrace(lambda frame, *_: _trace(seen) if frame.f_code.co_filename == str(source(module)) else None)
-        file, words = TARGETS[module]
-        status = pytest.main(["-n", "0", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not nightly", "-k", words, file])
+        files, words = TARGETS[module]
+        chosen = ["-m", "not slow and not nightly", "-k", words, *files.split()]
+        status = pytest.main(["-n", "0", "-q", "-x", "-p", "no:cacheprovider", *chosen])
         if traced:
             traced.write_text(" ".join(map(str, seen)))
     finally:
