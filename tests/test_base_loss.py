@@ -42,7 +42,7 @@ def runs_in(folder: Path, model: Path) -> Fit:
     """Starts runs of a step, and gives the base's loss that each goes by, and the files that remember losses."""
 
     def fit(adapter=None, limit_val_batches=1.0, data=(), **settings) -> tuple[float, set[Path]]:
-        adapter = adapter or PeftAdapter(options={"r": 8})
+        adapter = adapter or PeftAdapter(options={"r": 8}, targets=["conv_in"])
         module = LitAudioLDM(adapter, backbone=str(model), cache_dir=folder / "cache", **settings)
         trainer = Trainer(
             max_steps=1, num_sanity_val_steps=-1, limit_val_batches=limit_val_batches, accelerator="cpu", callbacks=[BaseLoss()],
@@ -106,7 +106,7 @@ def test_a_loss_without_its_hash_is_measured_again_and_said(fit, tmp_path, capsy
         {"heads": "original"},
         {"val_timesteps": 2},
         {"objective": Velocity(), "adapter": Scratch()},
-        {"adapter": PeftAdapter(options={"r": 4})},
+        {"adapter": PeftAdapter(options={"r": 4}, targets=["conv_in"])},
         {"data": {"fold": 2}},
         {"data": {"caption": "the sound of {label}"}},
         {"data": {"duration": 1.28}},

@@ -173,8 +173,8 @@ def test_what_a_first_look_cannot_judge_is_left_to_the_parser(words):
         (("--model.warmup_steps",), "the command line: argument --model.warmup_steps: expected one argument; correct it."),
     ],
 )
-def test_what_the_parser_refuses_is_one_sentence(cli, words, sentence):
-    status, out, err = cli("fit", "--config", DEMO, *words)
+def test_what_the_parser_refuses_is_one_sentence(cli, tiny_folder, words, sentence):
+    status, out, err = cli("fit", "--config", DEMO, "--model.backbone", tiny_folder, "--model.protocol", "null", *words)
     assert (status, out) == (2, "")
     assert re.fullmatch(f"error: {sentence}", err.splitlines()[-1])
 

@@ -215,10 +215,11 @@ def test_a_run_resumes_bit_for_bit_and_its_file_is_what_was_trained(place, tiny_
     assert equal(load_file(run / "adapter.safetensors"), kept)
     fresh = Backbone.load(tiny_folder)
     load_adapter(run / "adapter.safetensors", fresh)
-    assert all(torch.equal(fresh.state_dict()[name], value) for name, value in kept.items())
-    untouched = {name for name, value in tiny.backbone().state_dict().items() if torch.equal(value, fresh.state_dict()[name])}
+    loaded = fresh.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in kept.items())
+    untouched = {name for name, value in tiny.backbone().state_dict().items() if torch.equal(value, loaded[name])}
     assert not any(name.startswith(("vae.decoder.", "vocoder.")) for name in kept.keys() & untouched)
-    assert {name.partition(".")[0] for name in fresh.state_dict().keys() - untouched} == {"vae", "vocoder"}
+    assert {name.partition(".")[0] for name in loaded.keys() - untouched} == {"vae", "vocoder"}
 
 
 def test_the_held_out_loss_is_that_of_reconstructions_and_says_so(place):

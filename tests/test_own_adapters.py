@@ -111,8 +111,9 @@ def test_pull_goes_to_the_base_when_a_run_is_resumed(backbone):
     disturb(backbone)
     other = tiny.backbone()
     resumed.inject(other)
+    weights = trainable(backbone)
     for name, weight in trainable(other).items():
-        weight.data.copy_(trainable(backbone)[name])
+        weight.data.copy_(weights[name])
     assert resumed.penalty(other).item() == adapter.penalty(backbone).item()
 
 

@@ -169,8 +169,18 @@ def load_protocol(name: str) -> Protocol:
         raise InputError(name, "is no protocol", f"give a YAML file or one of {', '.join(known)}")
     parser = StrictParser(exit_on_error=False)
     parser.add_subclass_arguments(Protocol, "protocol", required=True)
+    made: dict[str, Extractor] = {}
+
+    def once(extractor: type[Extractor], **settings: Any) -> Extractor:
+        """A network is read and verified for the first metric that has it, not for each."""
+        key = f"{extractor.__module__}.{extractor.__qualname__} {settings}"
+        if key not in made:
+            made[key] = extractor(**settings)
+        return made[key]
+
     try:
-        return parser.instantiate(parser.parse_args(["--protocol", str(path)])).protocol
+        settings = parser.parse_args(["--protocol", str(path)])
+        return parser.instantiate(settings, instantiators=[(once, Extractor, True)]).protocol
     except ArgumentError as error:
         lines = str(error).split("Given value")[0].splitlines()
         reason = [line.strip(" -") for line in lines if line.strip() and "NoneType" not in line][-1]  # the deepest
