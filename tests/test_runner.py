@@ -1,11 +1,11 @@
 """Running grids: exactly once, whatever dies, with failures named and contained."""
 
 import json
+import multiprocessing
 import os
 import platform
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,6 +18,7 @@ from audioldm_lit.ablation.grid_file import load_grid
 from audioldm_lit.ablation.results import collect, write_csv
 from audioldm_lit.ablation.sheets import sheets
 from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest
+from audioldm_lit.cli import main
 
 from grids import ledger, results, run, runner, seeds, start, starts, write_grid
 
@@ -126,10 +127,10 @@ def test_an_attempt_goes_on_from_the_last_checkpoint(tmp_path):
 
 
 def test_two_runners_on_one_folder_run_nothing_twice(tmp_path):
-    path = write_grid(tmp_path, seeds(10), {"seconds": 0.2})
+    path = write_grid(tmp_path, seeds(5), {"seconds": 0.2})
     both = [start(path, tmp_path / "out") for _ in range(2)]
     assert [one.wait(timeout=120) for one in both] == [0, 0]
-    assert len(results(load_grid(path), tmp_path / "out")) == 10
+    assert len(results(load_grid(path), tmp_path / "out")) == 5
     assert max(Counter(ledger(tmp_path, "start")).values()) == 1
     assert not ledger(tmp_path, "overlap")
 
@@ -186,23 +187,29 @@ def test_while_a_verb_lives_nobody_else_takes_its_trial(tmp_path):
 
 def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):
     path = write_grid(tmp_path, seeds(2), {"seconds": 60})
-    command = [sys.executable, "-m", "audioldm_lit", "ablate", "--config", path, "--out", tmp_path / "out", "--allow_dirty"]
-    process = subprocess.Popen(
-        [*command, "--cluster.slots", "2"], stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in a shell's background
-    )  # fmt: skip
+    words = ["ablate", "--config", path, "--out", tmp_path / "out", "--allow_dirty", "--cluster.slots", 2]
+    process = multiprocessing.get_context("fork").Process(target=_interruptible, args=(words, tmp_path / "said"))
+    process.start()
     while len(ledger(tmp_path, "start")) < 2:
         time.sleep(0.05)
     family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    os.kill(process.pid, signal.SIGINT)
+    process.join(30)
+    assert process.exitcode == 130
+    err = (tmp_path / "said").read_text()
     assert err.splitlines()[-1] == "stopped, its runs are stopped; the same command goes on."
     assert "Traceback" not in err
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
     one = runner(load_grid(path), tmp_path / "out")
     assert set(one.states.values()) == {State.WAITING}
+
+
+def _interruptible(words, said):
+    """The command line, in a fork, where Ctrl-C is heard even if the tests run in a shell's background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stderr = said.open("w")
+    main(list(map(str, words)))
 
 
 def test_a_finished_trial_does_not_leave_its_slot_taken(tmp_path):

@@ -108,7 +108,7 @@ def test_a_resumed_run_keeps_the_best_check_from_before(warm, tiny_folder, fitte
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_run_stopped_midway_continues_exactly(workdir, tiny_folder, data):
     """What a killed run leaves is a checkpoint in the middle of the stream, not at the end of one; two batches make a step."""
     options = [*arguments(tiny_folder, data, steps=3), "--checkpoint.save_top_k", "-1"]
