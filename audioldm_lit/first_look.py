@@ -11,12 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from audioldm_lit.assets.finding import find_model
 from audioldm_lit.console.class_paths import check_class_path
 from audioldm_lit.console.pages import class_settings, settings
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.plain_files import read_yaml
 
 CLIPS = "what holds or lists the clips"
 READ = {  # settings that name a file or folder to read, and what to give there
@@ -102,9 +101,9 @@ def _content(value: str) -> Mapping[str, Any]:
             return {}
         raise InputError(value, "no such file", "give --config a YAML file with settings")
     try:
-        content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(value, f"cannot be read as YAML ({' '.join(str(error).split())})", "correct it") from error
+        content = read_yaml(Path(value))
+    except (OSError, ValueError) as error:
+        raise InputError(value, f"cannot be read as YAML ({error})", "correct it") from error
     return content if isinstance(content, Mapping) else {}
 
 

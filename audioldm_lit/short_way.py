@@ -1,6 +1,5 @@
 """The short way: a folder of recordings alone, spelt out into settings; what `assets` and `listen` are told."""
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import options
 from audioldm_lit.networks.published import trained_steps
 from audioldm_lit.places import NANO, packaged
+from audioldm_lit.storage.plain_files import read_json
 
 CONFIG = packaged("short_way.yaml")
 FOLDER = "audioldm_lit.data.folder.Folder"
@@ -143,9 +143,7 @@ def fitting(seconds: Sequence[float], longest: float) -> float:
 def window(model: Path) -> float:
     """Seconds that a model was trained on, from the settings of its parts alone."""
     try:
-        unet, vae, vocoder = (
-            json.loads((model / part / "config.json").read_text(encoding="utf-8")) for part in ("unet", "vae", "vocoder")
-        )
+        unet, vae, vocoder = (read_json(model / part / "config.json") for part in ("unet", "vae", "vocoder"))
         frames = trained_steps(unet) * 2 ** (len(vae["block_out_channels"]) - 1)
         hop = math.prod(vocoder["upsample_rates"]) if "upsample_rates" in vocoder else vocoder["hop_length"]  # HiFi-GAN has no hop
         return frames * hop / vocoder["sampling_rate"]

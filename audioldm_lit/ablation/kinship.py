@@ -4,8 +4,6 @@ A trial's id is made of the grid's words, so that it stays where the checkout mo
 axis, a reordered one or a default written out changes the words alone: such a run is linked to its new name and not repeated.
 """
 
-import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from audioldm_lit.ablation.trial_folder import TrialFolder
 from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import first_look
 from audioldm_lit.short_way import DURATION, length_of_model
+from audioldm_lit.storage.plain_files import read_record
 
 
 def link_kin(grid: Grid, out: Path) -> tuple[int, int]:
@@ -58,6 +57,6 @@ def _remembered(folder: Path, grid: Grid) -> Trial | None:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None
-    about: Mapping = json.loads(file.read_text(encoding="utf-8"))
+    about = read_record(file, f"remove {folder}")
     # Base configs and program are those of all the folder's runs, see `unchanged`; where they lie, the present grid says.
     return replace(grid.plain, levels=about["levels"], settings=about["settings"], fit=about["fit"])

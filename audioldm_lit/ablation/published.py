@@ -6,11 +6,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from audioldm_lit.ablation.sheets import Sheet
 from audioldm_lit.errors import InputError
 from audioldm_lit.places import packaged
+from audioldm_lit.storage.plain_files import read_yaml
 
 FILE = packaged("ablation/published.yaml")
 METRICS = ("fd", "is", "kl", "fad")
@@ -64,9 +63,9 @@ def published(dataset: str, file: Path = FILE) -> list[Published]:
         InputError: If the file is wrong; names row and key.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(file, f"cannot be read ({' '.join(str(error).split())})", "correct it") from error
+        content = read_yaml(file)
+    except (OSError, ValueError) as error:
+        raise InputError(file, f"cannot be read ({error})", "correct it") from error
     if not isinstance(content, dict) or list(content) != ["rows"] or not isinstance(content["rows"], list):
         raise InputError(file, "has other keys than `rows`, or no list there", "give it the one key `rows` with a list of rows")
     found = [_row(row, f"{file}: row {number}") for number, row in enumerate(content["rows"], 1)]

@@ -20,6 +20,7 @@ from audioldm_lit.ablation.trial_folder import State, TrialFolder
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import Stage, duration
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.plain_files import read_json
 
 STEPS, BATCHES = 6, 2  # timed; the first of each is left out
 SHOWN = 40  # runs of a long list
@@ -96,7 +97,7 @@ def _timed(
     file, began = folder / f"{verb}.json", time.monotonic()
     watch = json.dumps({"class_path": "audioldm_lit.callbacks.stopwatch.Stopwatch", "init_args": {"file": str(file)}})
     _output([*trial.command(verb, folder), *more, f"--trainer.callbacks+={watch}"], trial, environment)
-    return json.loads(file.read_text()), time.monotonic() - began
+    return read_json(file), time.monotonic() - began
 
 
 def _output(command: Sequence[str], trial: Trial, environment: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ last of them ends, however it ends. What is not locked, pruned, has no result an
 
 import errno
 import fcntl
-import json
 import os
 import re
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from audioldm_lit.storage.atomic_write import clear_unfinished, write_json
+from audioldm_lit.storage.plain_files import read_record
 
 ATTEMPTS = 2  # a failed run is tried again once
 PRUNED = "pruned.json"
@@ -92,7 +92,7 @@ class TrialFolder:
     @property
     def result(self) -> dict[str, Any]:
         """Result of a trial that is done."""
-        return json.loads(self.result_file.read_text(encoding="utf-8"))
+        return read_record(self.result_file, "remove it, and the trial is tested again")
 
     @property
     def attempts(self) -> list[Path]:
@@ -109,7 +109,7 @@ class TrialFolder:
     def why(self) -> str | None:
         """Why it was pruned, or why its last attempt failed."""
         if self.settled == State.PRUNED:
-            return json.loads((self.path / PRUNED).read_text(encoding="utf-8"))["reason"]
+            return str(read_record(self.path / PRUNED, "remove it, and the trial goes on").get("reason"))
         return self.errors[-1] if self.errors else None
 
     def forgive(self) -> None:

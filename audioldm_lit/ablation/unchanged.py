@@ -1,12 +1,12 @@
 """Makes sure that all runs of one results folder come from the same files."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from audioldm_lit.ablation.grid import Grid
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.plain_files import read_record
 
 
 def check_unchanged(grid: Grid, out: Path) -> None:
@@ -16,7 +16,7 @@ def check_unchanged(grid: Grid, out: Path) -> None:
         InputError: Names a file that has changed.
     """
     file = out / "files.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    known = read_record(file, f"remove it if no configuration has changed since the first runs of {out}") if file.is_file() else {}
     now = {name: hashlib.sha256((grid.folder / name).read_bytes()).hexdigest() for name in grid.files}
     trial = next(iter(grid.trials.values()))
     now |= {"the grid's base": " ".join(trial.base), "the grid's program": Path(trial.program[-1]).name}

@@ -1,6 +1,5 @@
 """What one job of a grid does: it runs a trial's verbs as a user would, and writes the result."""
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from audioldm_lit.ablation.provenance import provenance
 from audioldm_lit.ablation.trial_folder import State, TrialFolder, newest
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write, write_json
+from audioldm_lit.storage.plain_files import read_record
 
 
 class TrialError(Exception):
@@ -75,13 +75,13 @@ def _run(trial: Trial, attempt: Path, earlier: list[Path], lock: int, environmen
             last = newest(earlier, "last.ckpt")
             _verb("fit", trial, [f"--ckpt_path={last}"] if last else [], attempt, lock, environment)
             finished = _found(attempt, "result.json")
-        fitted = json.loads(finished.read_text(encoding="utf-8"))
+        fitted = read_record(finished, "remove it")
         checkpoint = [f"--ckpt_path={fitted['checkpoint']}"]
     _verb("test", trial, checkpoint, attempt, lock, environment)
-    costs = [json.loads(file.read_text(encoding="utf-8")) for folder in (*earlier, attempt) for file in folder.glob("*.cost.json")]
+    costs = [read_record(file, "remove it") for folder in (*earlier, attempt) for file in folder.glob("*.cost.json")]
     return {
         "result": fitted,
-        "test": json.loads(_found(attempt, "test.json").read_text(encoding="utf-8")),
+        "test": read_record(_found(attempt, "test.json"), "remove it"),
         "cost": {
             "seconds": round(sum(cost["seconds"] for cost in costs), 2),  # of all attempts, but not what a kill cut off
             "fit_seconds": fitted.get("seconds", 0.0),

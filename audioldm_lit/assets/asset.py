@@ -1,7 +1,6 @@
 """What every asset has in common: where it lies, and how its files are known again."""
 
 import hashlib
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.plain_files import read_json
 
 Digests = Mapping[str, str]  # of files by their path below a room: `sha256:...`, or git's hash of a blob, `git:...`
 
@@ -94,7 +94,7 @@ class Asset(ABC):
         if not self.record.is_file():
             return {}
         try:
-            return dict(json.loads(self.record.read_text(encoding="utf-8"))["digests"])
+            return dict(read_json(self.record)["digests"])
         except (OSError, LookupError, TypeError, ValueError) as error:
             raise InputError(self.record, f"cannot be read ({error})", "remove it; the hashes are then noted anew") from error
 

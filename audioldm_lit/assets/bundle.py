@@ -18,6 +18,7 @@ from audioldm_lit.assets.sources import Download
 from audioldm_lit.console.stages import Stage, track
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.plain_files import parse_json
 
 MANIFEST = "manifest.json"  # the first member
 FORMAT = "audioldm_lit assets 1"
@@ -108,7 +109,7 @@ def _plan(path: Path, tar: tarfile.TarFile) -> dict[str, Entry]:
     file = tar.extractfile(first)
     assert file is not None
     try:
-        content = json.loads(file.read())
+        content = parse_json(file.read())
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
         listed = [
@@ -116,7 +117,7 @@ def _plan(path: Path, tar: tarfile.TarFile) -> dict[str, Entry]:
             for name, one in content["assets"].items()
             for file, (size, digest) in one["files"].items()
         ]
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(path, f"its {MANIFEST} cannot be read ({error})", "bundle it again with this version") from error
     assets = {name: asset(name) for name, *_ in listed}
     return {file: _entry(path, assets[name], file, size, digest) for name, file, size, digest in listed}

@@ -2,7 +2,6 @@
 
 import errno
 import http.client
-import json
 import os
 import shutil
 import urllib.error
@@ -16,6 +15,7 @@ from audioldm_lit import __version__
 from audioldm_lit.assets.asset import check
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.plain_files import parse_json
 
 BLOCK = 1 << 20  # bytes
 MB = 1_000_000
@@ -60,7 +60,7 @@ def read_json(url: str) -> Any:
     """
     try:
         with _opened(url) as answer:
-            return json.loads(answer.read())
+            return parse_json(answer.read())
     except ValueError as error:
         problem = "answers with something else than was asked, perhaps a proxy's page"
         raise InputError(url, problem, f"open it in a browser; {CARRY}") from error

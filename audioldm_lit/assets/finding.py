@@ -1,6 +1,5 @@
 """Models and weights found by what users call them; what is not there is told in a sentence of its own, with what gets it."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from audioldm_lit.assets.registry import HUB_ID, asset, known, nearest, registry
 from audioldm_lit.assets.sources import Download, HubModel, newest_snapshot
 from audioldm_lit.errors import InputError
 from audioldm_lit.places import REPOSITORY
+from audioldm_lit.storage.plain_files import read_json
 
 PIPELINE = "AudioLDMPipeline"
 OTHERS = {  # pipelines that a model_index.json may name, and what they are
@@ -150,7 +150,7 @@ def _checked(folder: Path) -> Path:
 def _content(file: Path) -> dict[str, Any]:
     """What a file of settings says; nothing where there is none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

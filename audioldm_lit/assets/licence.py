@@ -11,6 +11,7 @@ from audioldm_lit.assets.finding import find_model
 from audioldm_lit.assets.registry import known, registry
 from audioldm_lit.assets.sources import Download, HubModel
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.plain_files import parse_yaml
 
 # Identifiers of licences that the hub uses and that allow commercial use.
 FREE = re.compile(r"(apache|mit|bsd|isc|cc0|unlicense|cc-by(-sa)?(-\d|$)).*")
@@ -83,8 +84,8 @@ def _stated(readme: Path) -> Licence | None:
         return None
     header = re.match(r"---\n(.*?)\n---\n", readme.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
     try:
-        content = yaml.safe_load(header[1]) if header else {}
-    except yaml.YAMLError:
+        content = parse_yaml(header[1]) if header else {}
+    except ValueError:
         return None
     named = content.get("license_name") or content.get("license") if isinstance(content, dict) else None
     if not isinstance(named, str):

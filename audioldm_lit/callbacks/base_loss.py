@@ -13,6 +13,7 @@ import audioldm_lit
 from audioldm_lit.console.stages import say
 from audioldm_lit.module import LitAudioLDM
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.plain_files import read_json
 from audioldm_lit.training.encoding import encoded
 from audioldm_lit.training.held_out_loss import error_of
 
@@ -46,11 +47,11 @@ class BaseLoss(Callback):
 def _known(path: Path) -> list[float]:
     """The losses in a file, none where it is damaged: believed with the hash that was written with them."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         losses: list[float] = content["losses"]
         if content["sha256"] == _digest(path, losses):
             return losses
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         pass
     say(f"{path}: is damaged, and measured again")
     return []

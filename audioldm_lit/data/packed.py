@@ -1,6 +1,5 @@
 """What archives of recordings have in common: names as in a folder, texts beside the sounds, and no file that is unpacked."""
 
-import json
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from audioldm_lit.data.selection import split_by_source, with_validation
 from audioldm_lit.data.splits import Place, places, role_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
+from audioldm_lit.storage.plain_files import parse_json
 
 TEXTS = ("caption", "captions", "text")  # keys of a JSON file beside a sound
 LABELS = ("label", "class", "category")
@@ -114,7 +114,7 @@ def _text(member: Member) -> str:
 
 def _mapping(text: str, member: Member) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as error:
         raise InputError(member.with_suffix(".json"), f"is no JSON ({error})", "correct it") from error
     return found if isinstance(found, dict) else {}

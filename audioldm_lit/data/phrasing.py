@@ -94,7 +94,7 @@ def read_paraphrases(path: Path) -> dict[str, list[str]]:
         raise InputError(path, f"is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
         raise InputError(path, f"cannot be opened ({error.strerror})", "see to its permissions") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(path, f"is neither YAML nor JSON ({' '.join(str(error).split())})", "correct it") from error
     if not isinstance(root, yaml.MappingNode) or not root.value:
         raise InputError(path, "holds no captions", "write each with the list of its paraphrases, 'dog: [a dog barks]'")

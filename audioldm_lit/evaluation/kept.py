@@ -1,6 +1,5 @@
 """Evaluations on disk, whole enough to be compared again at any later time: every clip's influence stands beside the values."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from audioldm_lit.evaluation.score import Floor, Score
 from audioldm_lit.metrics.base import Rows
 from audioldm_lit.metrics.estimate import Estimate
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.plain_files import read_json
 
 NAME = "evaluations.json"  # beside the clips that were scored
 FOLDERS = ("evaluation", "scores")  # of a run: what `evaluate --run` scored last, else what `fit` scored at its end
@@ -41,7 +41,7 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
     """
     path = folder / NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {name: _evaluation(one) for name, one in content.items()}
     except FileNotFoundError:
         raise InputError(path, "is not there", f"score the run again: evaluate --run {folder.parent}") from None

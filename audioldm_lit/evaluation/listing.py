@@ -1,6 +1,5 @@
 """The clips in a folder, table or manifest, whatever system made them."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from audioldm_lit.data.tables.listed import named_span
 from audioldm_lit.data.tables.table import read_table
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.manifest import UNFINISHED
+from audioldm_lit.storage.plain_files import read_json
 
 
 def list_clips(source: Path) -> list[Clip]:
@@ -90,10 +90,10 @@ def _from_file(path: Path) -> list[Clip]:
 
 def _from_manifest(path: Path) -> list[Clip]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         rows = content["clips"]
         clips = [(str(row["id"]), str(row["file"]), row.get("prompt") or "", row.get("candidate", 0)) for row in rows]
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(path, f"is no manifest of generated clips ({error})", "give the folder that `generate` wrote") from error
     if content.get(UNFINISHED):
         raise InputError(path, "is of a generation that was ended early", "run the same `generate` again, which goes on with it")

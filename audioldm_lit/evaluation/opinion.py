@@ -1,15 +1,14 @@
 """What listeners said, as one JSON: `listen merge` writes it, pages show it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.typed_json import parse_json_as
 
-FORMAT = "audioldm_lit opinion 1"
 SCORE = "score"  # the weighted mean of a test's questions
 
 
@@ -36,7 +35,7 @@ class Preference:
     difference: float
     low: float | None
     high: float | None
-    verdict: str
+    verdict: Literal["better", "worse", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Trust:
     low: float | None
     high: float | None
     sounds: int
-    verdict: str
+    verdict: Literal["follows", "against", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,7 @@ class Opinion:
         alpha: Krippendorff's alpha of every question; None where nothing can be told.
         metrics: Which automatic metric follows these listeners, the best first.
         not_compared: Why a metric was not compared, by metric.
+        format: Of its file.
     """
 
     title: str
@@ -86,10 +86,11 @@ class Opinion:
     alpha: Mapping[str, float | None]
     metrics: Sequence[Trust] = ()
     not_compared: Mapping[str, str] = field(default_factory=dict)
+    format: Literal["audioldm_lit opinion 1"] = "audioldm_lit opinion 1"
 
     def write(self, path: Path) -> None:
         """Write it as JSON; raises `InputError` if it cannot be written."""
-        write_json(path, {"format": FORMAT, **asdict(self)})
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "Opinion":
@@ -99,10 +100,6 @@ class Opinion:
             InputError: If it is none.
         """
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("format") != FORMAT:
-                raise KeyError("format")
-            parts = {"means": MeanRating, "preferences": Preference, "metrics": Trust}
-            return cls(**{**content, **{name: [part(**one) for one in content[name]] for name, part in parts.items()}})
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-            raise InputError(path, f"is no merged listening test ({error!r})", "give what `listen merge` wrote") from error
+            return parse_json_as(cls, path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InputError(path, f"is no merged listening test ({error})", "give what `listen merge` wrote") from error

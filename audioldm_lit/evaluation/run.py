@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from audioldm_lit.console.parser import refusal
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.carried import carried_sampler
 from audioldm_lit.inference.sampling import Sampler
 from audioldm_lit.networks.published import Heads
+from audioldm_lit.storage.plain_files import read_yaml
 from audioldm_lit.storage.spec import spec
 
 
@@ -52,14 +51,14 @@ class Run:
                 problem = f"has no {path.name}, so no run of `fit` has ended there"
                 raise InputError(folder, problem, "give its runs/NAME/version_N, or let it end")
         try:
-            settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+            settings = read_yaml(config)
             model = settings["model"]
             carried = carried_sampler([adapter]) or Sampler()
             made = _made({"data": settings["data"], "sampler": model["sampler"] or spec(carried)})
             heads, candidates = model.get("heads", "as_saved"), settings["scores"].get("num_candidates", 1)  # of older runs
             named = model["adapter"] and model["adapter"]["class_path"]
             run = cls(made.data, made.sampler, model["backbone"], heads, adapter, model["seed"], named, candidates)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(config, f"does not say how the run was made ({error!r})", "restore it") from error
         if not run.data.captioned:
             raise InputError(folder, "has no captions to generate from", "give --generated and --reference instead")

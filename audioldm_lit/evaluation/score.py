@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from audioldm_lit.metrics.base import ClipMetric, Rows
 from audioldm_lit.metrics.estimate import MIN_CLIPS, Estimate, bootstrap_t
 
 FLOOR_SPLITS = 5
+Finding = Literal["better", "worse", "cannot tell", "higher", "lower"]
 POWER = ((1.960 + 0.842) / 1.960) ** 2  # an interval as wide as the difference would tell every second time only
 TESTED = 15  # clips from which on the intervals' coverage is tested
 
@@ -176,7 +177,7 @@ class Comparison:
         clips_needed: About how many clips would tell, four times in five, if the difference is what it seems.
     """
 
-    verdict: str
+    verdict: Finding
     difference: float
     interval: tuple[float, float] | None
     clips_needed: int | None = None

@@ -11,6 +11,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.inference.manifest import UNFINISHED, Entry
 from audioldm_lit.storage.atomic_write import clear_unfinished, write_json
 from audioldm_lit.storage.gather import gather
+from audioldm_lit.storage.plain_files import parse_json, read_json
 
 MANIFEST = "manifest.json"
 LINES = "manifest.*.jsonl"  # one file a process, a line a clip
@@ -79,11 +80,11 @@ class Journal:
         if not path.is_file():
             return {}
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             rows = [*content.pop("clips"), *_lines(sorted(self.folder.glob(LINES)))]
             content.pop(UNFINISHED, None)
             found = {_key(row): row for row in rows if (self.folder / row["file"]).is_file()}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(path, f"is no manifest of generated clips ({error})", "give another --out") from error
         _check_same(self.folder, _flat(content), _flat(self.settings))
         return found
@@ -104,8 +105,8 @@ def _lines(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Every whole line; the last of a file may be cut where its process was ended."""
     rows = []
     for line in (line for file in files for line in file.read_text(encoding="utf-8", errors="replace").splitlines()):
-        with suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
+        with suppress(ValueError):
+            rows.append(parse_json(line))
     return rows
 
 

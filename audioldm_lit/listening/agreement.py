@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ class Correlation:
     sounds: int
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Literal["follows", "against", "cannot tell"]:
         """`follows` the listeners, goes `against` them, or `cannot tell`."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return "cannot tell"

@@ -1,6 +1,5 @@
 """The answers of raters: small files that the page of a test lets them download, read strictly."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.listening.blind_test import BlindTest, Item, Question, Trial
+from audioldm_lit.storage.plain_files import read_json
 
 FORMAT = "audioldm_lit listening answers 1"
 Ratings = Mapping[str, Mapping[str, Mapping[str, float]]]  # by trial, question and item
@@ -75,8 +75,8 @@ def read(path: Path, test: BlindTest) -> Answers:
         InputError: If it is broken, of another test, or lacks an answer.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
         raise InputError(path, f"is no whole file of answers, perhaps half a download ({error})", NOTHING) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(path, "holds no answers of a listening test", "leave it out")

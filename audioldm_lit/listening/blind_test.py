@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.plain_files import read_json
 
 FORMAT = "audioldm_lit listening test 1"
 Kind = Literal["rated", "check", "practice"]
@@ -172,12 +173,12 @@ class BlindTest:
         """
         mend = "give the .json that `listen build` wrote beside the page"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path)
             if content.pop("format") != FORMAT:
                 raise KeyError("format")
             digest = content.pop("sha256")
             test = cls(**{**content, **_parts(content)})
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise InputError(path, f"is no listening test ({error!r})", mend) from error
         if test.sha256 != digest:
             raise InputError(path, "was changed after the test was built", "restore it, or build the test again")

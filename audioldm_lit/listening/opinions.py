@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Literal
 
 import pandas as pd
 
@@ -123,8 +124,13 @@ def _preferences(test: BlindTest, ratings: pd.DataFrame, names: Sequence[str]) -
         for first, second in combinations(test.systems, 2):
             found = _difference(test, name, rows, first, second)
             low, high = _finite(found.low), _finite(found.high)
-            verdict = "cannot tell" if low is None or high is None or low <= 0 <= high else "better" if low > 0 else "worse"
-            yield Preference(name, first, second, found.value, low, high, verdict)
+            yield Preference(name, first, second, found.value, low, high, _verdict(low, high))
+
+
+def _verdict(low: float | None, high: float | None) -> Literal["better", "worse", "cannot tell"]:
+    if low is None or high is None or low <= 0 <= high:
+        return "cannot tell"
+    return "better" if low > 0 else "worse"
 
 
 def _difference(test: BlindTest, name: str, rows: pd.DataFrame, first: str, second: str) -> CrossedMean:

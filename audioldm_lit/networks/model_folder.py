@@ -1,6 +1,5 @@
 """A model as a folder in the diffusers layout: a sub-folder with configuration and weights for every part, and an index."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -31,6 +30,7 @@ from audioldm_lit.networks.strict_loading import load_pretrained
 from audioldm_lit.networks.twins import check_towers
 from audioldm_lit.networks.weight_files import loading
 from audioldm_lit.storage.atomic_write import let_read, write_json
+from audioldm_lit.storage.plain_files import read_json
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
 transformers_logging.disable_progress_bar()  # parts load in a blink; a bar each is noise
@@ -125,7 +125,7 @@ def part_settings(folder: Path) -> dict[str, Any]:
     _check_part(folder)
     file = folder / "config.json"
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return dict(read_json(file))
     except (OSError, TypeError, ValueError) as error:
         raise InputError(file, f"cannot be read ({error})", again(file)) from error
 
@@ -142,7 +142,7 @@ def _forget_origin(file: Path) -> None:
     """Take the folder that a part was loaded from out of its configuration: it is somebody's, and means nothing elsewhere."""
     if not file.is_file():
         return
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     if content.pop("_name_or_path", None) is not None:
         write_json(file, content)
 

@@ -1,11 +1,11 @@
 """What was so when the published AudioLDM were trained, and their converted folders do not say."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.plain_files import read_json
 
 MEASURED = "doctor.json"  # in a model's folder
 Heads = Literal["as_saved", "original"]  # of attention: as the folder says, or as the original code has them
@@ -83,6 +83,6 @@ def measured_heads(model: Path) -> dict[str, Any]:
     """What `doctor` measured of a model's heads and left in its folder; empty where nothing is known."""
     file = model / MEASURED
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8"))["heads"]) if file.is_file() else {}
+        return dict(read_json(file)["heads"]) if file.is_file() else {}
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise InputError(file, f"cannot be read ({error!r})", "remove it") from error

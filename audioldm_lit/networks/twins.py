@@ -4,7 +4,6 @@ A text tower is known again by what it says: the one that was trained with the a
 prompts what the model's own does.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from audioldm_lit.networks.fingerprinting import fingerprint
 from audioldm_lit.networks.strict_loading import load_pretrained
 from audioldm_lit.networks.weight_files import loading
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.plain_files import read_json
 
 LOWEST = 0.99  # cosine of twins; rounding to half precision leaves 0.9999
 RECORD = "twins.json"  # in the audio tower's folder: which two belong together, and by what cosine
@@ -69,7 +69,7 @@ def check_towers(
 
 def holds_clap(folder: Path) -> bool:
     """Whether a folder is that of a whole CLAP and not of one tower."""
-    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))).get("model_type") == "clap"
+    return dict(read_json(folder / "config.json")).get("model_type") == "clap"
 
 
 def write_record(folder: Path, text_encoder: nn.Module, audio_encoder: nn.Module, cosine: float) -> None:
@@ -84,7 +84,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        noted = json.loads(file.read_text(encoding="utf-8"))
+        noted = read_json(file)
         return {name: noted[name] for name in ("text_encoder", "audio_encoder", "cosine")}
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise InputError(file, f"cannot be read ({error!r})", "remove it, and add the audio tower again") from error

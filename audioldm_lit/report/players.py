@@ -1,6 +1,5 @@
 """Takes of the same prompt with the same noise, side by side: recording, base, and what was adapted."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from audioldm_lit.evaluation.score import Score
 from audioldm_lit.inference.manifest import file_stem
 from audioldm_lit.report.run_files import RunFiles
 from audioldm_lit.report.sound import Sound, read_sound
+from audioldm_lit.storage.plain_files import read_json
 
 LONGEST = 2000.0  # seconds of sound on a page, about 18 MB: 200 clips of 10 s
 
@@ -135,7 +135,7 @@ class Players:
         """Rows of a manifest by the clip's id, each with its `path`; of several candidates one."""
         path = scored / kind / "manifest.json"
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))["clips"]
+            rows = read_json(path)["clips"]
             return {
                 str(row["id"]): {**row, "path": path.parent / row["file"]} for row in rows if row.get("candidate", 0) == candidate
             }

@@ -1,18 +1,16 @@
 """What a run has left in its folder, as far as it is there; what is missing is said in one sentence and the rest is shown."""
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.kept import read_evaluations, scored_folder
+from audioldm_lit.storage.plain_files import read_record, read_yaml
 
 Read = TypeVar("Read")
 
@@ -97,20 +95,14 @@ def _found(gaps: list[InputError], read: Callable[[], Read], otherwise: Read) ->
 def _json(path: Path, missing: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(path, "is not there", missing)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(path, f"is not whole ({error})", "let the run write it again") from error
-    if not isinstance(content, dict):
-        raise InputError(path, "is no record of a run", "let the run write it again")
-    return content
+    return read_record(path, "let the run write it again")
 
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(path, f"cannot be read as YAML ({' '.join(str(error).split())})", "restore it") from error
+        content = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"cannot be read as YAML ({error})", "restore it") from error
     if not isinstance(content, dict):
         raise InputError(path, "holds no settings", "restore it")
     return content

@@ -15,6 +15,7 @@ from audioldm_lit.console.stages import say
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write, clear_unfinished
 from audioldm_lit.storage.digest import row_digest
+from audioldm_lit.storage.plain_files import parse_json
 
 Row = Mapping[str, Tensor]
 Place = tuple[Path, int, str]  # file, number in it, and hash that the row must have
@@ -125,9 +126,9 @@ def _places(path: Path) -> list[tuple[str, Place]]:
     with _opened(path) as file:
         metadata = file.metadata() or {}
     try:
-        keys, digests = (json.loads(metadata[name]) for name in ("keys", "sha256"))
+        keys, digests = (parse_json(metadata[name]) for name in ("keys", "sha256"))
         return [(str(key), (path, number, digest)) for number, (key, digest) in enumerate(zip(keys, digests, strict=True))]
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(path, "is no part of the cache", "remove it") from error
 
 

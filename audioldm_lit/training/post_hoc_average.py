@@ -18,6 +18,7 @@ from torch import Tensor
 
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.plain_files import parse_json
 from audioldm_lit.training.ema import gamma_of
 
 FORMAT = "audioldm_lit.averages/1"
@@ -85,7 +86,7 @@ def read_snapshots(paths: Iterable[Path]) -> list[Snapshot]:
             raise InputError(path, f"cannot be read as averages of a run ({error})", "remove it") from error
         if metadata.get("format") != FORMAT:
             raise InputError(path, "holds no averages of a run", "remove it")
-        snapshots += [Snapshot(path, sigma_rel, int(metadata["step"])) for sigma_rel in json.loads(metadata["sigma_rels"])]
+        snapshots += [Snapshot(path, sigma_rel, int(metadata["step"])) for sigma_rel in parse_json(metadata["sigma_rels"])]
     return snapshots
 
 

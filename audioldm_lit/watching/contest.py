@@ -1,6 +1,5 @@
 """Champion against challenger: both are asked for the same sounds, which neither has heard, and scored under one passport."""
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import compare_systems
 from audioldm_lit.evaluation.protocol import Protocol
 from audioldm_lit.evaluation.run import Run
+from audioldm_lit.evaluation.score import Finding
 from audioldm_lit.evaluation.systems import HELD_OUT, System, Trial, score_systems
 from audioldm_lit.inference.blending import AdaptedCopy, AdapterSetting
+from audioldm_lit.storage.plain_files import read_json
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -41,7 +42,7 @@ class Contest:
     challenger: float
     difference: float
     interval: tuple[float, float] | None
-    verdict: str
+    verdict: Finding
     better: list[str]
     worse: list[str]
     clips: int
@@ -146,7 +147,7 @@ def _trained_on(folder: Path) -> set[str]:
     """Hashes of the clips that a run was trained on."""
     path = folder / "clips.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return {clip["audio_sha256"] for clip in content["train"]["clips"].values()}
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(path, f"does not say what the run was trained on ({error!r})", "restore it") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -11,7 +12,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.protocol import Protocol
 from audioldm_lit.evaluation.recordings import recordings
 from audioldm_lit.evaluation.run import Run
-from audioldm_lit.evaluation.score import Score, compare, score
+from audioldm_lit.evaluation.score import Comparison, Score, compare, score
 from audioldm_lit.evaluation.systems import HELD_OUT
 from audioldm_lit.health.measure import Measurement, measure
 
@@ -24,7 +25,7 @@ class Unlike:
     """A recording that lies outside of what was trained on: `bandwidth` in Hz or `level` in dB, and the range in training."""
 
     clip: str
-    what: str
+    what: Literal["bandwidth", "level"]
     value: float
     low: float
     high: float
@@ -46,7 +47,7 @@ class Distance:
     value: float
     interval: tuple[float, float] | None
     held_out: float | None
-    verdict: str
+    verdict: Literal["drifted", "steady", "cannot tell"]
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,13 @@ def _distance(run: Run, new: Sequence[Clip], protocol: Protocol) -> Distance:
         raise theirs
     if isinstance(ours, InputError):
         return Distance(name, theirs.value, theirs.interval, None, "cannot tell")
-    found = compare(ours, theirs, run.seed)
-    verdict = {"worse": "drifted", "better": "steady"}.get(found.verdict, "steady" if found.interval else "cannot tell")
-    return Distance(name, theirs.value, theirs.interval, ours.value, verdict)
+    return Distance(name, theirs.value, theirs.interval, ours.value, _verdict(compare(ours, theirs, run.seed)))
+
+
+def _verdict(of_the_new: Comparison) -> Literal["drifted", "steady", "cannot tell"]:
+    if of_the_new.verdict == "worse":
+        return "drifted"
+    return "steady" if of_the_new.interval else "cannot tell"
 
 
 def _score(protocol: Protocol, clips: ClipDataset, trained: ClipDataset, seed: int) -> Score | InputError:

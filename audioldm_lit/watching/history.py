@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 from filelock import FileLock
 
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.typed_json import parse_json_as
 from audioldm_lit.watching.contest import Contest
-from audioldm_lit.watching.drift import Distance, Drift, Unlike
+from audioldm_lit.watching.drift import Drift
 
 
 @dataclass(frozen=True)
@@ -72,30 +72,14 @@ def read(path: Path) -> tuple[list[Check], list[InputError]]:
         InputError: If the file cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n").split("\n")
+        lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
     except OSError as error:
         raise InputError(path, f"cannot be read ({error})", "choose another folder with --out") from error
     checks: list[Check] = []
     errors: list[InputError] = []
     for number, line in enumerate(lines, 1):
         try:
-            checks.append(_check(json.loads(line)))
-        except (json.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
-            errors.append(InputError(f"{path}, line {number}", f"is no check ({error!r})", "remove the line"))
+            checks.append(parse_json_as(Check, line))
+        except ValueError as error:
+            errors.append(InputError(f"{path}, line {number}", f"is no check ({error})", "remove the line"))
     return checks, errors
-
-
-def _check(content: dict[str, Any]) -> Check:
-    drift, contest = content["drift"], content["contest"]
-    distance = drift["distance"]
-    drift = {
-        **drift,
-        "distance": distance and Distance(**{**distance, "interval": _pair(distance["interval"])}),
-        "unlike": [Unlike(**one) for one in drift["unlike"]],
-    }
-    kept = {name: content[name] for name in ("time", "run", "data", "challenger")}
-    return Check(**kept, drift=Drift(**drift), contest=contest and Contest(**{**contest, "interval": _pair(contest["interval"])}))
-
-
-def _pair(ends: Sequence[float] | None) -> tuple[float, float] | None:
-    return (ends[0], ends[1]) if ends else None

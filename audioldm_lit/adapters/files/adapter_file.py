@@ -23,6 +23,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
 from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.paths import accepts_strings
+from audioldm_lit.storage.plain_files import parse_json
 
 FORMAT = "audioldm_lit.adapter/1"
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)  # that weights may be stored in
@@ -85,10 +86,10 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, Prediction]:
     if metadata.get("format") != FORMAT:
         raise InputError(path, "is no adapter of this project", "give the adapter.safetensors of a run")
     try:
-        base, spec, predicts = metadata["base"], json.loads(metadata["adapter"]), json.loads(metadata.get("prediction", "null"))
+        base, spec, predicts = metadata["base"], parse_json(metadata["adapter"]), parse_json(metadata.get("prediction", "null"))
         older = metadata["prediction_type"] if predicts is None else ""
-        decoder = dict(json.loads(metadata.get("decoder", "{}")))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        decoder = dict(parse_json(metadata.get("decoder", "{}")))
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError(path, f"does not say how it was made ({error})", "fetch the file again") from error
     prediction = prediction_named(older, str(path)) if predicts is None else make(Prediction, predicts, path)
     check_origin(base, metadata.get("base_rounded"), backbone, str(path))
@@ -132,8 +133,8 @@ def read_about(path: Path) -> About | None:
 def read_sampling(path: Path) -> dict[str, Any]:
     """Settings of the `Sampler` that an adapter file asks for; empty where it asks for none."""
     try:
-        return dict(json.loads(read_metadata(path).get("sampling", "{}")))
-    except (TypeError, ValueError, RecursionError) as error:
+        return dict(parse_json(read_metadata(path).get("sampling", "{}")))
+    except (TypeError, ValueError) as error:
         raise InputError(path, f"does not say how it is sampled ({error})", "fetch the file again") from error
 
 

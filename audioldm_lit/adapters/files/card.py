@@ -14,6 +14,7 @@ from audioldm_lit.diffusion import Prediction
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import Heads
 from audioldm_lit.storage.atomic_write import atomic_write
+from audioldm_lit.storage.plain_files import parse_json
 
 CAPTIONS = 50  # kept of a run's; enough to see what it knows
 
@@ -85,11 +86,11 @@ class About:
             InputError: If it is not such a record.
         """
         try:
-            record = json.loads(text)
+            record = parse_json(text)
             scores = {name: (base, adapted) for name, (base, adapted) in record.pop("scores").items()}
             weights = {part: int(number) for part, number in record.pop("weights", {}).items()}
             return cls(**record | {"captions": tuple(record["captions"]), "scores": scores, "weights": weights})
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 origin, f"its record of how it was trained cannot be read ({error})", "fetch the file again"
             ) from error

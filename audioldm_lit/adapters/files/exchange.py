@@ -29,6 +29,7 @@ from audioldm_lit.diffusion import Prediction, prediction_named, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import misfit
 from audioldm_lit.storage.atomic_write import write_json
+from audioldm_lit.storage.plain_files import parse_json
 
 ORIGIN = "audioldm_lit"  # metadata key under which a converted file says on what it stands
 
@@ -199,6 +200,6 @@ def _origin(adapted: Adapted) -> str:
 
 def _parsed(text: str | bytes, where: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(text))
+        return dict(parse_json(text))
     except (TypeError, ValueError) as error:
         raise InputError(where, f"its configuration cannot be read ({error})", "save the adapter again") from error

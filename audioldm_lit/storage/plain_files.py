@@ -1,0 +1,73 @@
+"""Reading JSON and YAML that may be anybody's: whatever is wrong with a text is a ValueError."""
+
+import json
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from audioldm_lit.errors import InputError
+
+DEEP = "it is nested too deeply"
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Plain values of a JSON text.
+
+    Raises:
+        ValueError: If it is not UTF-8, no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(DEEP) from None
+
+
+def read_json(path: Path) -> Any:
+    """Plain values of a JSON file.
+
+    Raises:
+        ValueError: If it is not UTF-8, no JSON, or nested too deeply.
+        OSError: If it cannot be read.
+    """
+    return parse_json(path.read_bytes())
+
+
+def read_record(path: Path, mend: str) -> dict[str, Any]:
+    """A JSON object that a run wrote.
+
+    Raises:
+        InputError: If it is not whole; `mend` says what brings it back.
+    """
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"is not whole ({error})", mend) from error
+    if not isinstance(content, dict):
+        raise InputError(path, f"is not whole ({type(content).__name__} is no object)", mend)
+    return content
+
+
+def parse_yaml(text: str | bytes | IO[bytes]) -> Any:
+    """Plain values of a YAML text.
+
+    Raises:
+        ValueError: If it is not UTF-8, no YAML, or nested too deeply.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError:
+        raise ValueError(DEEP) from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values of a YAML file.
+
+    Raises:
+        ValueError: If it is not UTF-8, no YAML, or nested too deeply.
+        OSError: If it cannot be read.
+    """
+    with path.open("rb") as file:
+        return parse_yaml(file)
