@@ -17,7 +17,7 @@ SHORT = 0.64  # seconds: 16 latent steps, the tiny model's window
 def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = ESC50) -> list[str]:
     """Options that turn a shipped experiment into a run of seconds, with one check, at its end, without auditions and report.
 
-    The usual one, and a data set by itself, adapt attention alone: to wrap each of the tiny model's layers takes a third of a run.
+    The usual one, and a data set by itself, adapt some layers: to wrap each of the tiny model's takes a third of such a run.
     """
     overrides = {
         "--config": config,
@@ -39,10 +39,8 @@ def arguments(model: Path, data: dict[str, Any], steps: int = 2, config: Path = 
         "--data.init_args.duration": SHORT,
     }
     if config == ESC50 or config.parent.name == "data":
-        overrides |= {
-            "--model.adapter": "audioldm_lit.adapters.peft.PeftAdapter",
-            "--model.adapter.init_args.targets": "[attention]",
-        }
+        overrides["--model.adapter"] = "audioldm_lit.adapters.peft.PeftAdapter"
+        overrides["--model.adapter.init_args.targets"] = "[attention, conv_out]"
     overrides |= {
         f"--data.init_args.{name}": value if isinstance(value, str | Path) else json.dumps(value) for name, value in data.items()
     }

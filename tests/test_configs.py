@@ -33,6 +33,7 @@ NEEDED = {
     "objective/replay.yaml": ["--model.objective.init_args.clips", "2"],
     "objective/velocity.yaml": SCRATCH,
 }
+BESIDE = {*NEEDED, "augmentation/time_mask.yaml"} - {"objective/decoder.yaml"}  # its run is that of the decoder's adapter
 WEIGHTS = {"audioldm-2023": "Cnn14_16k_mAP=0.438.pth", "retention": "laion/clap-htsat-unfused"}  # published ones, that are not here
 
 
@@ -88,13 +89,7 @@ def test_block_fits_into_an_experiment(config, cli):
     assert yaml.safe_load(config.read_text())["class_path"] in out
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        path for path in BLOCKS if name(path) in {*NEEDED, "augmentation/time_mask.yaml"} - {"objective/decoder.yaml"}
-    ],  # its adapter's
-    ids=name,
-)
+@pytest.mark.parametrize("config", [path for path in BLOCKS if name(path) in BESIDE], ids=name)
 def test_block_that_needs_another_trains_beside_it(config, workdir, tiny_folder, cli):
     options = arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2})
     write_pairs(Path("pairs.csv"), [("tone", layouts.tone(Path("low.wav"), 200), layouts.tone(Path("high.wav"), 2000))])
