@@ -3,7 +3,8 @@
 For every combination of scheduler and steps, interval of guidance and interval of deep features, the toy model generates the same
 captions from the same noise, `--each` clips for every recording. KAD is taken against the recordings and against what the model's
 own decoder makes of them, which no clip can come nearer than. A row is starred where no other is both faster and nearer to the
-reconstructions. Seconds are of the processor: other programs do not count. `--presets` runs the presets and a few between them.
+reconstructions. Seconds are of the processor: other programs do not count. `--presets` runs the presets and a few between them;
+`--only paper good` these presets, and says how the others differ from the first, paired over clips.
 
 `--full-size` times instead a clip of 10.24 s on AudioLDM-S with random weights, ours and diffusers' pipeline at the settings of the
 paper, and ours at the presets, the long ones told from a few steps. `--clips 4` only shows that it works.
@@ -31,7 +32,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.clips import ClipDataset
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.evaluation.recordings import reconstructed, recordings
-from audioldm_lit.evaluation.score import Score, score
+from audioldm_lit.evaluation.score import Score, compare, score
 from audioldm_lit.inference.generation import NOISE, Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
 from audioldm_lit.inference.sampling import Sampler
@@ -86,7 +87,10 @@ def distance(made: Sequence[AudioBatch], real: Sequence[AudioBatch], extractor: 
 
 
 def ways(options: argparse.Namespace) -> Iterator[Sampler]:
-    """Every combination, or the presets and a few between them, the slowest last."""
+    """Every combination, or the presets and a few between them, the slowest last; or those presets that are named."""
+    if options.only:
+        yield from (presets()[name] for name in options.only)
+        return
     if options.presets:
         yield from sorted([*presets().values(), *BETWEEN], key=lambda sampler: sampler.num_inference_steps)
         return
@@ -127,6 +131,7 @@ def pareto(options: argparse.Namespace) -> list[ROW]:
     real = list(recordings(clips, 0, 1, backbone.device))
     again = [levelled(reconstructed(batch, backbone, "own")) for batch in real]
     rows: list[ROW] = []
+    first: dict[str, Score] = {}
     for sampler in tqdm(list(ways(options)), desc="ways to sample"):
         made, seconds = generated(backbone, clips, options.each, sampler)
         scores = {"recordings": distance(made, real, extractor), "reconstructions": distance(made, again, extractor)}
@@ -135,6 +140,9 @@ def pareto(options: argparse.Namespace) -> list[ROW]:
         row |= {"clips": len(made), "passes": passes(sampler, backbone), "seconds": seconds}
         row |= {f"kad from {side}": found.value for side, found in scores.items()}
         row |= {f"interval from {side}": found.interval for side, found in scores.items()}
+        if first and options.only:
+            row |= {f"less the first, from {side}": vars(compare(first[side], scores[side])) for side in scores}
+        first = first or scores
         rows.append(row)
         if options.json:  # what is known, should it be ended
             write_json(options.json, {**machine(), "rows": rows})
@@ -188,12 +196,17 @@ def told(name: str, sample: Callable[[int], None], steps: int) -> ROW:
 def show(rows: Sequence[ROW]) -> None:
     """Print the rows, fastest first."""
     keys = [key for key in rows[0] if not key.startswith("interval from") and key != "pareto"]
+    told = [key for key in rows[1] if key.startswith("less the first")] if len(rows) > 1 else []
     table = Table(*keys)
     for row in sorted(rows, key=lambda row: row.get("seconds", 0.0)):
         values = [row.get(key, "") for key in keys]
         cells = [f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value) for value in values]
         table.add_row(f"* {cells[0]}" if row.get("pareto") else cells[0], *cells[1:])
     Console().print(table)
+    for row, key in itertools.product(rows, told):
+        if key in row:
+            low, high = row[key]["interval"]
+            print(f"{row['scheduler']}, {key}: {row[key]['verdict']}, {row[key]['difference']:.2f} [{low:.2f}, {high:.2f}]")
 
 
 def main() -> None:
@@ -204,6 +217,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=1, help="clips for each recording's caption")
     parser.add_argument("--seconds", type=float, help="length of the clips; by default the model's")
     parser.add_argument("--presets", action="store_true", help="the presets and a few between them, not every combination")
+    parser.add_argument("--only", nargs="+", choices=list(PRESETS), help="presets to compare with the first of them")
     parser.add_argument("--most", type=int, default=200, help="steps; what takes more is left out")
     parser.add_argument("--full-size", action="store_true", help="time AudioLDM-S instead, with random weights")
     parser.add_argument("--candidates", type=int, default=3, help="clips of each prompt, at full size")
