@@ -172,9 +172,10 @@ def test_a_change_of_what_an_axis_changes_is_refused(grid):
         grid(["model.seed=7"])
 
 
-def test_a_change_that_cannot_be_read_is_refused(grid):
+@pytest.mark.parametrize("text", ["{a: [}", "!!int ''"])
+def test_a_change_that_cannot_be_read_is_refused(grid, text):
     with pytest.raises(InputError, match=r"--set: the value of data\.x cannot be read"):
-        grid(["data.x={a: [}"])
+        grid([f"data.x={text}"])
 
 
 def test_what_is_no_text_is_refused(tmp_path):

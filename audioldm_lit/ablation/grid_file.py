@@ -19,6 +19,8 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
 
 KEYS = ("name", "extends", "base", "program", "set", "axes", "search", "exclude")
+UNREADABLE = (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
+UNREADABLE += (AttributeError, LookupError)  # PyYAML's answers to `!!timestamp x`, `!!bool x` and `!!int ''`
 
 
 def load_grid(path: Path, changes: Sequence[str] = ()) -> Grid:
@@ -122,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
         content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
         raise InputError(path, "is not there", "give a grid such as configs/ablation/nano_esc10.yaml") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, *UNREADABLE) as error:
         raise InputError(path, f"is no valid grid ({' '.join(str(error).split())})", "correct it") from error
     if not isinstance(content, dict):
         raise InputError(path, "is no mapping", f"give it the keys {', '.join(KEYS)}")
@@ -199,7 +201,7 @@ def _changed(changes: Sequence[str], folder: Path) -> dict[str, Any]:
         try:
             parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))
             settings[key] = parsed["value"]
-        except (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        except UNREADABLE as error:
             raise InputError("--set", f"the value of {key} cannot be read ({' '.join(str(error).split())})", "quote it") from error
     settings = _settings(settings, Path.cwd(), "--set")
     return {key: os.path.relpath(value, folder) if is_file(value) else value for key, value in settings.items()}

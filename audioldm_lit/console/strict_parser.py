@@ -10,12 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from inspect import isclass
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader, set_parsing_settings
 
 from audioldm_lit.console.parser import OneSentence
 from audioldm_lit.errors import InputError
 
 set_parsing_settings(import_path_denylist=sorted(sys.stdlib_module_names), instantiate_subclass_spec_in_any=False)
+# What cannot be read is a text: PyYAML fails at `!!timestamp x`, `!!bool x` and `!!int ''` in ways of their own.
+set_loader("yaml", get_loader("yaml"), (yaml.YAMLError, ValueError, AttributeError, LookupError))
 
 
 class Strict(OneSentence):

@@ -58,6 +58,8 @@ def parse_yaml(text: str | bytes | IO[bytes]) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+    except (AttributeError, LookupError):  # PyYAML's answers to `!!timestamp x`, `!!bool x` and `!!int ''`
+        raise ValueError("a value is not what its tag says") from None
     except RecursionError:
         raise ValueError(DEEP) from None
 
