@@ -276,20 +276,25 @@ def test_inception_score_is_its_definition_and_lies_between_one_and_its_ceilings
     assert 1 - 1e-12 <= score <= min(count, classes) + 1e-9
 
 
-def test_inception_score_of_ten_splits_is_the_mean_over_them():
+@pytest.mark.parametrize("splits", [2, 10])
+def test_inception_score_of_splits_is_the_mean_over_them(splits):
     logits = normal(0, 57, 12, spread=3)
-    taken = fed(InceptionScore(splits=10), logits).gathered()[0].values.numpy().astype(np.float64)  # in the order of their names
+    metric = InceptionScore(splits=splits)
+    taken = fed(metric, logits).gathered()[0].values.numpy().astype(np.float64)  # in the order of their names
     order = torch.randperm(57, generator=seeding.generator(0, "splits")).numpy()
-    scores = [reference_inception(taken[order[part * 57 // 10 : (part + 1) * 57 // 10]]) for part in range(10)]
-    estimated = InceptionScore(splits=10).measure(rows(taken))
+    scores = [reference_inception(taken[order[part * 57 // splits : (part + 1) * 57 // splits]]) for part in range(splits)]
+    estimated = metric.measure(rows(taken))
     assert estimated.value == pytest.approx(np.mean(scores), rel=1e-9)
     assert estimated.details["std_over_splits"] == pytest.approx(np.std(scores), rel=1e-9)
+    assert not InceptionScore().measure(rows(taken)).details
 
 
 def test_inception_score_of_certain_clips_counts_their_classes():
     kinds = np.arange(40) % 7
     assert value(InceptionScore(), 200.0 * np.eye(7)[kinds]) == pytest.approx(7, rel=0.01)
     assert value(InceptionScore(), np.ones((40, 7))) == pytest.approx(1.0, abs=1e-12)
+    low, high = InceptionScore().measure(rows(normal(0, 40, 7, spread=0.1))).interval()
+    assert 1 <= low < high < 1.1
     assert InceptionScore.higher_is_better
 
 

@@ -58,7 +58,7 @@ class EMA(RunningAverage):
             not held back by where they started.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: float) -> None:
         super().__init__()
         if not 0 <= decay < 1:
             raise InputError("model.ema_decay", f"is {decay}", "give a number from 0 to below 1, or null for no average")

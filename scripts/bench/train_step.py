@@ -120,7 +120,7 @@ def ours(backbone: Backbone, draws: Draws, compiled: bool = False, fused: bool =
     """The frozen base in bfloat16 and channels_last where the hardware computes in it, AdamW, an average of what trains."""
     torch.manual_seed(1)
     PeftAdapter().inject(backbone)
-    weights, ema, half = trainable(backbone), EMA(), fast_precision() == "bf16-mixed"
+    weights, ema, half = trainable(backbone), EMA(0.999), fast_precision() == "bf16-mixed"
     if half:
         for weight in backbone.unet.to(memory_format=torch.channels_last).parameters():
             if not weight.requires_grad and weight.dim() > 1:
