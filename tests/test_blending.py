@@ -25,6 +25,7 @@ import tiny
 LATENTS = torch.randn(2, 8, 16, 16, generator=torch.Generator().manual_seed(1))
 PROMPTS = ["<mine> rain", "dog"]
 BASE = tiny.backbone()
+SOME = ["attention", "conv_out", r"mid_block\..*"]  # linear layers and convolutions, some of them of another adapter too
 
 
 def predict(model, step=500) -> torch.Tensor:
@@ -48,7 +49,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     return {
         "conv": saved(folder / "conv.safetensors", PeftAdapter(options={"r": 4}, targets=["conv"]), 1),
-        "all": saved(folder / "all.safetensors", PeftAdapter(options={"r": 4}, targets=["all"]), 2),
+        "some": saved(folder / "some.safetensors", PeftAdapter(options={"r": 4}, targets=SOME), 2),
         "bottleneck": saved(folder / "bottleneck.safetensors", BottleneckAdapter(), 3),
         "word": saved(folder / "word.safetensors", TextualInversion(), 4),
         "v": saved(folder / "v.safetensors", FullFineTune(), 5, VelocityPrediction()),
@@ -89,9 +90,9 @@ def summed(*weighted):
 
 def test_folded_blend_is_the_sum_of_hand_made_deltas(files):
     """dW = scaling B A for every LoRA layer, read from the modules of peft."""
-    model = blend(AdapterSetting(files["conv"], 0.5), AdapterSetting(files["all"], -2.0))
+    model = blend(AdapterSetting(files["conv"], 0.5), AdapterSetting(files["some"], -2.0))
     expected = {name: weight.double().clone() for name, weight in BASE.unet.state_dict().items()}
-    for file, strength in ((files["conv"], 0.5), (files["all"], -2.0)):
+    for file, strength in ((files["conv"], 0.5), (files["some"], -2.0)):
         backbone = tiny.backbone()
         load_adapter(file, backbone)
         for name, layer in backbone.unet.named_modules():
@@ -103,19 +104,19 @@ def test_folded_blend_is_the_sum_of_hand_made_deltas(files):
     assert all(torch.allclose(weight.double(), expected[name], atol=1e-6) for name, weight in model.unet.state_dict().items())
 
 
-@settings(max_examples=10)
+@settings(max_examples=5)
 @given(st.floats(-3, 3), st.floats(-3, 3))
 def test_folded_blend_predicts_like_its_sum_of_weights(files, one, other):
-    model = blend(AdapterSetting(files["conv"], one), AdapterSetting(files["all"], other))
-    assert torch.allclose(predict(model), predict(summed((files["conv"], one), (files["all"], other))), atol=1e-5)
+    model = blend(AdapterSetting(files["conv"], one), AdapterSetting(files["some"], other))
+    assert torch.allclose(predict(model), predict(summed((files["conv"], one), (files["some"], other))), atol=1e-5)
 
 
-@pytest.mark.parametrize("names", [["all"], ["bottleneck"], ["all", "bottleneck", "word"]])
+@pytest.mark.parametrize("names", [["some"], ["bottleneck"], ["some", "bottleneck", "word"]])
 def test_strength_0_is_the_base_to_the_last_bit(files, names):
     assert torch.equal(predict(blend(*(AdapterSetting(files[name], 0.0) for name in names))), predict(BASE))
 
 
-@pytest.mark.parametrize("name", ["conv", "all", "bottleneck", "word"])
+@pytest.mark.parametrize("name", ["conv", "some", "bottleneck", "word"])
 def test_lone_adapter_of_strength_1_is_the_adapter_to_the_last_bit_in_one_pass(files, name):
     adapter, backbone = merged(files[name])
     with torch.no_grad():
@@ -130,7 +131,7 @@ def test_lone_adapter_of_strength_1_is_the_adapter_to_the_last_bit_in_one_pass(f
     assert not torch.equal(expected, predict(BASE))
 
 
-@pytest.mark.parametrize("name", ["all", "bottleneck", "word"])
+@pytest.mark.parametrize("name", ["some", "bottleneck", "word"])
 def test_adapter_acts_from_the_first_timestep_to_below_the_second(files, name):
     model = blend(AdapterSetting(files[name], timesteps=(200, 600)))
     alone = blend(AdapterSetting(files[name]))
@@ -140,7 +141,7 @@ def test_adapter_acts_from_the_first_timestep_to_below_the_second(files, name):
 
 
 def test_rows_at_different_timesteps_are_blended_each_on_its_own(files):
-    model = blend(AdapterSetting(files["all"], 0.7, (0, 500)), AdapterSetting(files["bottleneck"], 2.0, (400, 1000)))
+    model = blend(AdapterSetting(files["some"], 0.7, (0, 500)), AdapterSetting(files["bottleneck"], 2.0, (400, 1000)))
     with torch.no_grad():
         cond = model.encode_text(PROMPTS)
         together = model(LATENTS, torch.tensor([450, 700]), cond)
@@ -150,11 +151,11 @@ def test_rows_at_different_timesteps_are_blended_each_on_its_own(files):
 
 def test_what_cannot_be_folded_is_blended_in_the_predictions(files):
     """pred = pred_folded + sum_j s_j (pred_j - pred_base), each adapter with the text as it reads it."""
-    model = blend(AdapterSetting(files["all"], 0.5), AdapterSetting(files["bottleneck"], 0.3), AdapterSetting(files["word"], -0.8))
+    model = blend(AdapterSetting(files["some"], 0.5), AdapterSetting(files["bottleneck"], 0.3), AdapterSetting(files["word"], -0.8))
     base, bottleneck = predict(BASE), predict(merged(files["bottleneck"])[1])
     word = predict(merged(files["word"])[1])
     assert (word[0] - base[0]).abs().max() > 1e-4
-    expected = predict(summed((files["all"], 0.5))) + 0.3 * (bottleneck - base) - 0.8 * (word - base)
+    expected = predict(summed((files["some"], 0.5))) + 0.3 * (bottleneck - base) - 0.8 * (word - base)
     assert torch.allclose(predict(model), expected, atol=1e-5)
 
 
@@ -169,14 +170,14 @@ def test_without_a_folded_adapter_the_base_is_asked_once(files):
 
 
 def test_the_same_adapter_twice_is_double_its_strength(files):
-    twice = blend(AdapterSetting(files["all"], 0.5), AdapterSetting(files["all"], 0.5))
-    assert torch.allclose(predict(twice), predict(blend(AdapterSetting(files["all"]))), atol=1e-5)
+    twice = blend(AdapterSetting(files["some"], 0.5), AdapterSetting(files["some"], 0.5))
+    assert torch.allclose(predict(twice), predict(blend(AdapterSetting(files["some"]))), atol=1e-5)
 
 
 def test_base_is_not_touched_by_loading(files):
     base = tiny.backbone()
     before = base.fingerprint("unet"), base.fingerprint("text_encoder"), len(base.tokenizer)
-    for name in ("all", "word", "v"):
+    for name in ("some", "word", "v"):
         AdaptedCopy.load(AdapterSetting(files[name]), base)
     assert (base.fingerprint("unet"), base.fingerprint("text_encoder"), len(base.tokenizer)) == before
 
@@ -193,7 +194,7 @@ def test_an_adapter_that_predicts_something_else_is_used_alone_or_refused(files)
     for adapters in (
         [AdapterSetting(files["v"], 0.5)],
         [AdapterSetting(files["v"], timesteps=(0, 500))],
-        [AdapterSetting(files["v"]), AdapterSetting(files["all"])],
+        [AdapterSetting(files["v"]), AdapterSetting(files["some"])],
     ):
         with pytest.raises(InputError, match=r"v\.safetensors: predicts v_prediction.*alone"):
             blend(*adapters)
@@ -209,7 +210,7 @@ def test_an_adapter_that_predicts_something_else_is_used_alone_or_refused(files)
 )
 def test_wrong_share_is_named(files, change, named):
     with pytest.raises(InputError, match=named):
-        AdaptedCopy.load(AdapterSetting(files["all"], **change), BASE)
+        AdaptedCopy.load(AdapterSetting(files["some"], **change), BASE)
 
 
 def generated(workdir, name):
@@ -220,28 +221,28 @@ def generated(workdir, name):
 def test_command_line_and_yaml_take_several_adapters(cli, workdir, tiny_folder, files):
     options = ("--prompt", "rain", "--duration", "0.5", "--backbone", tiny_folder, "--sampler.num_inference_steps", "3")
     second = {"file": str(files["bottleneck"]), "strength": 0.5, "timesteps": [200, 1000]}
-    (workdir / "blend.yaml").write_text(json.dumps({"adapter": [str(files["all"]), second]}))
+    (workdir / "blend.yaml").write_text(json.dumps({"adapter": [str(files["some"]), second]}))
     ways = {
-        "json": ("--adapter", json.dumps([str(files["all"]), second])),
+        "json": ("--adapter", json.dumps([str(files["some"]), second])),
         "yaml": ("--config", "blend.yaml"),
-        "plus": (f"--adapter+={files['all']}", f"--adapter+={json.dumps(second)}"),
+        "plus": (f"--adapter+={files['some']}", f"--adapter+={json.dumps(second)}"),
     }
     for name, way in ways.items():
         status, out, err = cli("generate", *options, "--out", name, *way)
         assert status == 0, err
         assert out.count("effect: ") == 2
-    expected = [{"file": str(files["all"]), "strength": 1.0, "timesteps": [0, 1000]}, second]
+    expected = [{"file": str(files["some"]), "strength": 1.0, "timesteps": [0, 1000]}, second]
     results = [generated(workdir, name) for name in ways]
     assert all(manifest["adapters"] == expected for manifest, _ in results)
     assert results[0][1] == results[1][1] == results[2][1]
-    assert cli("generate", *options, "--out", "alone", "--adapter", files["all"])[0] == 0
+    assert cli("generate", *options, "--out", "alone", "--adapter", files["some"])[0] == 0
     assert generated(workdir, "alone")[1] != results[0][1]
 
 
 def test_strength_0_on_the_command_line_sounds_like_the_base(cli, workdir, tiny_folder, files):
     options = ("--prompt", "rain", "--duration", "0.5", "--backbone", tiny_folder, "--sampler.num_inference_steps", "3")
     assert cli("generate", *options, "--out", "base")[0] == 0
-    assert cli("generate", *options, "--out", "off", "--adapter.file", files["all"], "--adapter.strength", "0")[0] == 0
+    assert cli("generate", *options, "--out", "off", "--adapter.file", files["some"], "--adapter.strength", "0")[0] == 0
     assert generated(workdir, "base")[1] == generated(workdir, "off")[1]
     assert generated(workdir, "base")[0]["adapters"] == []
 
@@ -256,7 +257,7 @@ def test_strength_0_on_the_command_line_sounds_like_the_base(cli, workdir, tiny_
     ],
 )
 def test_wrong_adapter_on_the_command_line_is_one_sentence(cli, workdir, tiny_folder, files, adapter, named):
-    value = json.dumps({"file": str(files["all"]), **adapter})
+    value = json.dumps({"file": str(files["some"]), **adapter})
     status, _, err = cli("generate", "--prompt", "rain", "--backbone", tiny_folder, "--adapter", value)
     assert status == 2
     assert err.splitlines()[-1].startswith("error: ")

@@ -126,7 +126,9 @@ def test_cnn14_equals_panns_inference(name, num_samples):
     assert relative_error(ours["logits"].sigmoid(), torch.stack([one["clipwise_output"] for one in output])) < 1e-6
 
 
-@pytest.mark.parametrize(("num_samples", "rows"), [(15_600, 1), (30_959, 1), (30_960, 2), (163_840, 10)])
+@pytest.mark.parametrize(
+    ("num_samples", "rows"), [(15_600, 1), (30_959, 1), (30_960, 2), pytest.param(163_840, 10, marks=pytest.mark.nightly)]
+)
 def test_vggish_equals_torchvggish(num_samples, rows):
     reference, extractor = pair("vggish")
     waveform = clips(num_samples)

@@ -13,6 +13,7 @@ from scipy import stats
 
 from audioldm_lit import seeding
 from audioldm_lit.adapters.full import FullFineTune
+from audioldm_lit.backbone import Backbone
 from audioldm_lit.data.pairs import write_pairs
 from audioldm_lit.diffusion import (
     CleanPrediction,
@@ -126,13 +127,20 @@ def latents() -> torch.Tensor:
 # ---------------------------------------------------------------------- every shipped objective
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
-def objective(request, backbone, tmp_path) -> Objective:
-    made = make(request.param, tmp_path)
-    made.prepare(backbone, round(SHORT * backbone.sample_rate), tmp_path)
-    for weight in backbone.unet.parameters():  # as after some training
+@pytest.fixture(scope="module", params=CONFIGS, ids=lambda path: path.stem)
+def prepared(request, tmp_path_factory) -> tuple[Objective, Backbone]:
+    """An objective and a tiny model as after some training, which the tests leave as they are."""
+    folder, backbone = tmp_path_factory.mktemp(request.param.stem), tiny.backbone()
+    made = make(request.param, folder)
+    made.prepare(backbone, round(SHORT * backbone.sample_rate), folder)
+    for weight in backbone.unet.parameters():
         weight.data += 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(5))
-    return made
+    return made, backbone
+
+
+@pytest.fixture
+def objective(prepared) -> Objective:
+    return prepared[0]
 
 
 def losses_of(objective, backbone, latents, drawn_from):
@@ -141,7 +149,8 @@ def losses_of(objective, backbone, latents, drawn_from):
     return objective(backbone, schedule(objective.prediction), latents, cond, drawn_from, **heard)
 
 
-def test_losses_are_one_a_sample_and_reach_the_model(objective, backbone):
+def test_losses_are_one_a_sample_and_reach_the_model(prepared):
+    objective, backbone = prepared
     trained = [backbone.get_submodule(part) for part in objective.trains if part != "text_encoder"]
     for network in trained:
         network.requires_grad_(True)
@@ -152,9 +161,12 @@ def test_losses_are_one_a_sample_and_reach_the_model(objective, backbone):
     losses.mean().backward()
     weights = [weight for network in trained for weight in network.parameters()]
     assert all(weight.grad.isfinite().all() and weight.grad.any() for weight in weights)
+    for network in trained:
+        network.requires_grad_(False).zero_grad()
 
 
-def test_losses_depend_on_the_generators_alone(objective, backbone):
+def test_losses_depend_on_the_generators_alone(prepared):
+    objective, backbone = prepared
     torch.manual_seed(0)
     losses = losses_of(objective, backbone, draw(3), generators())
     assert torch.equal(torch.random.get_rng_state(), torch.manual_seed(0).get_state())
@@ -193,7 +205,8 @@ def test_a_forward_that_cannot_be_called_is_refused_with_its_signature(backbone)
         check_objective(WithoutGenerators(), backbone, Sampler(), None)
 
 
-def test_loss_of_a_sample_does_not_depend_on_its_neighbours(objective, backbone):
+def test_loss_of_a_sample_does_not_depend_on_its_neighbours(prepared):
+    objective, backbone = prepared
     together = losses_of(objective, backbone, draw(3), generators())
     alone = losses_of(objective, backbone, draw(3)[:1], generators(1))
     assert torch.allclose(together[:1], alone, rtol=1e-4)
