@@ -20,6 +20,7 @@ from audioldm_lit.metrics.extractors.base import AudioBatch
 from audioldm_lit.metrics.extractors.cached import Cached
 from audioldm_lit.metrics.extractors.fingerprint import Fingerprint
 from audioldm_lit.storage.atomic_write import MACHINE
+from audioldm_lit.storage.prefetch import prefetch
 from audioldm_lit.storage.shards import Shards
 from audioldm_lit.training.cache import Cache, EncodedDataset
 
@@ -206,6 +207,20 @@ def test_what_a_killed_process_was_writing_is_cleared(tmp_path):
     (tmp_path / f"x.safetensors.{MACHINE}-4194305.part").touch()  # more than a process's number can be
     Shards(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_reading_ahead_ends_at_an_error_and_reaches_no_further_than_a_few():
+    asked = []
+
+    def read(item: int) -> int:
+        asked.append(item)
+        if item == 3:
+            raise InputError("x", "is broken", "mend it")
+        return item
+
+    with pytest.raises(InputError, match="is broken"):
+        list(prefetch(read, range(1000)))
+    assert max(asked) <= 3 + 8
 
 
 def test_contents_tell_each_clip_and_its_captions_whatever_the_order_and_no_variants(tmp_path):

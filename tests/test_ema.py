@@ -346,6 +346,16 @@ def test_a_run_that_had_none_is_resumed_without_them(fit, finished, caplog):
     assert "averages are off" in caplog.text
 
 
+def test_snapshots_that_are_gone_are_said_and_done_without(finished, tmp_path, caplog):
+    state = checkpoint(finished.averaged.folder)["callbacks"]["Averages"]
+    state["snapshots"][1] = str(tmp_path / "gone.safetensors")
+    again = Averages()
+    again.load_state_dict(state)
+    again.on_train_start(finished.plain.trainer, finished.plain.module)
+    assert sorted(again.snapshots) == [2, 3]
+    assert "1 snapshots from before the resume are no longer there" in caplog.text
+
+
 def test_other_profiles_than_the_checkpoint_s_are_refused(fit, finished):
     with pytest.raises(InputError, match=r"averages\.profiles"):
         fit(Averages([0.1]), steps=4, ckpt_path=finished.averaged.folder / "checkpoints" / "last.ckpt")

@@ -61,10 +61,19 @@ def test_what_a_checkpoint_may_not_do_is_a_sentence(script, monkeypatch):
     with pytest.raises(al.InputError, match="no such file"):
         al.LitAudioLDM.load_from_checkpoint("nowhere.ckpt")
     checkpoint = read_checkpoint(script["folder"] / "trained.ckpt")
-    checkpoint["hyper_parameters"]["sampler"]["class_path"] = "somebody.Sampler"
-    torch.save(checkpoint, script["folder"] / "foreign.ckpt")
-    with pytest.raises(al.InputError, match=r"needs somebody\.Sampler, a class of somebody else's; import somebody first"):
-        al.LitAudioLDM.load_from_checkpoint(script["folder"] / "foreign.ckpt")
+    said = {
+        "somebody.Sampler": r"needs somebody\.Sampler, a class of somebody else's; import somebody first",
+        "audioldm_lit.diffusion.Nothing": r"cannot make audioldm_lit\.diffusion\.Nothing again \(AttributeError",
+    }
+    for path, problem in said.items():
+        checkpoint["hyper_parameters"]["sampler"]["class_path"] = path
+        torch.save(checkpoint, script["folder"] / "foreign.ckpt")
+        with pytest.raises(al.InputError, match=problem):
+            al.LitAudioLDM.load_from_checkpoint(script["folder"] / "foreign.ckpt")
+    del checkpoint["hyper_parameters"]
+    torch.save(checkpoint, script["folder"] / "older.ckpt")
+    with pytest.raises(al.InputError, match=r"kept no hyper-parameters; load its adapter\.safetensors instead"):
+        al.LitAudioLDM.load_from_checkpoint(script["folder"] / "older.ckpt")
 
 
 class Learned(Epsilon):

@@ -311,6 +311,7 @@ def test_inception_score_of_fewer_than_three_clips_a_unit_does_not_cover(clips, 
     certain = 200.0 * np.eye(7)[np.arange(clips) % 7]  # debiased a little below 8
     estimated = InceptionScore().measure(rows(certain))
     assert estimated.covers == covers
+    assert estimated.interval() is None  # all of it lies above the number of classes
     needed = f"{clips} clips cannot resolve it; about {3 * estimated.debiased:.0f} would"
     assert estimated.caution == ("" if covers else needed)
 
@@ -372,6 +373,8 @@ def test_a_set_covers_itself_and_nothing_far_away(seed, count, dims):
 def test_a_ball_needs_more_clips_than_neighbours():
     with pytest.raises(InputError, match="more than 5 clips"):
         value(Precision(), normal(0, 9, 2), normal(1, 5, 2))
+    with pytest.raises(InputError, match="Precision: k is 0; give at least 1"):
+        Precision(k=0)
 
 
 # ---------------------------------------------------------------- text, loss, spectra
@@ -531,6 +534,24 @@ def test_log_spectral_distance_refuses_clips_that_are_no_pairs(other):
     metric.update(batch(normal(0, 2, 800)), other)
     with pytest.raises(InputError, match="2 of 2 generated clips have no recording"):
         metric.compute()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (
+            (batch(normal(0, 1, 800)), AudioBatch(["clip 0"], torch.ones(1, 800), 8000)),
+            "at 16000 Hz, its recording at 8000 Hz; res",
+        ),
+        ((torch.ones(1, 800), torch.ones(1, 800)), "`preds`: is a tensor without a sample rate"),
+        ((torch.ones(800), torch.ones(800), None, None, RATE), r"`preds`: has the shape \(800,\); give waveforms"),
+        ((None, batch(normal(0, 1, 800))), "was given no clips as `preds`"),
+    ],
+)
+def test_what_has_no_log_spectral_distance_is_refused(given, reason):
+    metric = LogSpectralDistance()
+    with pytest.raises(InputError, match=reason):
+        (metric.update(*given), metric.compute())
 
 
 def test_clips_without_caption_have_no_clap_score():

@@ -82,6 +82,13 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_a_sentence_and_runs_no_code(
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize(("given", "problem"), [("s3://a/x.ckpt", "is an address"), ("x.safetensors", "is an adapter")])
+def test_what_is_no_checkpoint_by_its_name_is_refused(workdir, given, problem):
+    Path("x.safetensors").touch()
+    with pytest.raises(InputError, match=f"{given}: {problem}"):
+        asked(given)
+
+
 @pytest.mark.parametrize("spoilt", ["empty", "cut off", "text", "code"])
 def test_a_torn_last_falls_back_to_the_best_before_it_and_says_so(run, spoilt, capsys):
     SPOILT[spoilt][0](run / "checkpoints" / "last.ckpt")
@@ -108,6 +115,17 @@ def test_of_several_checks_that_are_kept_best_is_the_one_that_the_run_holds_for_
     assert asked("best").name == "best-step=000002.ckpt"
 
 
+def test_which_is_best_is_not_guessed(run):
+    (run / "checkpoints" / "best-step=000002.ckpt").rename(kept := run / "checkpoints" / "best-step=000003.ckpt")
+    torch.save(KEPT, run / "checkpoints" / "best-step=000004.ckpt")
+    with pytest.raises(InputError, match=r"finds 2 in .*, and not which of them is best; name a file"):
+        asked("best")
+    for one in (kept, kept.with_name("best-step=000004.ckpt")):
+        one.unlink()
+    with pytest.raises(InputError, match=r"finds none in .*; take last, or name a file"):
+        asked("best")
+
+
 def test_best_of_a_resumed_run_may_be_a_check_from_before(run):
     best, resumed = run / "checkpoints" / "best-step=000002.ckpt", run.with_name("version_1") / "checkpoints"
     resumed.mkdir(parents=True)
@@ -125,6 +143,12 @@ def test_last_without_any_is_refused(workdir, word):
 def test_a_checkpoint_that_training_cannot_go_on_from_is_refused(run, lacking):
     torch.save({key: value for key, value in KEPT.items() if key != lacking}, run / "checkpoints" / "last.ckpt")
     with pytest.raises(InputError, match=f"has no {lacking}"):
+        check_resumable(run / "checkpoints" / "last.ckpt", 3)
+
+
+def test_a_checkpoint_at_no_step_is_refused(run):
+    torch.save({**KEPT, "global_step": "2"}, run / "checkpoints" / "last.ckpt")
+    with pytest.raises(InputError, match="is at step '2', which is no number"):
         check_resumable(run / "checkpoints" / "last.ckpt", 3)
 
 
