@@ -1024,7 +1024,10 @@ TRAINED = (
 
 def fit(root: Path, model: Path) -> list[str]:
     """Options of a run of one step on a folder."""
-    return ["fit", *arguments(model, {"root": root, "shots": None}, steps=1, config=REPOSITORY / "configs" / "demo.yaml")]
+    return [
+        "fit",
+        *arguments(model, {"root": root, "shots": None}, steps=1, config=REPOSITORY / "configs" / "data" / "folder.yaml"),
+    ]
 
 
 def check_refusal(err: str, message: str, folder: Path) -> None:

