@@ -102,9 +102,9 @@ def test_a_training_clip_given_back_is_a_copy():
 @pytest.mark.parametrize(
     ("bounds", "copied", "forgot", "chosen"),
     [
-        ({}, 0.25, 0.1, True),
+        ({}, 0.25, 0.15, True),
         ({}, 0.26, 0.0, False),
-        ({}, 0.0, 0.11, False),
+        ({}, 0.0, 0.16, False),
         ({"max_copied": 0, "max_forgot": 0}, 0.0, 0.0, True),
         ({"max_copied": 1, "max_forgot": 2}, 1.0, 2.0, True),
     ],

@@ -18,7 +18,7 @@ class BestCheck(SelectiveCheckpoint):
         **kwargs: See `lightning.pytorch.callbacks.ModelCheckpoint`.
     """
 
-    def __init__(self, max_copied: float = 0.25, max_forgot: float = 0.1, **kwargs: Any) -> None:
+    def __init__(self, max_copied: float = 0.25, max_forgot: float = 0.15, **kwargs: Any) -> None:
         if not 0 <= max_copied <= 1:
             raise InputError("checkpoint.max_copied", f"is {max_copied}", "give a share from 0 to 1")
         if not 0 <= max_forgot <= 2:
