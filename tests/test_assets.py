@@ -389,7 +389,12 @@ def test_a_bundle_that_is_not_what_it_says_writes_nothing(workdir, kind):
     assert [path for path in workdir.rglob("*") if path.is_file()] == [path]
 
 
-@pytest.mark.parametrize("content", [b"", b"no tar at all", None], ids=["empty", "text", "half"])
+SPARSE = tarfile.TarInfo("manifest.json")
+SPARSE.pax_headers = {"GNU.sparse.size": "x"}
+LIE = SPARSE.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar at all", LIE, None], ids=["empty", "text", "a size that is no number", "half"])
 def test_a_bundle_that_is_cut_short_writes_nothing(workdir, content):
     from audioldm_lit.assets.bundle import read_bundle
 

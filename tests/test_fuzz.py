@@ -6,7 +6,9 @@ CI draws the same few each time; `-m nightly` draws others, many more, and looks
 import io
 import json
 import struct
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
@@ -32,6 +34,9 @@ from audioldm_lit.assets.bundle import read_bundle
 from audioldm_lit.audio.decoding import read_channels
 from audioldm_lit.audio.loudest import read_loudest
 from audioldm_lit.data.folder import Folder
+from audioldm_lit.data.webdataset import WebDataset
+from audioldm_lit.data.zipped import Zipped
+from audioldm_lit.data.zipped import _opened as opened
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.listing import list_clips
 from audioldm_lit.evaluation.protocol import load_protocol
@@ -298,12 +303,46 @@ def read_manifest(folder: Path, content: bytes) -> None:
 
 
 RESULTS = spoilt([b"run,metric,value,higher_is_better,passport,steps,training_clips,seed\na,loss,0.5,False,x,2,4,1\n"])
+HEADERS = words("size mtime path linkpath hdrcharset GNU.sparse.map GNU.sparse.size GNU.sparse.realsize GNU.sparse.name")
+HEADERS += words("GNU.sparse.major GNU.sparse.minor GNU.sparse.numblocks GNU.sparse.offset")
+
+
+def tar(headers: dict[str, str], kind: bytes, size: int) -> bytes:
+    """A tar of one member of any kind and size, whose headers have right checksums and say anything."""
+    member = tarfile.TarInfo("manifest.json")
+    member.pax_headers, member.type, member.size = headers, kind, size
+    return member.tobuf(tarfile.PAX_FORMAT) + b"{}".ljust(1024, b"\0")
+
+
+TARS = st.builds(
+    tar,
+    st.dictionaries(st.sampled_from(HEADERS), NUMBERS.map(str) | st.text(st.characters(codec="ascii"), max_size=8), max_size=3),
+    st.sampled_from([b"0", b"1", b"2", b"5", b"S", b"L", b"K", b"x", b"g", b"7", b"\0"]),
+    st.sampled_from([0, 2, -1, -512, -1536, 600, 2**33, 2**80]),
+)
+
+
+@cache
+def zips() -> list[bytes]:
+    """A sound and what is said of it, packed in every way."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("sön.wav", b"RIFF")
+        for suffix, way in (("txt", 8), ("json", 12), ("cls", 14)):  # deflate, bzip2, LZMA
+            archive.writestr(f"sön.{suffix}", b'{"caption": "a dog, a dog, a dog"}', compress_type=way)
+    return [file.getvalue()]
+
+
+ARCHIVES = TARS | st.deferred(lambda: spoilt([tar({}, b"0", 2), *zips()]))
 
 
 def read_others(folder: Path, content: bytes) -> None:
     (folder / "results.csv").write_bytes(content)
-    (folder / "x.tar").write_bytes(content)
-    for read in (lambda: read_results(folder), lambda: read_bundle(folder / "x.tar")):
+    for name in ("x.tar", "x.zip"):
+        (folder / name).write_bytes(content)
+    opened.cache_clear()
+    packed = [partial(kind(folder).present, "train") for kind in (WebDataset, Zipped)]
+    for read in (lambda: read_results(folder), lambda: read_bundle(folder / "x.tar"), *packed):
         with suppress(InputError):
             read()
 
@@ -316,7 +355,7 @@ CASES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Path, Any], None]]] = {
     "weights": (st.deferred(lambda: spoilt(weights())), read_weights),
     "checkpoints": (CHECKPOINTS, read_run),
     "manifests": (MANIFESTS, read_manifest),
-    "results and bundles": (RESULTS, read_others),
+    "results and archives": (RESULTS | ARCHIVES, read_others),
 }
 
 

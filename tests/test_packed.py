@@ -1,8 +1,10 @@
 """Sounds that are no files of their own: the same clips, bytes and keys as in a folder."""
 
 import builtins
+import io
 import pickle
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +114,38 @@ def test_bytes_may_come_from_anywhere(folder):
         data.dataset([broken], "test").waveform(0)
 
 
+def tar(**headers: str) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a.wav")
+        member.pax_headers = headers
+        archive.addfile(member)
+    return file.getvalue()
+
+
+def damaged(way: int, old: bytes = b"", new: bytes = b"") -> bytes:
+    """A zip of a sound and its caption; something in it, or the middle of the packed caption, is another."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("\u00e9.wav", b"")
+        archive.writestr("\u00e9.txt", b"a dog barks at a dog", compress_type=way)
+    content = bytearray(file.getvalue())
+    if old:
+        return bytes(content).replace(old, new)
+    middle = content.index(b".txt") + 14
+    content[middle : middle + 4] = b"\xff" * 4
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "content", "reason"),
     [
+        (WebDataset, "a.tar", tar(**{"GNU.sparse.size": "x"}), "cannot be read as a tar"),
+        (WebDataset, "a.tar", tar(**{"GNU.sparse.size": "9"}), r"a\.wav: is stored with gaps"),
+        (WebDataset, "a.tar", tar(size="-512"), "stored with gaps|cannot be read as a tar"),
+        (Zipped, "a.zip", damaged(zipfile.ZIP_DEFLATED), "cannot be unpacked"),
+        (Zipped, "a.zip", damaged(zipfile.ZIP_LZMA), "cannot be unpacked"),
+        (Zipped, "a.zip", damaged(0, b"\xc3\xa9", b"\xff\xff"), "is no whole zip"),
         (WebDataset, "a.txt", b"", "holds no .tar; correct data.init_args.root"),
         (WebDataset, "a.tar", b"no tar at all", "cannot be read as a tar that is not compressed"),
         (Zipped, "a.zip", b"no zip at all", "is no whole zip"),

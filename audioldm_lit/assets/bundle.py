@@ -95,7 +95,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(path, "r:") as tar:
             yield tar
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:  # Python's reader takes the numbers of its headers for numbers
         raise InputError(path, f"is no tar file, or is cut short ({error})", mend) from error
     except OSError as error:
         raise InputError(path, f"cannot be unpacked ({error})", "mend that and import it again") from error

@@ -38,8 +38,10 @@ class WebDataset(Packed):
         try:
             with tarfile.open(archive, "r:") as tar:
                 for entry in tar:
+                    if entry.issparse() or entry.size < 0:
+                        raise InputError(archive / entry.name, "is stored with gaps, not as it is", "pack it without --sparse")
                     if entry.isfile():
                         read = TarBytes(archive, entry.offset_data, entry.size)
                         yield entry.name.removeprefix("./"), Member(archive / entry.name, read, entry.size)
-        except (tarfile.TarError, OSError) as error:
+        except (tarfile.TarError, OSError, ValueError) as error:  # its headers' numbers need not be numbers
             raise InputError(archive, f"cannot be read as a tar that is not compressed ({error})", "pack it again") from error

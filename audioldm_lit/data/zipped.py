@@ -1,7 +1,10 @@
 """Recordings in zip files."""
 
+import lzma
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +13,10 @@ from pathlib import Path
 from audioldm_lit.audio.member import Member
 from audioldm_lit.data.packed import Packed
 from audioldm_lit.errors import InputError
+
+# What a damaged zip raises: the reader itself, what unpacks for it, and Python where a length or a name is not what it says.
+DAMAGED: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+DAMAGED += (OSError, EOFError, ValueError, LookupError, RuntimeError)  # RuntimeError for a password too
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class ZipBytes:
         """Unpack it."""
         try:
             return _opened(self.archive, os.getpid()).read(self.name)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:  # RuntimeError for a password
+        except DAMAGED as error:
             raise InputError(self.archive / self.name, f"cannot be unpacked ({error})", "pack it again") from error
 
 
@@ -39,7 +46,7 @@ class Zipped(Packed):
         """The visible files of a zip."""
         try:
             entries = _opened(archive, os.getpid()).infolist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except DAMAGED as error:
             raise InputError(archive, f"is no whole zip ({error})", "copy it again") from error
         for entry in entries:
             hidden = any(part.startswith(".") or part == "__MACOSX" for part in entry.filename.split("/"))
