@@ -146,6 +146,7 @@ def damaged(way: int, old: bytes = b"", new: bytes = b"") -> bytes:
         (Zipped, "a.zip", damaged(zipfile.ZIP_DEFLATED), "cannot be unpacked"),
         (Zipped, "a.zip", damaged(zipfile.ZIP_LZMA), "cannot be unpacked"),
         (Zipped, "a.zip", damaged(0, b"\xc3\xa9", b"\xff\xff"), "is no whole zip"),
+        (Zipped, "a.zip", damaged(0, b"\xc3\xa9.wav", b"\0\xc3\xa9.wa"), "holds a file without a name"),
         (WebDataset, "a.txt", b"", "holds no .tar; correct data.init_args.root"),
         (WebDataset, "a.tar", b"no tar at all", "cannot be read as a tar that is not compressed"),
         (Zipped, "a.zip", b"no zip at all", "is no whole zip"),

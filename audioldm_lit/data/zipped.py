@@ -49,6 +49,8 @@ class Zipped(Packed):
         except DAMAGED as error:
             raise InputError(archive, f"is no whole zip ({error})", "copy it again") from error
         for entry in entries:
+            if not entry.filename:
+                raise InputError(archive, "holds a file without a name", "pack it again")
             hidden = any(part.startswith(".") or part == "__MACOSX" for part in entry.filename.split("/"))
             if not entry.is_dir() and not hidden:
                 yield entry.filename, Member(archive / entry.filename, ZipBytes(archive, entry.filename), entry.file_size)
