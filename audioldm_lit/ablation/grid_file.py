@@ -19,7 +19,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
 
 KEYS = ("name", "extends", "base", "program", "set", "axes", "search", "exclude")
-UNREADABLE = (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
+UNREADABLE: tuple[type[Exception], ...] = (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
 UNREADABLE += (AttributeError, LookupError)  # PyYAML's answers to `!!timestamp x`, `!!bool x` and `!!int ''`
 
 
