@@ -19,7 +19,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.storage.names import check_name
 
 KEYS = ("name", "extends", "base", "program", "set", "axes", "search", "exclude")
-UNREADABLE: tuple[type[Exception], ...] = (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException)
 UNREADABLE += (AttributeError, LookupError)  # PyYAML's answers to `!!timestamp x`, `!!bool x` and `!!int ''`
 
 
@@ -124,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
         content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
         raise InputError(path, "is not there", "give a grid such as configs/ablation/nano_esc10.yaml") from None
-    except (OSError, *UNREADABLE) as error:
+    except UNREADABLE as error:
         raise InputError(path, f"is no valid grid ({' '.join(str(error).split())})", "correct it") from error
     if not isinstance(content, dict):
         raise InputError(path, "is no mapping", f"give it the keys {', '.join(KEYS)}")
