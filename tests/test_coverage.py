@@ -360,7 +360,7 @@ def test_comparisons_of_kernel_distances_cover(shift, count):
     assert said.count("better") <= 0.05 * len(said)  # the second is no better
 
 
-@FEW_DRAWS
+@pytest.mark.parametrize("repeats", [100, at_night(1000)])
 @pytest.mark.parametrize("clarity", [at_night(1.0), 1.5])
 def test_comparisons_of_inception_scores_cover(clarity, repeats):
     def draw(rng):
@@ -385,7 +385,7 @@ def test_comparisons_of_paired_clips_cover_and_gain_by_it(count):
     assert "worse" not in said
 
 
-@FEW_DRAWS
+@pytest.mark.parametrize("repeats", [100, at_night(1000)])
 def test_comparison_of_frechet_distances_covers(repeats):
     one, other = Normals(8, 0.2, 1.1), Normals(8, 0.2, 1.3)
 
