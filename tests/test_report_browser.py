@@ -90,7 +90,10 @@ def test_hostile_names_are_shown_and_not_executed(browser, tmp_path):
         page.locator("#players .player .play").first.click()
         page.select_option("#class", HOSTILE)
         assert page.locator("#players .player:visible").count() == 2
-        assert HOSTILE in page.locator("#players .player h3").first.inner_text()
+        title = page.locator("#players .player h3").first
+        title.scroll_into_view_if_needed()
+        until(page, "document.querySelector('#players .player h3').innerText")  # what was out of sight is not drawn at once
+        assert HOSTILE in title.inner_text()
         assert page.locator("main script, main img[src=x]").count() == 0
         assert found.complaints == []
 
