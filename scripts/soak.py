@@ -32,6 +32,7 @@ import psutil
 from safetensors import safe_open
 
 from audioldm_lit.places import REPOSITORY
+from audioldm_lit.storage.atomic_write import MACHINE
 
 SAMPLE_SECONDS = 2.0
 PROMPTS = ("rain on a roof", "a door closes", "footsteps on gravel", "a whistle", "water drips", "paper tears")
@@ -73,10 +74,10 @@ def damaged_cache(process: psutil.Popen, folder: Path, dice: random.Random) -> N
 
 
 def left_over(process: psutil.Popen, folder: Path, dice: random.Random) -> None:
-    """Leave a half-written file beside the results."""
+    """Leave a file beside the results that the killed process had half written."""
     kill(process, folder, dice)
     for file in sorted(folder.rglob("*.wav"))[-1:]:
-        (file.parent / f".{file.name}.0.part").write_bytes(b"RIFF")
+        file.with_name(f"{file.name}.{MACHINE}-{process.pid}.part").write_bytes(b"RIFF")
 
 
 FAULTS: tuple[Callable[[psutil.Popen, Path, random.Random], None], ...] = (kill, stop, torn_checkpoint, damaged_cache, left_over)
