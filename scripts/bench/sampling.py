@@ -196,17 +196,15 @@ def told(name: str, sample: Callable[[int], None], steps: int) -> ROW:
 def show(rows: Sequence[ROW]) -> None:
     """Print the rows, fastest first."""
     keys = [key for key in rows[0] if not key.startswith("interval from") and key != "pareto"]
-    told = [key for key in rows[1] if key.startswith("less the first")] if len(rows) > 1 else []
     table = Table(*keys)
     for row in sorted(rows, key=lambda row: row.get("seconds", 0.0)):
         values = [row.get(key, "") for key in keys]
         cells = [f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value) for value in values]
         table.add_row(f"* {cells[0]}" if row.get("pareto") else cells[0], *cells[1:])
     Console().print(table)
-    for row, key in itertools.product(rows, told):
-        if key in row:
-            low, high = row[key]["interval"]
-            print(f"{row['scheduler']}, {key}: {row[key]['verdict']}, {row[key]['difference']:.2f} [{low:.2f}, {high:.2f}]")
+    for row in rows:
+        for key in (key for key in row if key.startswith("less the first")):
+            print(f"{row['scheduler']}, {key}: {row[key]['verdict']}, {row[key]['difference']:.2f}, 95 % {row[key]['interval']}")
 
 
 def main() -> None:
