@@ -158,9 +158,12 @@ def digest(content: bytes) -> str:
 
 
 def drift(memory_mb: Sequence[float]) -> float:
-    """Growth of a process's memory from its second tenth to its last, as a share of the former; medians."""
+    """Growth of a process's memory from its fourth tenth to its ninth, as a share of the former; medians.
+
+    What comes before is its start, which reads models, and what comes after is its end, which reads the base again.
+    """
     tenth = max(1, len(memory_mb) // 10)
-    return float(np.median(memory_mb[-tenth:]) / np.median(memory_mb[tenth : 2 * tenth]) - 1)
+    return float(np.median(memory_mb[8 * tenth : 9 * tenth]) / np.median(memory_mb[3 * tenth : 4 * tenth]) - 1)
 
 
 def main() -> None:
@@ -196,7 +199,7 @@ def told(rounds: Sequence[dict]) -> None:
     hours = sum(done["hours"] for done in rounds)
     print(f"{hours:.2f} hours, {len(rounds)} rounds; {sum(same)} of {len(same)} as the one left in peace; {dict(faults)}; ", end="")
     grown = ", ".join(f"{verb} {share:+.1%}" for verb, share in rounds[0]["drift"].items())
-    print(f"memory from the second to the last tenth of the round left in peace: {grown}", flush=True)
+    print(f"memory from the fourth to the ninth tenth of the round left in peace: {grown}", flush=True)
 
 
 if __name__ == "__main__":
