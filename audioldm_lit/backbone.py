@@ -37,8 +37,8 @@ from audioldm_lit.networks.text_window import TextWindow
 from audioldm_lit.vocoders.griffin_lim import GriffinLim
 from audioldm_lit.vocoders.inverse_stft import InverseSTFTVocoder
 
-UNET_SIDE = ("unet", "text_encoder")  # what latents are denoised with
-SOUND_SIDE = ("vae", "vocoder")  # what latents are made sound with
+UNET_SIDE: tuple[str, ...] = ("unet", "text_encoder")  # what latents are denoised with
+SOUND_SIDE: tuple[str, ...] = ("vae", "vocoder")  # what latents are made sound with
 DECODER = ("vae.decoder", "vae.post_quant_conv", "vocoder")  # modules of it that a sound goes through
 RESTING = ("vae", "text_encoder", "vocoder", "audio_encoder")  # parts that no training step needs
 VocoderName = Literal["own", "griffin_lim"]  # the model's own network, or the formula

@@ -6,6 +6,7 @@ heavy is loaded last: help comes from a page, and a mistyped key or a wrong path
 
 import errno
 import gc
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,7 @@ COMMANDS = {
     "convert": "an adapter to or from PEFT and diffusers, or folded into its model; the original's file to a model",
 }
 
+TEXTS = str | list[str] | None  # what takes a text or several
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -153,21 +155,35 @@ def _command(function: Callable[..., None], args: list[str]) -> Any:
 def _spelt_out(function: Callable[..., None], args: list[str]) -> list[str]:
     """Arguments as the parser wants them: `--strict` as `--strict=true`, and each of several `--set a=1 --set b=2` to be kept.
 
-    Words that belong to no option go to the first parameter where that takes several paths: `report RUN RUN`.
+    Words that belong to no option go to the first parameter where that takes several paths: `report RUN RUN`. A prompt is a text
+    unless it is a list in JSON: the parser would read `- a dog`, `[music]` or `#1` as YAML.
     """
     parameters = signature(function).parameters
     kinds = {f"--{name}": parameter.annotation for name, parameter in parameters.items()}
     first = next(iter(kinds))
-    words = []
+    words: list[str] = []
     for before, word, following in zip(["", *args], args, [*args[1:], ""], strict=False):
         belongs = word.startswith("-") or (before.startswith("--") and "=" not in before)
-        if kinds.get(word) is bool and following not in ("true", "false"):
+        if kinds.get(before) == TEXTS and not word.startswith("--"):
+            words[-1] += f"={_texts(word)}"
+        elif kinds.get(word) is bool and following not in ("true", "false"):
             words.append(f"{word}=true")
         elif kinds[first] == Sequence[Path] and not belongs:
             words += [f"{first}+", word]
         else:
             key, equals, value = word.partition("=")
+            if equals and kinds.get(key) == TEXTS:
+                word = f"{key}={_texts(value)}"
             listed = (value if equals else following).startswith("[")
             several = kinds.get(key) in (Sequence[str], Sequence[int], Sequence[Path]) and not listed
             words.append(f"{key}+{equals}{value}" if several else word)
     return words
+
+
+def _texts(value: str) -> str:
+    """A list of texts in JSON as it is, and any other text as one of a single text."""
+    try:
+        several = isinstance(json.loads(value), list)
+    except ValueError:
+        several = False
+    return value if several else json.dumps([value])

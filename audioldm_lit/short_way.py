@@ -1,6 +1,7 @@
 """The short way: a folder of recordings alone, spelt out into settings; what `assets` and `listen` are told."""
 
 import math
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.first_look import options
 from audioldm_lit.networks.published import trained_steps
 from audioldm_lit.places import NANO, packaged
+from audioldm_lit.storage.names import expanded
 from audioldm_lit.storage.plain_files import read_json
 
 CONFIG = packaged("short_way.yaml")
@@ -59,18 +61,23 @@ def spelt_out(words: Sequence[str]) -> tuple[list[str], bool]:
         words: The command line, its verb first.
     """
     verb, *rest = words
-    if verb == "prepare" and rest and not rest[0].startswith("-"):
-        return [verb, "--data", FOLDER, "--data.init_args.root", *rest], True
+    if verb == "prepare" and rest and (not rest[0].startswith("-") or os.path.isdir(rest[0])):
+        return [verb, "--data", FOLDER, "--data.init_args.root", _no_option(rest[0]), *rest[1:]], True
     if verb in ("fit", "plan"):
         for place, word in enumerate(rest):
             key, equals, value = word.partition("=")
             if key == "--folder":
                 given = [value] if equals else rest[place + 1 : place + 2]
-                if not given or given[0].startswith("-"):
+                if not given or (given[0].startswith("-") and not os.path.isdir(given[0])):
                     raise InputError("--folder", "no folder given", "use --folder DIR")
                 others = rest[:place] + rest[place + (1 if equals else 2) :]
-                return [verb, "--config", _from_here(CONFIG), "--data.init_args.root", given[0], *others], True
+                return [verb, "--config", _from_here(CONFIG), "--data.init_args.root", _no_option(given[0]), *others], True
     return (_action(verb, ACTIONS[verb], rest) if verb in ACTIONS else list(words)), False
+
+
+def _no_option(folder: str) -> str:
+    """A folder's name as the parser takes it for one, also where it begins with a dash."""
+    return f"./{folder}" if folder.startswith("-") else folder
 
 
 def _action(verb: str, actions: str, words: Sequence[str]) -> list[str]:
@@ -97,8 +104,8 @@ def with_duration(words: Sequence[str]) -> list[str]:
     given = {key.removeprefix("data.init_args.").removeprefix("data."): value for key, value in options(words)}
     words = list(words)
     if "duration" not in given and (root := given.get("root")):
-        folder = Path(root).expanduser()
-        table = Path(listed).expanduser() if (listed := given.get("table")) else None
+        folder = expanded(root)
+        table = expanded(listed) if (listed := given.get("table")) else None
         seconds = _lengths(folder, table)
         if seconds:
             longest = window(find_model(given.get("model.backbone") or given.get("backbone") or NANO))

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -6,8 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS
+from audioldm_lit.cli import COMMANDS, LIGHTNING_VERBS, _spelt_out
+from audioldm_lit.commands.generate import generate
 from audioldm_lit.console.pages import page
+from audioldm_lit.console.strict_parser import StrictParser
+from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.first_look import first_look
 from scripts.help_pages import render, render_classes
 
@@ -177,6 +181,28 @@ def test_what_the_parser_refuses_is_one_sentence(cli, tiny_folder, words, senten
     status, out, err = cli("fit", "--config", DEMO, "--model.backbone", tiny_folder, "--model.protocol", "null", *words)
     assert (status, out) == (2, "")
     assert re.fullmatch(f"error: {sentence}", err.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", ["#1", "[rain]", "- rain", "a: b", "&x", "{x}", "1.0", "~x"])
+def test_a_name_is_a_name_whatever_it_would_be_in_yaml(workdir, name):
+    Path(name).mkdir()
+    parser = StrictParser()
+    parser.add_argument("--data", type=AudioDataModule)
+    parser.add_argument("--out", type=Path | None)
+    read = parser.instantiate(parser.parse_args(["--data", FOLDER[1], "--data.init_args.root", name, "--out", name]))
+    assert (read.data.root, read.out) == (Path(name), Path(name))
+
+
+@pytest.mark.parametrize("text", ["a dog", "- a dog", "-20 dB hum", "[music]", "[a, b]", "#1", "null", "~", "&x", "{a: b}", '"a"'])
+def test_a_prompt_is_a_text_whatever_it_would_be_in_yaml(text):
+    parser = StrictParser()
+    parser.add_function_arguments(generate, as_group=False)
+    for words, texts in (
+        (["--prompt", text], [text]),
+        ([f"--prompt={text}"], [text]),
+        (["--prompt", json.dumps([text, "b"])], [text, "b"]),
+    ):
+        assert parser.parse_args(_spelt_out(generate, words)).prompt == texts
 
 
 def test_generate_without_prompt_says_what_to_give(cli, tiny_folder):

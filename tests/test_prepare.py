@@ -363,6 +363,7 @@ def test_after_cache_a_run_encodes_nothing(cli, workdir, tiny_folder, fix):
     assert "encoded at 0.64 s" in out
     (said,) = [line.partition("python -m audioldm_lit ")[2] for line in out.splitlines() if " audioldm_lit fit " in line]
     words = shlex.split(said)
+    assert words[words.index("--model.backbone") + 1] == str(tiny_folder)
     cheap = arguments(tiny_folder, {}, steps=2)[2:]  # without its configuration
     cheap = [word for pair in zip(cheap[::2], cheap[1::2], strict=True) if not pair[0].startswith("--data") for word in pair]
     status, _, err = cli(*words, *cheap)

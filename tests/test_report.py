@@ -2,8 +2,10 @@
 
 import json
 import re
+from html import unescape
 
 import pytest
+import yaml
 
 from audioldm_lit.ablation.grid_page import write_grid_report
 from audioldm_lit.errors import InputError
@@ -48,6 +50,18 @@ def test_evaluations_come_back_equal(tmp_path):
     again = read_evaluations(tmp_path)
     assert {name: one.as_dict() for name, one in again.items()} == {name: one.as_dict() for name, one in kept.items()}
     assert compare_systems(again["base"], again["adapted"]) == compare_systems(kept["base"], kept["adapted"])
+
+
+def test_commands_that_come_next_name_the_model_and_the_data_of_the_run(tmp_path, page):
+    run = finished_run(tmp_path / "run")
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["model"] |= {"backbone": "my model", "heads": "original", "adapter": {"class_path": "mine.Norms"}}
+    settings["data"]["init_args"] |= {"table": "clean.jsonl", "duration": 2.56}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    html = unescape(page(run))
+    assert "audioldm_lit generate --backbone 'my model' --heads original --trust mine --adapter" in html
+    root = "--data.init_args.root 'dogs '\"'\"'n'\"'\"' rain'"
+    assert f"Folder --backbone 'my model' {root} --data.init_args.table clean.jsonl --data.init_args.duration 2.56" in html
 
 
 def test_runs_are_compared_with_the_first_in_pairs(tmp_path, page):

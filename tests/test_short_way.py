@@ -76,6 +76,13 @@ def test_the_short_way_is_spelt_out_where_it_stands_and_nothing_else_is_touched(
         spelt_out(["fit", "--folder", "--trainer.max_steps", "3"])
 
 
+def test_a_folder_may_be_called_like_an_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-20 dB").mkdir()
+    for words in (["prepare", "-20 dB"], ["fit", "--folder", "-20 dB"], ["plan", "--folder=-20 dB"]):
+        assert spelt_out(words)[0][-1] == "./-20 dB"
+
+
 def test_the_duration_is_chosen_from_the_recordings_unless_it_is_given(tmp_path, tiny_folder, capsys):
     for number in range(10):
         layouts.tone(tmp_path / "rain 音" / f"{number}.wav", 300, seed=number, duration=1.0 if number == 9 else 0.25)

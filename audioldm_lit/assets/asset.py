@@ -11,6 +11,7 @@ from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import write_json
 from audioldm_lit.storage.cache_folder import cache_folder
+from audioldm_lit.storage.names import expanded
 from audioldm_lit.storage.plain_files import read_json
 
 Digests = Mapping[str, str]  # of files by their path below a room: `sha256:...`, or git's hash of a blob, `git:...`
@@ -20,7 +21,7 @@ def hub_cache() -> Path:
     """Where huggingface_hub keeps models: `$HF_HUB_CACHE`, `$HF_HOME/hub`, or `huggingface/hub` below `$XDG_CACHE_HOME`."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     home = os.environ.get("HF_HOME") or Path(cache) / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home) / "hub").expanduser()
+    return expanded(os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or Path(home) / "hub")
 
 
 ROOMS = {"cache": cache_folder, "hub": hub_cache}  # where assets may lie, by the names that bundles give to them

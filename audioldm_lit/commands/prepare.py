@@ -82,14 +82,16 @@ def prepare(
     _report(checkup, data, out, json, fix, threads)
     _offer_captions(out / "captions.csv", checkup, data, namer)
     dirty = not fix and bool(left_out(checkup))
+    model = None if backbone == NANO else backbone
     if dirty:
-        _say(f"next: {command('prepare', data, others={'out': None if out == OUT else out, 'fix': True})}")
+        asked = {"cache": cache or None, "audio_embeds": audio_embeds or None, "cache_dir": cache_dir, "backbone": model}
+        _say(f"next: {command('prepare', data, others={'out': None if out == OUT else out, 'fix': True, **asked})}")
     _refuse(checkup, data.root, fix)
-    others: dict[str, object] = {}
+    others: dict[str, object] = {"model.backbone": model}
     if cache:
         items = checkup.kept if fix else checkup.items  # `fit` trains on copies unless they are left out
         _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())
-        others = {"model.backbone": None if backbone == NANO else backbone, "model.cache_dir": cache_dir}
+        others["model.cache_dir"] = cache_dir
         _say(f"encoded at {data.duration:g} s by {backbone}; a run at another length or with another model encodes anew")
     _say(f"{'or, with all clips' if dirty else 'next'}: {command('fit', data, out / 'clean.jsonl' if fix else None, others)}")
     return checkup

@@ -5,6 +5,7 @@ functions, which it takes for makers of the right thing, and whatever stands in 
 library is of a kind that a setting takes, so that none of it is even imported.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import isclass
@@ -17,8 +18,18 @@ from audioldm_lit.console.parser import OneSentence
 from audioldm_lit.errors import InputError
 
 set_parsing_settings(import_path_denylist=sorted(sys.stdlib_module_names), instantiate_subclass_spec_in_any=False)
+_read = get_loader("yaml")
+
+
+def _loaded(text: str) -> Any:
+    """What a text is in YAML; a line that would be nothing, or that is the name of a file, is that text: `#1`, `[rain]`, `a: b`."""
+    value = _read(text)
+    line = "\n" not in text and not isinstance(value, str)
+    return text if line and (value is None or os.path.lexists(text)) else value
+
+
 # What cannot be read is a text: PyYAML fails at `!!timestamp x`, `!!bool x` and `!!int ''` in ways of their own.
-set_loader("yaml", get_loader("yaml"), (yaml.YAMLError, ValueError, AttributeError, LookupError))
+set_loader("yaml", _loaded, (yaml.YAMLError, ValueError, AttributeError, LookupError))
 
 
 class Strict(OneSentence):

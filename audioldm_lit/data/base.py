@@ -30,7 +30,7 @@ from audioldm_lit.data.selection import few_shot
 from audioldm_lit.data.stream import TrainingStream
 from audioldm_lit.errors import InputError
 from audioldm_lit.seams import check_call
-from audioldm_lit.storage.names import why_no_file
+from audioldm_lit.storage.names import expanded, why_no_file
 
 STAGES: dict[str, tuple[Split, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
@@ -87,7 +87,7 @@ class AudioDataModule(LightningDataModule, ABC):
             raise InputError("data.init_args.batch_size", f"is {batch_size}", "give at least 1 clip")
         if num_workers < 0:
             raise InputError("data.init_args.num_workers", f"is {num_workers}", "give 0 or more")
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         self.duration = duration
         self.sample_rate = sample_rate
         self.padding = padding

@@ -26,6 +26,7 @@ from audioldm_lit.data.tables.lookup import Lookup
 from audioldm_lit.data.tables.sidecars import SUFFIXES as BESIDE
 from audioldm_lit.data.tables.sidecars import candidates, read_captions
 from audioldm_lit.errors import InputError
+from audioldm_lit.storage.names import expanded
 
 DESCRIBING = {*BESIDE, *TABLES}  # how files end that may say what recordings are
 
@@ -66,7 +67,7 @@ class Folder(AudioDataModule):
         self.captioned = caption is not None
         if caption is not None:
             caption_from(caption, "")
-        self.table = table and Path(table).expanduser()
+        self.table = table and expanded(table)
         self.caption = caption
         self.segment = segment
 

@@ -10,7 +10,7 @@ from string import Formatter
 import yaml
 
 from audioldm_lit.errors import InputError
-from audioldm_lit.storage.names import is_mark, why_no_file
+from audioldm_lit.storage.names import expanded, is_mark, why_no_file
 
 KEY = "data.init_args.phrasing.init_args"
 LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # the base loader leaves words such as `no` and `808` words
@@ -45,7 +45,7 @@ class Phrasing:
             )
         self.every = every
         self.training = tuple(training)
-        self.paraphrases = read_paraphrases(Path(paraphrases).expanduser()) if paraphrases else {}
+        self.paraphrases = read_paraphrases(expanded(paraphrases)) if paraphrases else {}
         """By the data set's captions."""
         content = json.dumps([self.every, self.training, self.paraphrases], sort_keys=True)
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()

@@ -19,7 +19,7 @@ from audioldm_lit.inference.editing import FREE, Edit
 from audioldm_lit.inference.windows import Windows
 from audioldm_lit.storage.spec import init_args
 
-ALL = (0, 1000)  # timesteps of AudioLDM's noise schedule
+ALL: tuple[int, int] = (0, 1000)  # timesteps of AudioLDM's noise schedule
 EVERYWHERE = ("epsilon", "v_prediction")  # that every scheduler of diffusers knows; what else is predicted is made noise
 
 

@@ -1,16 +1,23 @@
 """What to do next: a reason in plain words and a command to copy for each step, the most useful first."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from audioldm_lit.places import NANO
 from audioldm_lit.report.run_files import RunFiles
 from audioldm_lit.report.texts import Texts
 from audioldm_lit.report.verdict import Verdict
 
 PROGRAM = ("python", "-m", "audioldm_lit")
+MODEL = {"backbone": "model.backbone", "heads": "model.heads"}  # option of a verb: the setting of a run
+DATA = {
+    "backbone": "model.backbone",
+    **{key: key for key in ("data.init_args.root", "data.init_args.table", "data.init_args.duration")},
+}
+DEFAULTS = (None, NANO, "as_saved")
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ def _suggested(run: RunFiles, found: Verdict) -> Iterator[tuple[str, Sequence[st
         yield "score", ["evaluate", "--run", folder]
     if found.kind == "good":
         prompt = next((clip["caption"] for split in run.clips.values() for clip in split["clips"].values()), "rain on a roof")
-        yield "use", ["generate", "--adapter", str(run.folder / "adapter.safetensors"), "--prompt", prompt, "--out", "generated"]
+        adapter = ["--adapter", str(run.folder / "adapter.safetensors")]
+        yield "use", ["generate", *_options(run, MODEL), *_trusted(run), *adapter, "--prompt", prompt, "--out", "generated"]
     if adapted is not None and adapted.suspected_copies:
         yield "copies", ["fit", *config, "--trainer.max_steps", str(max(1, (best or steps) // 2))]
     elif best is not None and best == steps:
@@ -68,7 +76,17 @@ def _suggested(run: RunFiles, found: Verdict) -> Iterator[tuple[str, Sequence[st
         yield "watch", ["watch", "--run", folder, "--data", "NEW"]
     data = run.setting("data.class_path")
     if data:
-        settings = run.setting("data.init_args", {})
-        root = ["--data.init_args.root", str(settings["root"])] if settings.get("root") else []
-        yield "prepare", ["prepare", "--data", data, *root]
+        yield "prepare", ["prepare", "--data", data, *_options(run, DATA)]
     yield "compare", ["report", folder, "runs/NAME/version_N", "--out", "compare.html"]
+
+
+def _options(run: RunFiles, names: Mapping[str, str]) -> list[str]:
+    """What a verb has to be told of a run's settings: those that are not its own defaults."""
+    given = {option: run.setting(key) for option, key in names.items()}
+    return [word for option, value in given.items() if value not in DEFAULTS for word in (f"--{option}", str(value))]
+
+
+def _trusted(run: RunFiles) -> list[str]:
+    """The module of an adapter class of somebody's own, which an adapter's file alone may not name."""
+    module = run.setting("model.adapter.class_path", "audioldm_lit.").rpartition(".")[0]
+    return [] if module.startswith("audioldm_lit") else ["--trust", module]

@@ -9,6 +9,11 @@ from audioldm_lit.errors import InputError
 MAX_NAME = 255  # bytes that Linux takes
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with `~` as the user's folder; a `~x` of no user is a name like others."""
+    return Path(os.path.expanduser(path))
+
+
 def check_name(name: str, where: str) -> None:
     """Refuse a file name that cannot be written into a table or a message.
 

@@ -6,6 +6,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_args
 
+from audioldm_lit.storage.names import expanded
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -25,4 +27,4 @@ def accepts_strings(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _path(value: Any) -> Any:
-    return Path(value).expanduser() if isinstance(value, str) else value
+    return expanded(value) if isinstance(value, str) else value

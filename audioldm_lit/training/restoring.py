@@ -14,6 +14,7 @@ from torch import Tensor
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.generation import Generation, generate_clips
 from audioldm_lit.inference.manifest import Entry
+from audioldm_lit.storage.names import expanded
 from audioldm_lit.storage.spec import class_path, init_args
 from audioldm_lit.training.checkpoint import KEY
 from audioldm_lit.training.checkpoint_file import read_checkpoint
@@ -50,7 +51,7 @@ class Restorable(LightningModule):
         Raises:
             InputError: If it is no checkpoint of this project, belongs to another base, or needs a class that is not imported.
         """
-        path = Path(checkpoint_path).expanduser()
+        path = expanded(checkpoint_path)
         checkpoint = read_checkpoint(path)
         known = dict(checkpoint.get(cls.CHECKPOINT_HYPER_PARAMS_KEY) or {})
         if not known:

@@ -188,7 +188,9 @@ def check_base(expected: str, actual: str, origin: str) -> None:
     """Refuse weights that were trained on another UNet."""
     if expected != actual:
         raise InputError(
-            origin, f"was trained on the base with UNet {expected}, this one is {actual}", "load the same base, with the same heads"
+            origin,
+            f"was trained on the base with UNet {expected}, this one is {actual}",
+            "load the same base, with the same heads: --backbone and --heads, in fit --model.backbone and --model.heads",
         )
 
 

@@ -110,7 +110,7 @@ def write_card(path: Path, adapter: Adapter, base: str, prediction: Prediction, 
         f"# Adapter for {_text(about.base)}\n",
         f"Sound from text with {_text(about.base)}, adapted to {_clips(about)} with audioldm_lit {__version__}.\n",
         _facts(adapter, base, prediction, about),
-        _usage(prediction, about),
+        _usage(adapter, prediction, about),
         _data(about),
         _scores(about),
         _limits(base, about),
@@ -134,10 +134,12 @@ def _facts(adapter: Adapter, base: str, prediction: Prediction, about: About) ->
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""])
 
 
-def _usage(prediction: Prediction, about: About) -> str:
+def _usage(adapter: Adapter, prediction: Prediction, about: About) -> str:
     prompt = about.captions[0] if about.captions else "rain on a roof"
     base, words = shlex.quote(_line(about.base)), shlex.quote(_line(prompt))
     base += "" if about.heads == "as_saved" else f" --heads {about.heads}"
+    module = type(adapter).__module__
+    base += "" if module.startswith("audioldm_lit.") else f" --trust {module}"
     predicted = (
         f'pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type="{prediction.word}")\n'
         if prediction.word != "epsilon"
