@@ -94,7 +94,7 @@ class Backbone(nn.Module):
     # ------------------------------------------------------------------ making, loading, saving
 
     @classmethod
-    def load(cls, name: str | Path, heads: Heads = "as_saved") -> "Backbone":
+    def load(cls, name: str | Path, heads: Heads = "as_saved", read: Collection[str] = RESTING) -> "Backbone":
         """Load a model folder in float32.
 
         Args:
@@ -102,12 +102,13 @@ class Backbone(nn.Module):
                 no connection is made.
             heads: Heads of the UNet's attention: `as_saved` in its folder, or `original`, 32 channels each (64 in AudioLDM-L), with
                 which the published models were trained; their conversions say 8 a level. The weights are the same.
+            read: Networks beside the UNet that are read at once; each of the others is when it is first asked for.
 
         Raises:
             InputError: If the folder or a part is missing, or weights and configuration disagree.
         """
         with Stage(f"loading {name}"):
-            parts = load_parts(folder := find_model(name), heads)
+            parts = load_parts(folder := find_model(name), heads, later={*RESTING} - {*read})
             if heads == "as_saved" and (remark := heads_remark(parts["unet"].config, folder, name)):
                 say_once(remark)
             backbone = cls(**parts)
@@ -157,7 +158,8 @@ class Backbone(nn.Module):
         """A part, with its weights."""
         found: Any = super().__getattr__(name)
         if name in RESTING and self.folder is not None and found is not None and rests(found):
-            take_up(found, self.folder / name)
+            found = take_up(found, self.folder / name, self.device)
+            setattr(self, name, found)
         return found
 
     def train(self, mode: bool = True) -> "Backbone":

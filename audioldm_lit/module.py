@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import AdamW
 
-from audioldm_lit.adapters.base import Adapter, inject, saved, trainable
+from audioldm_lit.adapters.base import Adapter, inject, part_of, saved, trainable
 from audioldm_lit.adapters.contract import check_contract
 from audioldm_lit.adapters.files.adapter_file import decoder_origin, load_weights
 from audioldm_lit.adapters.peft import PeftAdapter
@@ -130,7 +130,7 @@ class LitAudioLDM(Restorable):
             self.data.num_training_batches()  # refuses a run without steps before any clip is encoded
             check_stream(self.trainer)
             self.backbone.rest()  # two whole models would be the most memory that a run takes
-            fresh = Backbone.load(self.backbone_name, self.heads)
+            fresh = Backbone.load(self.backbone_name, self.heads, {part_of(name) for name in (*self.weights, *self.anew)})
             self.anew = check_contract(self.adapter, self.backbone, fresh, self.seed, self.objective.trains)
         self.backbone.to(self.trainer.strategy.root_device)
         cache = Cache(self.cache_dir, self.backbone, self.conditioning.needs_audio, self.vae_fingerprint)

@@ -10,6 +10,7 @@ from audioldm_lit.backbone import RESTING, Backbone
 from audioldm_lit.callbacks.resting_parts import RestingParts
 from audioldm_lit.cli import main
 from audioldm_lit.errors import InputError
+from audioldm_lit.networks.unread import unread
 
 import layouts
 import tiny
@@ -39,6 +40,16 @@ def test_what_rests_is_gone_and_comes_back_as_it_was(tiny_folder, tmp_path):
     backbone.rest()
     backbone.save(tmp_path / "saved")
     assert Backbone.load(tmp_path / "saved").fingerprint("vocoder") == fresh.fingerprint("vocoder")
+
+
+def test_what_is_not_read_at_once_is_when_it_is_asked_for(tiny_folder):
+    backbone, fresh = Backbone.load(tiny_folder, read=["vae"]), tiny.backbone()
+    assert unread(backbone) == {*RESTING} - {"vae"}
+    backbone.encode_text(["rain"])
+    assert unread(backbone) == {"vocoder", "audio_encoder"}
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(heard(backbone), heard(fresh), strict=True))
+    assert [name for name, _ in backbone.named_parameters()] == [name for name, _ in fresh.named_parameters()]
+    assert not any(weight.requires_grad for weight in backbone.parameters())
 
 
 def test_a_part_in_which_something_trains_stays_and_so_does_a_model_without_a_folder(tiny_folder):

@@ -108,7 +108,12 @@ def trainable(backbone: Backbone) -> dict[str, nn.Parameter]:
 
 def trained_parts(backbone: Backbone) -> frozenset[str]:
     """Parts of the backbone in which weights train, such as `unet` or `vocoder`; see `trainable`."""
-    return frozenset(name.partition(".")[0] for name in trainable(backbone))
+    return frozenset(map(part_of, trainable(backbone)))
+
+
+def part_of(name: str) -> str:
+    """The part of the backbone that a weight of this name is in."""
+    return name.partition(".")[0]
 
 
 def inject(adapter: Adapter, backbone: Backbone) -> dict[str, Tensor]:

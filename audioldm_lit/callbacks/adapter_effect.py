@@ -5,6 +5,7 @@ from lightning import Callback, Trainer
 from rich.console import Console
 from torch import Tensor
 
+from audioldm_lit.adapters.files.adapter_file import read_parts
 from audioldm_lit.backbone import Backbone
 from audioldm_lit.callbacks.export import ADAPTER
 from audioldm_lit.device import give_back
@@ -31,9 +32,10 @@ class AdapterEffect(Callback):
                 item = train[index]
                 heard.setdefault(item["caption"], item["prompt_embeds"])
         give_back()  # two more UNets are coming
-        base = Backbone.load(pl_module.backbone_name, pl_module.heads).to(pl_module.device)
+        file = rank_zero_folder(trainer) / ADAPTER
+        base = Backbone.load(pl_module.backbone_name, pl_module.heads, read_parts(file)).to(pl_module.device)
         base.rest()  # what the adapter reads or changes comes back by itself
-        adapted = AdaptedCopy.load(AdapterSetting(rank_zero_folder(trainer) / ADAPTER), base)
+        adapted = AdaptedCopy.load(AdapterSetting(file), base)
         models = base, adapted.adapter, adapted.backbone
         said = list(heard), pl_module.seed, torch.stack(list(heard.values()))
         pl_module.outcome.effect = measure_effect(*models, adapted.prediction, *said)

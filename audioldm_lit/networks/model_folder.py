@@ -1,6 +1,6 @@
 """A model as a folder in the diffusers layout: a sub-folder with configuration and weights for every part, and an index."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -28,6 +28,7 @@ from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import Heads, heads_settings
 from audioldm_lit.networks.strict_loading import load_pretrained
 from audioldm_lit.networks.twins import check_towers
+from audioldm_lit.networks.unread import Unread
 from audioldm_lit.networks.weight_files import loading
 from audioldm_lit.storage.atomic_write import let_read, write_json
 from audioldm_lit.storage.plain_files import read_json
@@ -47,12 +48,13 @@ VOCODERS: dict[str, type[PreTrainedModel]] = {  # as a vocoder's config.json nam
 INDEXED = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")  # what AudioLDMPipeline knows
 
 
-def load_parts(folder: Path, heads: Heads = "as_saved") -> dict[str, Any]:
+def load_parts(folder: Path, heads: Heads = "as_saved", later: Collection[str] = ()) -> dict[str, Any]:
     """Load every part of a model folder by its name, networks in float32.
 
     Args:
         folder: The folder.
         heads: Of the UNet's attention.
+        later: Networks that are not read yet.
 
     Raises:
         InputError: If a part is missing, weights and configuration disagree, or CLAP's towers do not belong together.
@@ -61,17 +63,17 @@ def load_parts(folder: Path, heads: Heads = "as_saved") -> dict[str, Any]:
     for part in ("tokenizer", "scheduler", *(["feature_extractor"] if hears else [])):
         _check_part(folder / part)
     networks = {part: network for part, network in NETWORKS.items() if part != "audio_encoder" or hears}
+    networks["vocoder"] = _vocoder_class(part_settings(folder / "vocoder"), folder / "vocoder" / "config.json")
     changed = {"unet": heads_settings(part_settings(folder / "unet"), heads, folder / "unet")}
     parts: dict[str, Any] = {
-        part: load_network(folder / part, network, **changed.get(part, {})) for part, network in networks.items()
+        part: _waiting(folder / part, network) if part in later else load_network(folder / part, network, **changed.get(part, {}))
+        for part, network in networks.items()
     }
-    parts["vocoder"] = load_network(
-        folder / "vocoder", _vocoder_class(part_settings(folder / "vocoder"), folder / "vocoder" / "config.json")
-    )
     parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     if hears:
         parts["feature_extractor"] = ClapFeatureExtractor.from_pretrained(folder / "feature_extractor", local_files_only=True)
+    if hears and not {"text_encoder", "audio_encoder"} & {*later}:
         check_towers(folder / "audio_encoder", parts["text_encoder"], parts["audio_encoder"], parts["tokenizer"])
     return parts
 
@@ -145,6 +147,13 @@ def _forget_origin(file: Path) -> None:
     content = read_json(file)
     if content.pop("_name_or_path", None) is not None:
         write_json(file, content)
+
+
+def _waiting(folder: Path, network: type[nn.Module]) -> Unread:
+    """What stands for a network until somebody asks for it."""
+    settings = part_settings(folder)
+    config = network.config_class(**settings) if issubclass(network, PreTrainedModel) else settings  # type: ignore[misc]  # has one
+    return Unread(network, config)
 
 
 def load_network(folder: Path, network: type[nn.Module], **settings: Any) -> nn.Module:
