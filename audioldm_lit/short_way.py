@@ -2,12 +2,12 @@
 
 import math
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from audioldm_lit.assets.finding import find_model
+from audioldm_lit.console.command import command
 from audioldm_lit.console.pages import class_settings
 from audioldm_lit.console.stages import Stage, say
 from audioldm_lit.console.together import is_first
@@ -114,7 +114,7 @@ def with_duration(words: Sequence[str]) -> list[str]:
             words[place:place] = [f"--{DURATION}", f"{chosen:g}"]
             held = sum(one <= chosen + 0.01 for one in seconds)
             _say(f"{chosen:g} s a clip: {held} of {len(seconds)} recordings are no longer; of others, the loudest part is heard")
-    _say(f"= python -m audioldm_lit {shlex.join(words)}")
+    _say(f"= {command(*words)}")
     return words
 
 

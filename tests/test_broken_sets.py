@@ -344,6 +344,11 @@ TABLES = {
         together(table("\u00e9.wav,x,,,train", GOOD[1]), lambda root: layouts.tone(root / "e\u0301.wav", 440)),
         captions={"e\u0301.wav": "x", "c.wav": "rain"},
     ),
+    "odd: narrow letters for a name in wide ones": Kind(
+        together(
+            table("DOG\uff71.wav,x,,,train", GOOD[1]), lambda root: layouts.tone(root / "\uff24\uff2f\uff27\u30a2.wav", 440)
+        ), captions={"\uff24\uff2f\uff27\u30a2.wav": "x", "c.wav": "rain"},
+    ),
     "odd: a suffix that is not audio's": Kind(
         together(table("x.bin,a dog,,,train", GOOD[1]), lambda root: shutil.copy(root / "a.wav", root / "x.bin")),
         captions={"x.bin": "a dog", "c.wav": "rain"},

@@ -96,7 +96,7 @@ def test_heads_are_measured_on_the_same_clips_and_noise_and_remembered(cli, tiny
 def test_published_models_say_once_that_their_heads_are_in_doubt(tmp_path):
     levels, blocks = [128, 256, 384, 640], ["DownBlock2D", *["CrossAttnDownBlock2D"] * 3]
     unet = {"block_out_channels": levels, "down_block_types": blocks, "attention_head_dim": 8}
-    assert "`doctor --model x --data DIR` measures" in heads_remark(unet, tmp_path, "x")
+    assert "doctor --model x --data DIR` measures" in heads_remark(unet, tmp_path, "x")
     assert heads_remark({**unet, "attention_head_dim": [4, 8, 12, 20]}, tmp_path, "x") == ""
     assert heads_remark({**unet, "block_out_channels": [32, 64, 128, 128]}, tmp_path, "x") == ""
     for better, said in {"original": "heads: original", "as_saved": ""}.items():

@@ -2,10 +2,13 @@
 
 import ast
 import pickle
+import re
+import shlex
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audioldm_lit.console.command import command
 from audioldm_lit.errors import InputError
 
 from runs import REPOSITORY
@@ -31,3 +34,13 @@ def test_every_error_is_made_of_its_three_fields():
                     last = field.values[-1] if isinstance(field, ast.JoinedStr) else field
                     assert not (isinstance(last, ast.Constant) and last.value.endswith((".", ":", ";", " "))), made[-1]
     assert len(made) > 300
+
+
+def test_a_command_to_copy_is_quoted_whatever_is_put_into_it():
+    assert shlex.split(command("fit", "--folder", "雨 'n' [音] $1"))[3:] == ["fit", "--folder", "雨 'n' [音] $1"]
+    own = {"card.py"}  # which quotes base and prompt, and is a page for others
+    for path in sorted((REPOSITORY / "audioldm_lit").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr) and path.name not in own:
+                text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+                assert not re.search(r"(audioldm_lit [a-z]+|evaluate|report|doctor|convert) (--\w+ )?\{\}(?!=)", text), (path, text)

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,15 @@ def test_clips_pair_by_id_whatever_their_files_are_called(score, lay_out):
     wrong = kl_of([(generated[clip], recorded[i]) for i, clip in enumerate(ORDER)])
     assert abs(right - wrong) > 0.1 * right
     assert values(score(generated=lay_out()))["kl"] == pytest.approx(right, rel=1e-4)
+
+
+def test_ids_and_classes_are_the_same_on_whatever_system_the_files_were(tmp_path):
+    for name in ("NFC", "NFD"):
+        path = tmp_path / name / unicodedata.normalize(name, "がらす/ガラス.wav")
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (one,), (other,) = (list_clips(tmp_path / name) for name in ("NFC", "NFD"))
+    assert (one.id, one.label) == (other.id, other.label) == ("がらす/ガラス", "がらす")
 
 
 def test_other_names_make_other_pairs_and_no_other_distance(score):

@@ -24,7 +24,9 @@ from PIL import Image
 
 from audioldm_lit.data.audiocaps import AudioCaps
 from audioldm_lit.data.folder import Folder
+from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.errors import InputError
+from audioldm_lit.health.advice import following
 from audioldm_lit.places import packaged
 
 import layouts
@@ -189,6 +191,14 @@ def test_every_planted_fault_is_found_and_ends_with_status_2(cli, workdir, sick)
     assert all(any(f"{name} ({kind})" in line for kind in PLANTED) for _, name in dropped)
     assert f"next: python -m audioldm_lit prepare {sick} --data.init_args.duration 1.0 --fix true\n" in out
     assert "clipped.wav: " in next(line for line in out.splitlines() if line.startswith("│ clipped"))  # though a table lists it
+
+
+def test_the_command_that_comes_next_repeats_every_setting_of_the_data():
+    data = Folder("雨 音", caption=None, padding="repeat", phrasing=Phrasing(every="a {caption}"), duration=2.5)
+    words = shlex.split(following("fit", data))[3:]
+    given = {key.removeprefix("--data.init_args."): value for key, value in zip(words[1::2], words[2::2], strict=True)}
+    assert words[0] == "fit"
+    assert given == {"--folder": "雨 音", "caption": "null", "padding": "repeat", "phrasing": "FILE", "duration": "2.5"}
 
 
 def test_captions_are_corrected_in_a_table_that_is_taken_back(cli, workdir, sick):

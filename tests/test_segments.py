@@ -137,9 +137,9 @@ def test_a_table_may_name_parts(field, tmp_path):
     assert [clip.span for clip in clips["train"]] == [(0.5, 1.5), (2.0, 3.25)]
     assert [clip.id for clip in clips["train"]] == ["take 0.flac#00000.500", "take 0.flac#00002.000"]
     assert [clip.span for clip in clips["val"]] == [None]
-    for wrong in ("1.5,0.5", "-1,2", "a,b", "nan,inf"):
+    for wrong in ("1.5,0.5", "-1,2", "a,b", "nan,inf", "1.5,", ",2"):
         table.write_text(f"file,caption,start,end\ntake 0.flac,a bark,{wrong}\n")
-        with pytest.raises(InputError, match=r"parts\.csv, line 2: start and end are .*; write seconds, the start before the end"):
+        with pytest.raises(InputError, match=r"parts\.csv, line 2: start and end are .*; write both in seconds, the start before"):
             Folder(field, table=table).clips("train")
     table.write_text("file,caption,start,end\ntake 0.flac,a bark,40,41\n")
     with pytest.raises(InputError, match=r"take 0\.flac: holds no samples from 40 s on"):

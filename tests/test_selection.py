@@ -1,5 +1,6 @@
 """Which clips train: splits by source where no list says so, and few-shot choices, for any classes and sources."""
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -32,12 +33,22 @@ def test_few_shot_is_exact_nested_and_blind_to_order(classes, seed, chance):
         previous = chosen
 
 
+def test_a_copy_of_a_folder_on_another_system_is_split_and_chosen_alike():
+    copies = []
+    for form in ("NFC", "NFD"):
+        names = [unicodedata.normalize(form, f"がらす/ガラス{number}") for number in range(40)]
+        clips = [Clip(name, Path("x"), "x", "glass", name) for name in names]
+        copies.append(([split_by_source(clips)[name] for name in names], [clip in few_shot(clips, 0, 9) for clip in clips]))
+    assert copies[0] == copies[1]
+
+
 @settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(0, 12)), min_size=1, max_size=40, unique=True), st.randoms())
 def test_every_class_with_sources_of_its_own_is_in_every_split_it_has_sources_for(pairs, chance):
     clips = [Clip(f"{label}{source}", Path("x"), "x", label, f"{label}/{source}") for label, source in pairs]
     splits = split_by_source(clips)
     assert splits == split_by_source(chance.sample(clips, len(clips)))
+
     for label in {clip.label for clip in clips}:
         count = Counter(splits[clip.id] for clip in clips if clip.label == label)
         total = count.total()

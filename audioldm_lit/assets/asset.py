@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from audioldm_lit.console.command import command
 from audioldm_lit.console.stages import Stage
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import write_json
@@ -29,7 +30,7 @@ ROOMS = {"cache": cache_folder, "hub": hub_cache}  # where assets may lie, by th
 
 def fetching(name: str) -> str:
     """The command that fetches an asset, or a model of the hub by its id."""
-    return f"python -m audioldm_lit assets fetch {name}"
+    return command("assets", "fetch", name)
 
 
 @dataclass(frozen=True, kw_only=True)

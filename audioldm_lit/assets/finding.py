@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from audioldm_lit.assets.asset import Asset, fetching, hub_cache
 from audioldm_lit.assets.registry import HUB_ID, asset, known, nearest, registry
 from audioldm_lit.assets.sources import Download, HubModel, newest_snapshot
+from audioldm_lit.console.command import command
 from audioldm_lit.errors import InputError
 from audioldm_lit.places import REPOSITORY
 from audioldm_lit.storage.plain_files import read_json
@@ -203,4 +204,4 @@ def _address(url: str) -> InputError:
 
 def _converting(checkpoint: Path) -> str:
     """The command that makes a model's folder of a checkpoint of the original."""
-    return f"python -m audioldm_lit convert --source {checkpoint} --to model --out FOLDER"
+    return command("convert", "--source", checkpoint, "--to", "model", "--out", "FOLDER")

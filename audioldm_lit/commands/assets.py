@@ -10,6 +10,7 @@ from rich.table import Table
 
 from audioldm_lit.assets.bundle import read_bundle, write_bundle
 from audioldm_lit.assets.registry import asset, registry
+from audioldm_lit.console.command import command
 from audioldm_lit.console.markup import escape
 from audioldm_lit.errors import InputError
 
@@ -66,7 +67,7 @@ def _bundle(names: Sequence[str], out: Path | None) -> None:
     write_bundle(list(chosen.values()), out)
     for one in chosen.values():
         _say(f"{one.name}: {one.licence}")
-    _say(f"{out}: take it to the other machine, and there: python -m audioldm_lit assets import {out.name}")
+    _say(f"{out}: take it to the other machine, and there: {command('assets', 'import', out.name)}")
 
 
 def _import(names: Sequence[str], out: Path | None) -> None:

@@ -1,5 +1,6 @@
 """The verb `listen`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,7 @@ from typing import Literal
 import pandas as pd
 from rich.console import Console
 
+from audioldm_lit.console.command import command
 from audioldm_lit.console.markup import escape
 from audioldm_lit.console.stages import say
 from audioldm_lit.data.clips import Clip
@@ -113,7 +115,7 @@ def _systems(names: Sequence[str], run: Path | None, reference: Path | None) -> 
     data.prepare_data()
     folder = scored_folder(run)
     if folder is None:
-        raise InputError(run, "has no clips, as it was not scored", f"run evaluate --run {run} first")
+        raise InputError(run, "has no clips, as it was not scored", f"score it: {command('evaluate', '--run', run)}")
     held_out = [clip for split in HELD_OUT if split == "val" or data.clips(split) for clip in data.present(split)]
     return {name: folder / name for name in ("base", "adapted")}, held_out
 
@@ -142,7 +144,7 @@ def _build(
         say(f"{sound.file or sound.system}: {decibel} dB quieter than all others, since it would have been clipped")
     _say(f"{out}: {len(built.test.asked)} trials; give it to raters")
     _say(f"{out.with_suffix('.json')}: which sound is of which system; keep it, and merge answers with it:")
-    _say(f"python -m audioldm_lit listen merge answers*.json --test {out.with_suffix('.json')}")
+    _say(f"{command('listen', 'merge')} answers*.json --test {shlex.quote(str(out.with_suffix('.json')))}")
 
 
 def _merge(

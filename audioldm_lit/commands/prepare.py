@@ -11,7 +11,7 @@ from audioldm_lit.backbone import Backbone
 from audioldm_lit.console.markup import escape
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.errors import InputError
-from audioldm_lit.health.advice import CAPTION, command, left_out, write_captions
+from audioldm_lit.health.advice import CAPTION, following, left_out, write_captions
 from audioldm_lit.health.checkup import SPLITS, Checkup, examine
 from audioldm_lit.health.findings import Examined
 from audioldm_lit.health.report import as_dict, show, write_manifest, write_page
@@ -85,7 +85,7 @@ def prepare(
     model = None if backbone == NANO else backbone
     if dirty:
         asked = {"cache": cache or None, "audio_embeds": audio_embeds or None, "cache_dir": cache_dir, "backbone": model}
-        _say(f"next: {command('prepare', data, others={'out': None if out == OUT else out, 'fix': True, **asked})}")
+        _say(f"next: {following('prepare', data, others={'out': None if out == OUT else out, 'fix': True, **asked})}")
     _refuse(checkup, data.root, fix)
     others: dict[str, object] = {"model.backbone": model}
     if cache:
@@ -93,7 +93,7 @@ def prepare(
         _encode(data, items, backbone, audio_embeds, cache_dir or cache_folder())
         others["model.cache_dir"] = cache_dir
         _say(f"encoded at {data.duration:g} s by {backbone}; a run at another length or with another model encodes anew")
-    _say(f"{'or, with all clips' if dirty else 'next'}: {command('fit', data, out / 'clean.jsonl' if fix else None, others)}")
+    _say(f"{'or, with all clips' if dirty else 'next'}: {following('fit', data, out / 'clean.jsonl' if fix else None, others)}")
     return checkup
 
 

@@ -12,7 +12,7 @@ import soundfile
 
 from audioldm_lit.data.base import AudioDataModule, caption_from
 from audioldm_lit.data.clips import Clip, Split
-from audioldm_lit.data.files import AUDIO, check_root, entries, files_below, is_recording, recordings
+from audioldm_lit.data.files import check_root, entries, files_below, is_recording, recordings
 from audioldm_lit.data.folder_remarks import encoded, named_like_splits, several_captions, unlisted, unread, without_sound
 from audioldm_lit.data.published import check_unpacked
 from audioldm_lit.data.remark import below, listed
@@ -146,7 +146,7 @@ class Folder(AudioDataModule):
         empty = [entry for entry, found in below_entry.items() if os.path.isdir(entry) and not found]
         paths = [path for found in below_entry.values() for path in found]
         if not paths and not empty:
-            raise InputError(self.root, f"holds no audio file ({', '.join(sorted(AUDIO))})", "correct data.init_args.root")
+            raise InputError(self.root, "holds no audio file (docs/data.md lists the formats)", "correct data.init_args.root")
         captions = self._captions(beside) if self.captioned else {}
         placed = places(self.root, [below(self.root, path) for path in paths])
         self.remarks += named_like_splits(self.root, [place.label for place in placed.values() if not place.split])

@@ -1,5 +1,6 @@
 """Which clips train, validate and test where no list says so, and which of them a few-shot run trains on."""
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def _in_order(clips: Sequence[Clip], seed: int) -> list[Clip]:
     """Clips of one class: first one of every source, then a second of every source that has two, and so on."""
     seen: Counter[str] = Counter()
     places = []
-    for clip in sorted(clips, key=lambda clip: seeding.number(seed, "shots", clip.id)):
+    for clip in sorted(clips, key=lambda clip: _drawn(clip.id, seed, "shots")):
         places.append((seen[clip.source], clip))
         seen[clip.source] += 1
     return [clip for _, clip in sorted(places, key=lambda place: place[0])]  # a stable sort keeps the hash's order
@@ -71,9 +72,8 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
         held_out = max(1, round(len(members) / 5))
         quota: dict[Split, int] = {"train": 1, "val": held_out * (len(members) >= 2), "test": held_out * (len(members) >= 3)}
         placed = Counter(splits[source] for source in members if source in splits)
-        for source in sorted(
-            (source for source in members if source not in splits), key=lambda source: seeding.number("split", source)
-        ):
+        unplaced = [source for source in members if source not in splits]
+        for source in sorted(unplaced, key=lambda source: _drawn(source, "split")):
             splits[source] = next((split for split in quota if placed[split] < quota[split]), "train")
             placed[splits[source]] += 1
         if not placed["train"]:
@@ -83,6 +83,11 @@ def split_by_source(clips: Sequence[Clip]) -> dict[str, Split]:
                 "add clips of its own, or write a metadata.csv with a split column",
             )
     return {clip.id: splits[clip.source] for clip in clips}
+
+
+def _drawn(name: str, *key: object) -> tuple[int, str]:
+    """A name's place in an order by chance, the same where a system writes its accents another way (NFC, NFD)."""
+    return seeding.number(*key, unicodedata.normalize("NFC", name)), name
 
 
 def with_validation(root: Path, clips: Sequence[Clip], splits: Mapping[str, Split], remarks: list[Remark]) -> dict[str, Split]:

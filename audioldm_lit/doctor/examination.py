@@ -7,6 +7,7 @@ from typing import Any
 
 from audioldm_lit.assets.asset import fetching
 from audioldm_lit.assets.registry import asset
+from audioldm_lit.console.command import command
 from audioldm_lit.doctor.parts import HEARS, Part
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.published import heads_settings, is_published, measured_heads, original_heads, saved_heads
@@ -44,7 +45,7 @@ def uses(model: str, parts: Sequence[Part], problem: InputError | None) -> list[
     """
     fault, mend = ("", "") if problem is None else (f"{problem.where}: {problem.problem}", problem.mend)
     deaf = " and ".join(part.name for part in parts if part.name in HEARS and not part.here)
-    adding = f"python -m audioldm_lit doctor --model {model} --add_audio_tower CLAP" if deaf else ""
+    adding = command("doctor", "--model", model, "--add_audio_tower", "CLAP") if deaf else ""
     own = [Use("generate, fit, test, convert", fault, mend), Use("fit on sound, prepare --suggest", fault or deaf, mend or adding)]
     return [*own, *(_scoring(protocol, names) for protocol, names in SCORING.items())]
 

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from audioldm_lit.console.command import command
 from audioldm_lit.console.markup import escape
 from audioldm_lit.doctor.examination import Use
 from audioldm_lit.doctor.parts import HEARS, Part
@@ -47,7 +48,7 @@ def _heads(heads: Mapping[str, Any], model: str) -> Iterator[str]:
         yield f"{'':9} loss on {measured['clips']} clips: {', '.join(losses)}"
         yield f"{'':9} original less as_saved {measured['difference']:+.3g} [{low:+.3g}, {high:+.3g}]: {verdict}"
     elif heads["differ"]:
-        yield f"{'':9} which fits? python -m audioldm_lit doctor --model {model} --data DIR"
+        yield f"{'':9} which fits? {command('doctor', '--model', model, '--data', 'DIR')}"
 
 
 def _twins(twins: Mapping[str, Any]) -> str:

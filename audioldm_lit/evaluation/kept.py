@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from audioldm_lit.console.command import command
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.score import Floor, Score
@@ -39,14 +40,14 @@ def read_evaluations(folder: Path) -> dict[str, Evaluation]:
     Raises:
         InputError: If there is no such file, or it is not whole.
     """
-    path = folder / NAME
+    path, again = folder / NAME, f"score the run again: {command('evaluate', '--run', folder.parent)}"
     try:
         content = read_json(path)
         return {name: _evaluation(one) for name, one in content.items()}
     except FileNotFoundError:
-        raise InputError(path, "is not there", f"score the run again: evaluate --run {folder.parent}") from None
+        raise InputError(path, "is not there", again) from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(path, f"is not whole ({error!r})", f"score the run again: evaluate --run {folder.parent}") from error
+        raise InputError(path, f"is not whole ({error!r})", again) from error
 
 
 def scored_folder(run: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """The clips in a folder, table or manifest, whatever system made them."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def list_clips(source: Path) -> list[Clip]:
     else:
         raise InputError(source, "no such folder, CSV or manifest.json", "give what holds or lists the clips")
     if not clips:
-        raise InputError(source, f"holds no audio file ({', '.join(sorted(AUDIO))})", "correct the path")
+        raise InputError(source, "holds no audio file", "correct the path")
     _check(clips, source)
     _check_inside(clips, source if source.is_dir() else source.parent)
     return sorted(clips, key=lambda clip: clip.id)
@@ -67,8 +68,8 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 def _from_folder(folder: Path) -> list[Clip]:
     clips = []
     for path in (path for entry in sorted(folder.iterdir()) if visible(entry) for path in recordings(entry)):
-        name = path.relative_to(folder)
-        clips.append(Clip(name.with_suffix("").as_posix(), path, "", name.parts[0] if len(name.parts) > 1 else ""))
+        name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        clips.append(Clip(name, path, "", name.partition("/")[0] if "/" in name else ""))
     return clips
 
 
@@ -105,8 +106,9 @@ def _from_manifest(path: Path) -> list[Clip]:
 
 
 def plain_id(name: str) -> str:
-    """An id without the suffix of an audio file, so that `door.wav` and `door.flac` pair."""
-    return name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in AUDIO else name
+    """An id without the suffix of an audio file, in NFC: `door.wav` and `door.flac` pair, and so do copies from other systems."""
+    plain = name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in AUDIO else name
+    return unicodedata.normalize("NFC", plain)
 
 
 def _check_inside(clips: Sequence[Clip], folder: Path) -> None:

@@ -3,11 +3,11 @@
 import csv
 import inspect
 import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from audioldm_lit.console.command import command
 from audioldm_lit.data.base import AudioDataModule
 from audioldm_lit.data.folder import Folder
 from audioldm_lit.health.checkup import Checkup
@@ -77,7 +77,7 @@ def _rows(item: Examined, root: Path, problems: Sequence[str], suggestions: Sequ
         yield [to_cell(value) if isinstance(value, str) else value for value in row]
 
 
-def command(verb: Verb, data: AudioDataModule, table: Path | None = None, others: Mapping[str, object] | None = None) -> str:
+def following(verb: Verb, data: AudioDataModule, table: Path | None = None, others: Mapping[str, object] | None = None) -> str:
     """The command that goes on with what was examined, at the length that was examined.
 
     Args:
@@ -92,19 +92,20 @@ def command(verb: Verb, data: AudioDataModule, table: Path | None = None, others
         words = [verb, "--data", class_path(data), "--data.init_args.root", str(data.root)]
     own = _settings(data, AudioDataModule if table is not None and type(data) is not Folder else type(data))
     own = {**own, "duration": data.duration, **({"table": table} if table is not None else {})}
-    given = {**{f"data.init_args.{name}": value for name, value in own.items()}, **(others or {})}
-    for key, value in given.items():
+    given = {f"data.init_args.{name}": "null" if value is None else value for name, value in own.items()}
+    for key, value in {**given, **(others or {})}.items():
         if value is not None:
-            words += [f"--{key}", str(value) if isinstance(value, str | Path) else json.dumps(value)]
-    return f"python -m audioldm_lit {shlex.join(words)}"
+            words += [f"--{key}", json.dumps(value) if isinstance(value, bool | int | float | list | tuple) else str(value)]
+    return command(*words)
 
 
 def _settings(data: AudioDataModule, kind: type) -> dict[str, Any]:
-    """Plain settings of a data set that are not the defaults of its class and of those above it."""
+    """Settings of a data set that are not the defaults of its class and of those above it; FILE for what a file says."""
     found = {}
     for above in kind.__mro__[: kind.__mro__.index(AudioDataModule) + 1]:
         for name, parameter in inspect.signature(above).parameters.items():
             value = getattr(data, name, parameter.default)
-            if name != "root" and value != parameter.default and isinstance(value, bool | int | float | str | Path | list):
-                found[name] = value
+            if name != "root" and value != parameter.default and hasattr(data, name):
+                plain = value is None or isinstance(value, bool | int | float | str | Path | list | tuple)
+                found[name] = value if plain else "FILE"
     return found

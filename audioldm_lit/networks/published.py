@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from audioldm_lit.console.command import command
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.plain_files import read_json
 
@@ -76,7 +77,7 @@ def heads_remark(unet: Mapping[str, Any], model: Path, name: str | Path) -> str:
     if measured := measured_heads(model):
         return f"{name}: `doctor` has measured a lower loss with heads: original" if measured["better"] == "original" else ""
     both = f"its folder says {saved_heads(unet)} heads of attention, the original code {original_heads(unet, name)}"
-    return f"{name}: {both}; `doctor --model {name} --data DIR` measures which fit"
+    return f"{name}: {both}; `{command('doctor', '--model', name, '--data', 'DIR')}` measures which fit"
 
 
 def measured_heads(model: Path) -> dict[str, Any]:

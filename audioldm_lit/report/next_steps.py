@@ -1,17 +1,16 @@
 """What to do next: a reason in plain words and a command to copy for each step, the most useful first."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from audioldm_lit.console.command import command
 from audioldm_lit.places import NANO
 from audioldm_lit.report.run_files import RunFiles
 from audioldm_lit.report.texts import Texts
 from audioldm_lit.report.verdict import Verdict
 
-PROGRAM = ("python", "-m", "audioldm_lit")
 MODEL = {"backbone": "model.backbone", "heads": "model.heads"}  # option of a verb: the setting of a run
 DATA = {
     "backbone": "model.backbone",
@@ -43,7 +42,7 @@ def next_steps(texts: Texts, run: RunFiles, found: Verdict, asked: bool = False)
         asked: Whether people were asked already.
     """
     suggested = [(key, words) for key, words in _suggested(run, found) if key != "ask" or not asked]
-    return [Step(texts(f"next.{key}"), shlex.join([*PROGRAM, *words])) for key, words in suggested]
+    return [Step(texts(f"next.{key}"), command(*words)) for key, words in suggested]
 
 
 def _suggested(run: RunFiles, found: Verdict) -> Iterator[tuple[str, Sequence[str]]]:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from audioldm_lit.console.command import command
 from audioldm_lit.errors import InputError
 from audioldm_lit.evaluation.evaluation import Evaluation
 from audioldm_lit.evaluation.kept import read_evaluations, scored_folder
@@ -51,7 +52,7 @@ class RunFiles:
         gaps: list[InputError] = []
         found = partial(_found, gaps)
         scored = scored_folder(folder)
-        unscored = InputError(folder, "was not scored", f"score it: evaluate --run {folder}")
+        unscored = InputError(folder, "was not scored", f"score it: {command('evaluate', '--run', folder)}")
         nothing: dict[str, Evaluation] = {}
         evaluations = found(partial(read_evaluations, scored), nothing) if scored else nothing
         return cls(

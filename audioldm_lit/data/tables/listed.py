@@ -114,15 +114,15 @@ def named_span(row: Mapping[str, str], where: str) -> Span | None:
     """The part of a file that a row names by `start` and `end`; None for all of it.
 
     Raises:
-        InputError: If these are no seconds, or the start is not before the end.
+        InputError: If these are no seconds, one of them is missing, or the start is not before the end.
     """
     said = row.get("start", ""), row.get("end", "")
-    if not all(said):
+    if not any(said):
         return None
     try:
         start, end = map(float, said)
     except ValueError:
         start = end = math.nan
     if not 0 <= start < end < math.inf:
-        raise InputError(where, f"start and end are '{said[0]}' and '{said[1]}'", "write seconds, the start before the end")
+        raise InputError(where, f"start and end are '{said[0]}' and '{said[1]}'", "write both in seconds, the start before the end")
     return start, end

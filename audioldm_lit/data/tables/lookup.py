@@ -10,8 +10,8 @@ from audioldm_lit.errors import InputError
 
 
 def plain(name: str) -> str:
-    """A name as systems compare it that know neither letter case nor two ways to write an accent."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """A name without what systems and people write in two ways: letter case, accents, the width of letters (ＤＯＧ, ｶﾞﾗｽ)."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 class Lookup:
@@ -36,8 +36,8 @@ class Lookup:
     def find(self, name: str, where: str) -> str | None:
         r"""Path relative to the folder of the file that a table calls `name`; None where there is none.
 
-        A file of exactly that name is meant before one that differs in its normal form (NFC, NFD), its letter case, its separators
-        (`\`) or by a suffix.
+        A file of exactly that name is meant before one that differs in its normal form (NFC, NFD), its letter case, the width of
+        its letters, its separators (`\`) or by a suffix.
 
         Raises:
             InputError: If several files may be meant.

@@ -22,8 +22,8 @@ TIMED = re.compile(r"\s*\d+(\.\d+)?\s+\d+(\.\d+)?\s+\S.*")  # a line of a label 
 def candidates(recordings: Collection[Path], files: Sequence[Path]) -> dict[Path, list[Path]]:
     """The files beside each recording that may hold its captions, the one that counts first.
 
-    One of exactly the recording's name comes before one whose letter case or normal form differs; the latter is nobody's where it
-    is exactly another recording's.
+    One of exactly the recording's name comes before one whose letter case, width or normal form differs; the latter is nobody's
+    where it is exactly another recording's.
     """
     exact: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     loose: dict[tuple[Path, str], list[Path]] = defaultdict(list)

@@ -12,6 +12,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from audioldm_lit.console.command import command
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.fingerprinting import SILENT
 from audioldm_lit.networks.model_folder import load_network, part_settings
@@ -44,7 +45,7 @@ def to_checkpoint(source: Path, out: Path, kind: str) -> tuple[Weights, list[str
         InputError: If a part is missing, or one that the original has no place for.
     """
     if not (source / "audio_encoder").is_dir():
-        mend = f"python -m audioldm_lit doctor --model {source} --add_audio_tower CLAP adds one"
+        mend = f"{command('doctor', '--model', source, '--add_audio_tower', 'CLAP')} adds one"
         raise InputError(source, "has no CLAP audio tower, which every file of the original holds", mend)
     head, told = _head(source), []
     scheduler = DDIMScheduler.from_pretrained(source / "scheduler", local_files_only=True)
