@@ -103,13 +103,17 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Show it to every logger; called on the first process alone."""
-        config = self.parser.dump(self.config, skip_none=False)
+        config = self.parser.dump(self.config, skip_unset=False)
         for logger in trainer.loggers:
             log_config(logger, config)
 
 
 class Parser(Strict, LightningArgumentParser):  # type: ignore[misc]  # `instantiate` takes whatever the parser does
     """A parser of Lightning's verbs."""
+
+    def dump(self, cfg: Any, skip_none: bool = True, **kwargs: Any) -> str:
+        """Settings as text, unchecked: they were checked when they were read. Lightning knows `skip_unset` by its old name."""
+        return str(super().dump(cfg, **{"skip_unset": skip_none, **kwargs, "skip_validation": True}))
 
 
 class AudioLDMCLI(OpenCLI):

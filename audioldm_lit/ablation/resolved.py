@@ -23,7 +23,7 @@ class _AllReadError(Exception):
 
 
 class _Reader(AudioLDMCLI):
-    """Reads the command lines of trials with one parser, and makes no object of them."""
+    """Reads the command lines of trials with the one parser of their verb, and makes no object of them."""
 
     def __init__(self, verb: str, trials: Mapping[str, Trial], found: dict[str, str | InputError], **kwargs: Any) -> None:
         self.trials, self.found = trials, found
@@ -33,8 +33,8 @@ class _Reader(AudioLDMCLI):
         """Read all, and stop."""
         for name, trial in track(self.trials.items(), "checking settings", len(self.trials)):
             try:
-                super().parse_arguments(parser, [self.verb, *trial.arguments(Path("runs")), NAMELESS])
-                self.found[name] = _sorted(parser.dump(self.config, skip_unset=False))
+                settings = self.verb_parser.parse_args([*trial.arguments(Path("runs")), NAMELESS])
+                self.found[name] = _sorted({self.verb: yaml.safe_load(self.verb_parser.dump(settings, skip_unset=False))})
             except InputError as error:
                 self.found[name] = error
         raise _AllReadError
@@ -65,9 +65,9 @@ def _printed(verb: str, trial: Trial) -> str | InputError:
     done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
     if done.returncode:
         return InputError(trial.id, "is refused by its program", "correct the grid")
-    return _sorted(f"{verb}: {json.dumps(yaml.safe_load(done.stdout))}")
+    return _sorted({verb: yaml.safe_load(done.stdout)})
 
 
-def _sorted(config: str) -> str:
-    """The same settings in the order of their names."""
-    return json.dumps(yaml.safe_load(config), sort_keys=True, default=str)
+def _sorted(settings: Mapping[str, Any]) -> str:
+    """Settings in the order of their names."""
+    return json.dumps(settings, sort_keys=True, default=str)

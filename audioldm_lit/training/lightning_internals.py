@@ -155,6 +155,12 @@ class OpenCLI(LightningCLI):
             if int in kinds and float in kinds:
                 vars(action)["_typehint"] = reduce(or_, (kind for kind in kinds if kind is not int), int)
 
+    @property
+    def verb_parser(self) -> LightningArgumentParser:
+        """The parser of the one verb's own settings, in which Lightning's whole parser, with its passes over them, is left out."""
+        (parser,) = self._subcommand_parsers.values()
+        return parser
+
     def run_verb(self, verb: str) -> None:
         """Run a verb, after all objects have been made."""
         super()._run_subcommand(verb)
