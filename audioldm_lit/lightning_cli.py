@@ -188,7 +188,11 @@ class AudioLDMCLI(OpenCLI):
             )
         if verb == "fit":
             check_trainer(self.trainer)
-        own = not rank_zero_folder(self.trainer).exists()  # a logger may be given the folder of an earlier run
+        folder = rank_zero_folder(self.trainer)
+        if not only_tried(self.trainer) and folder.resolve().is_relative_to(self.datamodule.root.resolve()):
+            mend = "start it from another folder, or set trainer.logger.init_args.save_dir"
+            raise InputError(folder, "lies inside the data set, which the sounds of a run would become a part of", mend)
+        own = not folder.exists()  # a logger may be given the folder of an earlier run
         try:
             self._find_checkpoint(verb)
             super().run_verb(verb)
@@ -196,7 +200,7 @@ class AudioLDMCLI(OpenCLI):
             callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # set from outside its class
             begun = any(callback.begun for callback in callbacks if isinstance(callback, SaveConfig))
             if self.trainer.is_global_zero:  # it made the folder and alone takes it away: two would trip over each other
-                _clear(rank_zero_folder(self.trainer), verb == "fit" and own and not begun)
+                _clear(folder, verb == "fit" and own and not begun)
             raise
 
     def _find_checkpoint(self, verb: str) -> None:

@@ -1057,6 +1057,14 @@ def test_a_refused_run_says_one_sentence_and_leaves_nothing(cli, workdir, tiny_f
     assert {path.suffix for path in cache.rglob("*") if path.is_file()} <= {".safetensors"}
 
 
+def test_a_run_whose_sounds_would_lie_among_its_recordings_is_refused(cli, workdir, tiny_folder):
+    layouts.folder(workdir)
+    status, _, err = cli(*fit(Path(), tiny_folder))
+    assert status == 2
+    check_refusal(err, "runs/adapt/version_0: lies inside the data set, .*; start it from another folder, or set", workdir)
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_what_is_merely_odd_trains(cli, workdir, tiny_folder, name):
     kind = KINDS[name]
