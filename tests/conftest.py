@@ -37,8 +37,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """From now on look at what the tests make, and not at their imports."""
+    """From now on look at what the tests make, and not at their imports; more seldom, for a training makes a million objects."""
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
 
 

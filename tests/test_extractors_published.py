@@ -73,7 +73,7 @@ def pair(name: str) -> tuple[nn.Module, Extractor]:
     return reference, load({"iteration": 1, "model": reference.state_dict()}, Cnn14, rate)
 
 
-@pytest.fixture(params=["vggish", "cnn14-16k"])
+@pytest.fixture(params=["vggish", pytest.param("cnn14-16k", marks=pytest.mark.nightly)])  # 80 million weights, of the same class
 def extractor(request) -> Extractor:
     return pair(request.param)[1]
 

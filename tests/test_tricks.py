@@ -205,13 +205,13 @@ def trained(verb) -> Callable[[int, str], Path]:
     return cache(lambda processes, name: verb(processes, name))
 
 
-def on_two(*names: str) -> list:
-    """Every trick, on two processes; those that are not named at night alone."""
-    return [pytest.param(name, 2, marks=() if name in names else pytest.mark.nightly) for name in TRICKS]
+def on(processes: int, *names: str) -> list:
+    """Every trick, on so many processes; those that are not named at night alone."""
+    return [pytest.param(name, processes, marks=() if name in names else pytest.mark.nightly) for name in TRICKS]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "processes"), [*((name, 1) for name in TRICKS), *on_two("adversary")])
+@pytest.mark.parametrize(("name", "processes"), [*on(1, "adversary", "contrast"), *on(2)])
 def test_a_trick_resumes_bit_for_bit_and_its_file_is_what_was_trained(name, processes, trained, verb, tiny_folder):
     run = trained(processes, name)
     whole, first = (read(run / "checkpoints" / file) for file in ("last.ckpt", "best-step=000001.ckpt"))
@@ -233,7 +233,7 @@ def test_a_trick_resumes_bit_for_bit_and_its_file_is_what_was_trained(name, proc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "processes"), on_two("adversary", "contrast"))
+@pytest.mark.parametrize(("name", "processes"), on(2, "adversary", "contrast"))
 def test_processes_together_take_the_steps_of_one(name, processes, trained):
     for one, two in zip(*(_weights(trained(count, name)) for count in (1, processes)), strict=True):
         assert torch.allclose(one, two, atol=1e-4)
