@@ -38,7 +38,7 @@ SENTENCES = {
     "Portuguese": "Um homem fala enquanto um cachorro late ao longe; A água corre da torneira para a pia",
     "Dutch": "Een man praat terwijl een hond blaft in de verte; Water stroomt uit de kraan in de gootsteen",
     "Polish": "Mężczyzna mówi, podczas gdy w oddali szczeka pies; Woda płynie z kranu do zlewu",
-    "Cjk": "一个男人在说话，远处有狗在叫; 犬が吠える",
+    "Chinese characters": "一个男人在说话，远处有狗在叫; 犬が吠える",
     "Cyrillic": "Мужчина говорит, а вдалеке лает собака; собака лает",
     "Hangul": "멀리서 개가 짖는 동안 한 남자가 말하고 있다; 개 짖는 소리",
     "Arabic": "رجل يتحدث بينما ينبح كلب في البعيد; كلب ينبح",

@@ -155,6 +155,7 @@ def test_what_a_first_look_cannot_judge_is_left_to_the_parser(words):
     ("words", "sentence"),
     [
         (("--model.warmup_steps", "abc"), "--model.warmup_steps: is abc, not a whole number; correct it."),
+        (("--model.ema_decay", "abc"), "--model.ema_decay: is not a number, given abc; correct it."),
         (("--model.optimizer", "torch.nn.Linear"), r"--model.optimizer: is torch\.nn\.Linear, which is no Optimizer; correct it."),
         (("--model.adapter", "torch.nn.Linear"), r"--model.adapter: is no Adapter, given torch\.nn\.Linear; correct it."),
         (("--trainer.precision", "17"), "--trainer.precision: is none of .*bf16-mixed.*, given 17; correct it."),

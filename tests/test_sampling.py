@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from audioldm_lit import seeding
-from audioldm_lit.diffusion import CleanPrediction, FlowPrediction, NoisePrediction, VelocityPrediction, levels
+from audioldm_lit.diffusion import CleanPrediction, FlowPrediction, NoisePrediction, VelocityPrediction, levels, prediction_of
 from audioldm_lit.errors import InputError
 from audioldm_lit.inference.deep_features import DeepFeatures
 from audioldm_lit.inference.editing import Recording
@@ -149,6 +149,21 @@ def test_what_a_model_predicts_is_sampled_as_such(backbone, scheduler, kind):
     noise = seeding.normal(generators, wanted.shape[1:])
     made = Sampler(scheduler, 10, 1.0).latents(Says(backbone, wanted), cond, cond[0], noise, generators, kind())
     assert torch.allclose(made, wanted, atol=5 * 0.0015**0.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["Nope", "FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "CogVideoXDDIMScheduler", "DDIMInverseScheduler",
+             "DPMSolverMultistepInverseScheduler", "RePaintScheduler", "UnCLIPScheduler", "VQDiffusionScheduler"]
+)  # fmt: skip
+def test_a_scheduler_for_other_noise_or_the_other_way_is_refused(name):
+    with pytest.raises(InputError, match=f"^sampler.scheduler: is '{name}', which cannot sample an AudioLDM; name"):
+        Sampler(name)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("DDIMScheduler", 1001), ("LCMScheduler", 60), ("PNDMScheduler", 1)])
+def test_more_or_fewer_steps_than_a_scheduler_takes_are_one_sentence(backbone, name, steps):
+    with pytest.raises(InputError, match=f"^sampler.num_inference_steps: is {steps}, which {name} refuses .*; give another"):
+        Sampler(name, steps).steps(backbone, prediction_of(backbone.scheduler))
 
 
 @pytest.mark.parametrize("scheduler", ["DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"])

@@ -37,6 +37,7 @@ from audioldm_lit.storage.atomic_write import atomic_write
 from audioldm_lit.storage.gather import join
 from audioldm_lit.storage.paths import accepts_strings
 
+LONGEST = 3600  # seconds: what is decoded at once takes memory by its length
 TOLD = 5  # warnings; of more their number
 SOFTER = "softer_db"  # key of a clip's row
 HEARD = 4  # prompts on which the effect of an adapter is measured
@@ -84,8 +85,8 @@ def generate(
         adapter: The adapter.safetensors of a run, or a list of such files, each alone or with its strength and the timesteps where
             it acts: '["a.safetensors", {"file": "b.safetensors", "strength": 0.5, "timesteps": [200, 1000]}]'. The base model
             alone where not given.
-        duration: Seconds, any; by default the recording's that is given, or the length that the model was made for. What is longer
-            than that is generated in overlapping windows.
+        duration: Seconds, up to an hour; by default the recording's that is given, or the length that the model was made for. What
+            is longer than that is generated in overlapping windows.
         audio: A recording to begin from instead of pure noise.
         strength: How much of the recording is changed, above 0 and up to 1; by default 0.6, and 1 where span or band is given.
         span: Seconds of the recording, `[2, 3.5]`, between which sound is generated; the rest stays, as the decoder makes it.
@@ -152,8 +153,8 @@ def _warn(texts: Sequence[str], base: Backbone) -> None:
 
 def _check_numbers(duration: float | None, num_candidates: int, batch_size: int, keep: Keep) -> None:
     """Refuse what nothing can be generated with."""
-    if duration is not None and duration <= 0:
-        raise InputError("--duration", f"is {duration}", "give a length in seconds above 0")
+    if duration is not None and not 0 < duration <= LONGEST:
+        raise InputError("--duration", f"is {duration:g}", f"give a length in seconds above 0 and up to {LONGEST:,}")
     if num_candidates < 1 or batch_size < 1:
         raise InputError("--num_candidates and --batch_size", f"are {num_candidates} and {batch_size}", "give at least 1")
     if keep == "best" and num_candidates == 1:
@@ -234,7 +235,7 @@ def _conclude(journal: Journal, generation: Generation, before: int, json: Path 
     if softer:
         say(f"warning: {len(softer)} clips would have clipped and were made softer, by up to {max(softer):.1f} dB")
     there = f", {before} of them from before," if before else ""
-    text = f"{len(journal)} clips of {generation.seconds:g} s{there} and {MANIFEST} in {journal.folder}"
+    text = f"{len(journal)} clip{'s' * (len(journal) > 1)} of {generation.seconds:g} s{there} and {MANIFEST} in {journal.folder}"
     Console(emoji=False).print(escape(text), soft_wrap=True)
 
 

@@ -1,6 +1,7 @@
 """What the parsers of all verbs share: a mistake is told in one sentence, not in a list of all options."""
 
 import re
+from collections.abc import Callable
 from typing import NoReturn
 
 from audioldm_lit.errors import InputError
@@ -17,8 +18,9 @@ KINDS = {
 LITERAL = re.compile(r"Expected a typing\.Literal\[(.*)\]")
 # The types that were tried beside the one that was meant: said only where nothing else is.
 OTHER_TYPES = re.compile(r"Expected an? <class '[\w.]+'>$|Expected a path but .* either not accessible or invalid")
-PLAIN: tuple[tuple[str, str], ...] = (  # what jsonargparse says, and how people say it
+PLAIN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (  # what jsonargparse says, and how people say it
     *((rf"Expected a <class '{kind}'>\. Got value: (.*)", rf"is \1, not {words}") for kind, words in KINDS.items()),
+    (r"Expected a <class '(\w+)'>", lambda found: f"is not {KINDS.get(found[1], found[1])}"),
     (r".*Expected '([\w.]+)' to be a subclass of <class '([\w.]+)'>.*", r"is \1, which is no \2"),
     (r"Import path does not correspond to a subclass of (\w+)", r"is no \1"),
     (r".*Importing '([\w.]+)' is not allowed, denied by .*", r"is \1, of Python's own library, which has no class of that kind"),
@@ -60,7 +62,8 @@ def _reasons(lines: list[str]) -> list[str]:
     choices = [choice for line in lines if (found := LITERAL.search(line)) for choice in found[1].replace("'", "").split(", ")]
     if choices:
         return [f"is none of {', '.join(dict.fromkeys(choices))}"]
-    return [_plain(line) for line in lines if not OTHER_TYPES.match(line)] or [_plain(line) for line in lines]
+    meant = [line for line in lines if not OTHER_TYPES.match(line)] or [line for line in lines if "NoneType" not in line]
+    return [_plain(line) for line in meant]
 
 
 def _plain(line: str) -> str:

@@ -107,7 +107,8 @@ def _script(caption: str) -> tuple[str, str, str] | None:
     others = [name for name in names if "LATIN" not in name]
     if 2 * len(others) <= len(names):
         return None
-    return "language", f"is not English, its letters are {others[0].split()[0].title()}", TRANSLATE
+    script = others[0].split()[0].title().replace("Cjk", "Chinese characters")
+    return "language", f"is not English, its letters are {script}", TRANSLATE
 
 
 @cache

@@ -20,6 +20,7 @@ from audioldm_lit.inference.windows import Windows
 from audioldm_lit.storage.spec import init_args
 
 ALL: tuple[int, int] = (0, 1000)  # timesteps of AudioLDM's noise schedule
+NOISE = {"beta_start": 0.0015, "beta_end": 0.0195, "beta_schedule": "scaled_linear"}  # AudioLDM's
 EVERYWHERE = ("epsilon", "v_prediction")  # that every scheduler of diffusers knows; what else is predicted is made noise
 
 
@@ -52,9 +53,9 @@ class Sampler:
         vocoder: VocoderName = "own",
     ) -> None:
         found = getattr(diffusers, scheduler, None)
-        if not (isinstance(found, type) and issubclass(found, SchedulerMixin)):
+        if not (isinstance(found, type) and issubclass(found, SchedulerMixin) and _samples(found)):
             mend = "name a scheduler class of diffusers, e.g. DPMSolverMultistepScheduler"
-            raise InputError("sampler.scheduler", f"is '{scheduler}'", mend)
+            raise InputError("sampler.scheduler", f"is '{scheduler}', which cannot sample an AudioLDM", mend)
         if num_inference_steps < 1:
             raise InputError("sampler.num_inference_steps", f"is {num_inference_steps}", "give at least 1")
         if not 1 <= guidance_scale < math.inf:
@@ -91,7 +92,11 @@ class Sampler:
         word = prediction.word if prediction.word in EVERYWHERE else "epsilon"
         schedule = {**(prediction.schedule or {}), "prediction_type": word}
         scheduler = getattr(diffusers, self.scheduler).from_config(backbone.scheduler.config, **schedule)
-        scheduler.set_timesteps(self.num_inference_steps)
+        try:
+            scheduler.set_timesteps(self.num_inference_steps)
+        except ValueError as error:
+            problem = f"is {self.num_inference_steps}, which {self.scheduler} refuses ({error})"
+            raise InputError("sampler.num_inference_steps", problem, "give another number") from error
         return scheduler
 
     def guides_at(self, timestep: float) -> bool:
@@ -161,6 +166,22 @@ class Sampler:
         accepted = inspect.signature(scheduler.step).parameters
         known = {"generator": list(generators), "eta": self.eta}
         return {name: value for name, value in known.items() if name in accepted}
+
+
+def _samples(kind: Any) -> bool:
+    """Whether a scheduler walks down the noise levels that an AudioLDM was trained on, and asks for nothing but its output."""
+    try:
+        step = inspect.signature(kind.step).parameters.values()
+        asked = [one.name for one in step if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+        if asked != ["self", "model_output", "timestep", "sample"] or not hasattr(kind, "add_noise"):
+            return False
+        made: Any = kind(**NOISE)
+        usual: Any = diffusers.DDPMScheduler(**NOISE)
+        made.set_timesteps(10)
+        falls = bool(made.timesteps[0] > made.timesteps[-1])
+        return falls and hasattr(made, "init_noise_sigma") and torch.equal(made.alphas_cumprod, usual.alphas_cumprod)
+    except (TypeError, ValueError, AttributeError, RuntimeError):  # of other settings, or without noise levels of this kind
+        return False
 
 
 def _alpha_bar(scheduler: Any, timestep: float) -> Tensor:
