@@ -18,6 +18,7 @@ PACKAGE = REPOSITORY / "audioldm_lit"
 ROOT_PAGES = [REPOSITORY / name for name in ("README.md", "README.ja.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*ROOT_PAGES, *sorted((REPOSITORY / "docs").rglob("*.md")), *sorted((REPOSITORY / "checkpoints").rglob("*.md"))]
 CONFIGS = [*sorted((REPOSITORY / "configs").rglob("*.yaml")), *sorted(PACKAGE.rglob("*.yaml"))]
+WRITTEN = [*PAGES, *CONFIGS, *sorted(PACKAGE.rglob("*.py")), *sorted((REPOSITORY / "scripts").rglob("*.py"))]  # comments too
 PLACEHOLDER = re.compile(r"[A-Z]+(?![a-z])")  # NAME, DIR, X
 
 
@@ -30,8 +31,8 @@ def found(pattern: str, pages: list[Path]) -> Iterator[tuple[str, Any]]:
 
 def commands() -> Iterator[tuple[str, list[str]]]:
     """The page, and the words after `python -m audioldm_lit`, wherever that is written."""
-    for page in PAGES:
-        text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
+    for page in [*PAGES, *CONFIGS]:
+        text = re.sub(r"\\\n[\s#]*", " ", page.read_text(encoding="utf-8"))
         for line in re.findall(r"python -m audioldm_lit ([^\n`]+)", text):
             yield page.name, line.split("#")[0].split()
 
@@ -43,10 +44,10 @@ def test_every_relative_link_resolves():
 
 
 def test_every_path_of_this_repository_exists():
-    paths = [one for one in found(r"(?<![\w/.])((?:configs|docs|scripts|tests|checkpoints)/[\w./*-]*\w)", PAGES)]
+    paths = [one for one in found(r"(?<![\w/.])((?:audioldm_lit|configs|docs|scripts|tests|checkpoints)/[\w./*-]*\w)", WRITTEN)]
     checked = [one for one in paths if not PLACEHOLDER.search(one[1].removesuffix("README.md"))]
     assert len(checked) > 50
-    published = ("checkpoints/audioldm-s-", "checkpoints/audioldm-l-")
+    published = ("checkpoints/audioldm-s-", "checkpoints/audioldm-l-", "checkpoints/*.ckpt")  # fetched, or a run's
     assert [one for one in checked if not one[1].startswith(published) and not any(REPOSITORY.glob(one[1]))] == []
 
 
