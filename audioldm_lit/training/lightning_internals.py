@@ -3,6 +3,7 @@
 Documented are, among others, `trainer.strategy`, `trainer.state`, `trainer.sanity_checking` and `trainer.checkpoint_callback`.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from operator import or_
 from pathlib import Path
 from typing import Any, get_args
 
+from jsonargparse import Namespace
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -157,9 +159,17 @@ class OpenCLI(LightningCLI):
 
     @property
     def verb_parser(self) -> LightningArgumentParser:
-        """The parser of the one verb's own settings, in which Lightning's whole parser, with its passes over them, is left out."""
+        """The parser of the one verb's own settings."""
         (parser,) = self._subcommand_parsers.values()
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read the verb's settings, once: the parser around theirs, which alone prints them, would go through all of them again."""
+        verb, *words = sys.argv[1:] if args is None else args
+        if any(word.startswith("--print_config") for word in words):
+            super().parse_arguments(parser, args)
+        else:
+            self.config = Namespace({"subcommand": verb, verb: self.verb_parser.parse_args(words)})
 
     def run_verb(self, verb: str) -> None:
         """Run a verb, after all objects have been made."""
