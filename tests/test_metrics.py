@@ -149,6 +149,11 @@ def test_frechet_distance_pools_the_rows_of_all_clips():
     assert value(FrechetDistance(), x, y) == pytest.approx(scipy_frechet(x.reshape(-1, 4), y.reshape(-1, 4)), rel=1e-9)
 
 
+def test_two_rows_a_side_are_enough_for_a_frechet_distance():
+    x, y = normal(0, 2, 4), normal(1, 2, 4)
+    assert value(FrechetDistance(), x, y) == pytest.approx(precise_frechet(x, y), rel=1e-9)
+
+
 def test_clips_may_differ_in_their_number_of_rows():
     long, short, y = normal(0, 10, 6, 4), normal(1, 40, 2, 4), normal(2, 80, 4)
     metric = fed(FrechetDistance(), long, y)
