@@ -728,6 +728,9 @@ def test_too_few_clips_or_too_few_rows_give_no_interval():
     assert few.interval() is None
     assert "an interval needs 80 rows of 32 clips" in few.caution
     assert FrechetDistance().measure(rows(normal(0, 80, 8)), rows(normal(1, 80, 8))).interval() is not None
+    just, short = (estimate(FrechetDistance(), normal(0, clips, 3, 8), normal(1, clips, 3, 8)) for clips in (32, 31))
+    assert just.interval() is not None
+    assert short.interval() is None
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(5, 30), st.integers(1, 5))
