@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -53,7 +54,7 @@ def check_contract(
     for model in (backbone, fresh):
         model.rest()  # whole models would be the most memory that a run takes
     try:
-        ours, copied = _copied(adapter, backbone)
+        ours, copied = _copied(adapter, backbone, untouched - {"text_encoder"})  # on which hooks may lie that tell others the text
     except CANNOT_COPY as error:
         problem = f"does not survive copy.deepcopy of the backbone ({error})"
         raise InputError(KEY, problem, "register hooks and modules that can be copied") from error
@@ -76,10 +77,12 @@ def check_contract(
     return anew
 
 
-def _copied(adapter: Adapter, backbone: Backbone) -> tuple[Adapter, Backbone]:
-    """Deep copies but for the memory of the frozen weights, which they share."""
+def _copied(adapter: Adapter, backbone: Backbone, shared: Collection[str]) -> tuple[Adapter, Backbone]:
+    """Deep copies but for some parts and the memory of the frozen weights, which they share."""
     frozen = [weight for weight in backbone.parameters() if not weight.requires_grad]
-    return copy.deepcopy((adapter, backbone), {id(weight): nn.Parameter(weight.data, requires_grad=False) for weight in frozen})
+    known: dict[int, Any] = {id(weight): nn.Parameter(weight.data, requires_grad=False) for weight in frozen}
+    known |= {id(part): part for name, part in backbone.named_children() if name in shared}
+    return copy.deepcopy((adapter, backbone), known)
 
 
 def _move(backbone: Backbone) -> None:
