@@ -241,6 +241,20 @@ def with_a_broken_index(model: Path) -> str:
     return "model"
 
 
+def with_nan(model: Path) -> str:
+    file = model / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({name: weight.clone().fill_(torch.nan) for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    return "model"
+
+
+def that_says(file: str, **settings: object) -> Callable[[Path], str]:
+    def build(model: Path) -> str:
+        change(model / file, **settings)
+        return "model"
+
+    return build
+
+
 def named(name: str) -> Callable[[Path], str]:
     return lambda model: name
 
@@ -264,6 +278,14 @@ REFUSED = [
     (without_weights, "model/unet: holds no weights (.safetensors or .bin); copy the whole folder again."),
     (without_weights_in_the_hub_cache, f"holds no weights (.safetensors or .bin); {FETCH} {ID}."),
     (cut_short, "model/unet: cannot be loaded ("),
+    (with_nan, "model/unet: cannot be loaded (its weights hold NaN or infinity: "),
+    (that_says("unet/config.json", attention_head_dim=0), "model/unet: cannot be loaded ("),
+    (that_says("unet/config.json", class_embed_type=None), "model/unet/config.json: does not take the 32 numbers of the text"),
+    (that_says("vae/config.json", scaling_factor=0), "model/vae/config.json: says scaling_factor is 0, no number above 0; "),
+    (that_says("vocoder/config.json", sampling_rate=0), "model/vocoder/config.json: says sampling_rate is 0, no number"),
+    (that_says("text_encoder/config.json", hidden_size="wide"), "model/text_encoder: cannot be loaded ("),
+    (that_says("scheduler/scheduler_config.json", beta_schedule="none"), "model/scheduler: cannot be loaded ("),
+    (that_says("scheduler/scheduler_config.json", beta_start="0.1"), "model/scheduler: cannot be loaded ("),
     (with_a_broken_index, "model/model_index.json: cannot be read ("),
     (of_several_snapshots_without_refs, "has several snapshots (0123, 4567) and no refs/main; give the folder of one."),
     (with_a_blob_missing, f"{ID}: was fetched in part; {FETCH} audioldm-s-full-v2 goes on where it stopped."),

@@ -55,12 +55,12 @@ def write(path: Path, waveform: Tensor, sample_rate: int) -> None:
     Samples beyond [-1, 1] would be clipped, so such a waveform is first scaled to peak 1.
 
     Raises:
-        InputError: If the file cannot be written.
-        ValueError: If a sample is not finite.
+        InputError: If the file cannot be written, or a sample is not finite.
     """
     samples = waveform.detach().float().cpu().numpy()
     if not np.isfinite(samples).all():
-        raise ValueError(f"{path}: the waveform holds NaN or infinite samples and is not written.")
+        mend = "lower what made it so loud, such as an adapter's strength or the guidance, or compute in float32"
+        raise InputError(path, "would hold NaN or infinite samples and is not written", mend)
     samples = samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
     try:
         with atomic_write(path) as unfinished:

@@ -1,6 +1,8 @@
 """A model as a folder in the diffusers layout: a sub-folder with configuration and weights for every part, and an index."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -9,6 +11,7 @@ import torch
 from diffusers.models import AutoencoderKL, UNet2DConditionModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.utils import logging as diffusers_logging
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -45,6 +48,10 @@ NETWORKS: dict[str, type[nn.Module]] = {
 VOCODERS: dict[str, type[PreTrainedModel]] = {  # as a vocoder's config.json names them
     network.__name__: network for network in (SpeechT5HifiGan, InverseSTFTVocoder)
 }
+FAULTS = (  # of files that are damaged, and of settings that are none
+    *(OSError, RuntimeError, ValueError, TypeError, ArithmeticError, LookupError),
+    *(SafetensorError, UnpicklingError, StrictDataclassError),
+)
 INDEXED = ("unet", "vae", "text_encoder", "tokenizer", "vocoder", "scheduler")  # what AudioLDMPipeline knows
 
 
@@ -69,10 +76,12 @@ def load_parts(folder: Path, heads: Heads = "as_saved", later: Collection[str] =
         part: _waiting(folder / part, network) if part in later else load_network(folder / part, network, **changed.get(part, {}))
         for part, network in networks.items()
     }
-    parts["tokenizer"] = RobertaTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    parts["scheduler"] = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    if hears:
-        parts["feature_extractor"] = ClapFeatureExtractor.from_pretrained(folder / "feature_extractor", local_files_only=True)
+    settled = {"tokenizer": RobertaTokenizer, "scheduler": DDIMScheduler, "feature_extractor": ClapFeatureExtractor}
+    for part, kind in settled.items():
+        if part != "feature_extractor" or hears:
+            with _loading(folder / part):
+                parts[part] = kind.from_pretrained(folder / part, local_files_only=True)
+    _check_numbers(folder, parts["unet"].config)
     if hears and not {"text_encoder", "audio_encoder"} & {*later}:
         check_towers(folder / "audio_encoder", parts["text_encoder"], parts["audio_encoder"], parts["tokenizer"])
     return parts
@@ -152,14 +161,43 @@ def _forget_origin(file: Path) -> None:
 def _waiting(folder: Path, network: type[nn.Module]) -> Unread:
     """What stands for a network until somebody asks for it."""
     settings = part_settings(folder)
-    config = network.config_class(**settings) if issubclass(network, PreTrainedModel) else settings  # type: ignore[misc]  # has one
+    with _loading(folder):
+        config = network.config_class(**settings) if issubclass(network, PreTrainedModel) else settings  # type: ignore[misc]  # has one
     return Unread(network, config)
 
 
 def load_network(folder: Path, network: type[nn.Module], **settings: Any) -> nn.Module:
     """Load one network and insist that its file holds every weight the configuration asks for; `settings` win over its own."""
     _check_part(folder)
-    try:
+    with _loading(folder):
         return load_pretrained(network, folder, **loading(folder), **settings)
-    except (OSError, RuntimeError, ValueError, SafetensorError, UnpicklingError) as error:
-        raise InputError(folder, f"cannot be loaded ({str(error).splitlines()[0]})", again(folder)) from error
+
+
+@contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    """Refuse what the libraries raise at a part of a model."""
+    try:
+        yield
+    except FAULTS as error:
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise InputError(folder, f"cannot be loaded ({said})", again(folder)) from error
+
+
+def _check_numbers(folder: Path, unet: Mapping[str, Any]) -> None:
+    """Refuse settings of a model's parts that load and then compute nothing, or something else.
+
+    Args:
+        folder: The model's.
+        unet: Settings of its UNet.
+
+    Raises:
+        InputError: Names the file and the setting.
+    """
+    wide = part_settings(folder / "text_encoder").get("projection_dim", ClapTextConfig().projection_dim)
+    if unet["projection_class_embeddings_input_dim"] != wide or unet["class_embed_type"] != "simple_projection":
+        problem = f"does not take the {wide} numbers of the text encoder by class_embed_type simple_projection, as an AudioLDM does"
+        raise InputError(folder / "unet" / "config.json", problem, again(folder))
+    for part, name in (("vae", "scaling_factor"), ("vocoder", "sampling_rate")):
+        value = part_settings(folder / part).get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise InputError(folder / part / "config.json", f"says {name} is {value}, no number above 0", again(folder))

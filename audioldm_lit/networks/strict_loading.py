@@ -41,7 +41,7 @@ def load_pretrained(network: type[Network], path: str | Path, **where: Any) -> N
         **where: See `from_pretrained`.
 
     Raises:
-        ValueError: Names the weights that are missing or of another shape than the configuration asks for.
+        ValueError: Names the weights that are missing, no numbers, or of another shape than the configuration asks for.
         OSError, RuntimeError, SafetensorError: From the library, if files are missing or damaged.
     """
     asked = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
@@ -53,6 +53,8 @@ def load_pretrained(network: type[Network], path: str | Path, **where: Any) -> N
     fault = _sentence(sorted(info["missing_keys"]), [], sorted(info["mismatched_keys"]))
     if fault:
         raise ValueError(fault)
+    if broken := [name for name, weight in loaded.state_dict().items() if not weight.float().sum().isfinite()]:
+        raise ValueError(f"its weights hold NaN or infinity: {_listed(broken)}")
     return loaded
 
 
