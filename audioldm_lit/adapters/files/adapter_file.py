@@ -18,6 +18,7 @@ from audioldm_lit.adapters.files.bounds import bounded, check_sizes
 from audioldm_lit.adapters.files.card import About
 from audioldm_lit.adapters.files.making import SETTINGS_ERRORS, make
 from audioldm_lit.backbone import SOUND_SIDE, Backbone
+from audioldm_lit.console.command import command
 from audioldm_lit.diffusion import Prediction, prediction_named
 from audioldm_lit.errors import InputError
 from audioldm_lit.networks.strict_loading import load_strictly
@@ -84,7 +85,8 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, Prediction]:
     """
     metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
-        raise InputError(path, "is no adapter of this project", "give the adapter.safetensors of a run")
+        mend = f"give the adapter.safetensors of a run, or make such a file of an adapter of others: {converting(path)}"
+        raise InputError(path, "is no adapter of this project", mend)
     try:
         base, spec, predicts = metadata["base"], parse_json(metadata["adapter"]), parse_json(metadata.get("prediction", "null"))
         older = metadata["prediction_type"] if predicts is None else ""
@@ -182,6 +184,11 @@ def check_origin(base: str, rounded: str | None, backbone: Backbone, origin: str
     actual = backbone.fingerprint("unet")
     if base != actual and backbone.fingerprint("unet", rounded=True) not in (base, rounded):
         check_base(base, actual, origin)
+
+
+def converting(source: Path) -> str:
+    """The command that makes a file of ours of an adapter that PEFT or diffusers saved."""
+    return command("convert", "--source", source, "--to", "adapter", "--out", "FILE.safetensors")
 
 
 def check_base(expected: str, actual: str, origin: str) -> None:
