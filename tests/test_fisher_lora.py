@@ -101,7 +101,7 @@ def test_ranks_that_cannot_be_are_refused(made, message):
 def test_a_run_resumes_bit_for_bit_with_its_ranks_two_processes_take_the_same_and_its_file_needs_no_data(
     workdir, tiny_folder, cli, ranks
 ):
-    words = [*arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2}, steps=3), *FISHER]
+    words = [*arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2}, steps=2), *FISHER]
     words += ["--trainer.val_check_interval", 1, "--checkpoint.save_top_k", -1]
     status, _, err = cli("fit", *words)
     assert status == 0, err

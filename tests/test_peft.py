@@ -95,7 +95,7 @@ def test_measuring_leaves_the_layers_as_peft_makes_them(adapter, backbone):
 
 
 def test_fits_the_toy_model(adapter):
-    backbone = Backbone.load(NANO)
+    backbone = Backbone.load(NANO, read=())
     names = resolve(adapter.targets, backbone.unet)
     adapter.inject(backbone)
     wrapped = [name for name, module in backbone.unet.named_modules() if isinstance(module, BaseTunerLayer)]

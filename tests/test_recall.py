@@ -127,7 +127,7 @@ def test_a_word_that_is_trained_cannot_be_replaced_too(tmp_path):
 @pytest.mark.slow
 def test_what_is_remembered_is_of_training_clips_alone_resumes_bit_for_bit_and_travels_with_the_adapter(workdir, tiny_folder, cli):
     data = {**layouts.esc50(workdir / "data", takes=1), "shots": 2}
-    words = [*arguments(tiny_folder, data, steps=3), "--model.conditioning", CENTROID]
+    words = [*arguments(tiny_folder, data, steps=2), "--model.conditioning", CENTROID]
     checked = ["--trainer.val_check_interval", 1, "--checkpoint.save_top_k", -1]
     status, _, err = cli("fit", *words, *checked)
     assert status == 0, err

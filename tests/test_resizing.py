@@ -48,7 +48,7 @@ def predict(backbone: Backbone) -> torch.Tensor:
     return backbone(latents, torch.tensor([10, 700]), cond)
 
 
-@pytest.mark.parametrize("rank", [1, 4, 6])
+@pytest.mark.parametrize("rank", [pytest.param(1, marks=pytest.mark.nightly), 4, pytest.param(6, marks=pytest.mark.nightly)])
 def test_a_lower_rank_is_the_nearest_by_singular_values_and_what_is_lost_is_said(rank):
     adapter = PeftAdapter(options={**LORA, "use_rslora": True}, targets=SOME)
     backbone = trained(adapter)
@@ -144,7 +144,7 @@ def test_convert_lowers_the_rank_says_what_is_lost_and_leaves_scores_of_the_old_
 
 @pytest.mark.slow
 def test_a_run_of_dylora_resumes_bit_for_bit_and_its_file_is_cut_to_its_first_ranks(workdir, tiny_folder, cli):
-    words = [*arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2}, steps=3)]
+    words = [*arguments(tiny_folder, {**layouts.esc50(workdir / "data", takes=1), "shots": 2}, steps=2)]
     words += ["--model.adapter", REPOSITORY / "configs" / "adapter" / "dylora.yaml", "--model.adapter.init_args.rank", 4]
     words += ["--trainer.val_check_interval", 1, "--checkpoint.save_top_k", -1]
     status, _, err = cli("fit", *words)
