@@ -34,7 +34,8 @@ NEEDED = {
     "objective/replay.yaml": ["--model.objective.init_args.clips", "2"],
     "objective/velocity.yaml": SCRATCH,
 }
-BESIDE = {*NEEDED, "augmentation/time_mask.yaml"} - {"objective/decoder.yaml"}  # its run is that of the decoder's adapter
+THERE = {"objective/decoder.yaml", "objective/velocity.yaml"}  # whose runs are that of the decoder's adapter and an experiment's
+BESIDE = {*NEEDED, "augmentation/time_mask.yaml"} - THERE
 WEIGHTS = {"audioldm-2023": "Cnn14_16k_mAP=0.438.pth", "retention": "laion/clap-htsat-unfused"}  # published ones, that are not here
 
 

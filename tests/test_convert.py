@@ -416,12 +416,17 @@ def test_another_base_is_refused_in_every_layout_that_names_it(cli, convert, wor
     assert convert("a.safetensors", "peft", "peft")[0] == convert("a.safetensors", "diffusers", "diffusers")[0] == 0
     tiny.backbone().half().save(workdir / "half")
     tiny.backbone(seed=1).save(workdir / "other")
-    for source in ("a.safetensors", "peft", "diffusers"):
-        status, _, err = cli("convert", "--source", source, "--to", "merged", "--out", f"of {source}", "--backbone", "half")
-        assert status == 0, err
-        status, _, err = cli("convert", "--source", source, "--to", "merged", "--out", "out", "--backbone", "other")
+    for source, to, out in (
+        ("a.safetensors", "peft", "of a"),
+        ("peft", "adapter", "b.safetensors"),
+        ("diffusers", "adapter", "c.safetensors"),
+    ):
+        words = ["convert", "--source", source, "--to", to, "--out", out, "--backbone"]
+        status, _, err = cli(*words, "other")
         assert status == 2
         assert f"{source}: was trained on the base with UNet" in err
+        status, _, err = cli(*words, "half")
+        assert status == 0, err
 
 
 class Forgetful(TextHead):

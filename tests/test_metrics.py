@@ -136,7 +136,11 @@ def test_frechet_distance_of_singular_covariances_is_exact_to_12_digits(count, o
 
 @pytest.mark.parametrize(
     ("decades", "rising"),
-    [*((decades, False) for decades in (0, 2, 3, 4, 5, 8)), (4, True), (8, True)],
+    [
+        *((decades, False) for decades in (0, 3, 8)),
+        (8, True),
+        *(pytest.param(*more, marks=pytest.mark.nightly) for more in ((2, False), (4, False), (5, False), (4, True))),
+    ],
 )
 def test_frechet_distance_is_exact_whatever_the_spread_of_the_dimensions(decades, rising):
     spread = np.logspace(0, -decades, 12)[:: -1 if rising else 1]

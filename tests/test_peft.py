@@ -232,7 +232,7 @@ def test_ranks_fall_to_the_target_on_average_and_differ(backbone):
     assert len(set(ranks(backbone))) > 1
 
 
-@pytest.mark.parametrize("stop", [1, 5, 9])
+@pytest.mark.parametrize("stop", [1, 5, pytest.param(9, marks=pytest.mark.nightly)])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(backbone, stop):
     adapter, optimizer = begin(backbone)
     train(adapter, backbone, range(1, stop + 1), optimizer)

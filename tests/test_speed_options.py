@@ -84,7 +84,7 @@ def test_compiled_training_in_half_precision_reaches_the_same_weights(fit, quick
     ("adapter", "compile_unet"),
     [
         (PeftAdapter(options={"r": 4}), False),
-        (FullFineTune(), False),
+        pytest.param(FullFineTune(), False, marks=pytest.mark.nightly),  # test_adapters.py asks it of an adapter of every class
         pytest.param(PeftAdapter(options={"r": 4}), True, marks=pytest.mark.nightly),
     ],
 )
