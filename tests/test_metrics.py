@@ -1,6 +1,7 @@
 """Metrics: every definition against numpy, scipy or 40-digit arithmetic, what must not change a value, and influence on it."""
 
 import itertools
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -153,9 +154,12 @@ def test_frechet_distance_pools_the_rows_of_all_clips():
     assert value(FrechetDistance(), x, y) == pytest.approx(scipy_frechet(x.reshape(-1, 4), y.reshape(-1, 4)), rel=1e-9)
 
 
-def test_two_rows_a_side_are_enough_for_a_frechet_distance():
+def test_two_rows_a_side_are_enough_for_a_frechet_distance_and_one_is_not():
     x, y = normal(0, 2, 4), normal(1, 2, 4)
     assert value(FrechetDistance(), x, y) == pytest.approx(precise_frechet(x, y), rel=1e-9)
+    for asked in (FrechetDistance().measure, FrechetDistance().value):
+        with pytest.raises(InputError, match="`target`: has one row, and a covariance needs two; give more clips"):
+            asked(rows(x), rows(y[:1]))
 
 
 def test_clips_may_differ_in_their_number_of_rows():
@@ -744,6 +748,12 @@ def test_the_mean_over_candidates_is_the_estimate_of_every_clips_mean(seed, clip
     mean, of_means = Estimate.mean([Estimate.of_mean(row) for row in values]), Estimate.of_mean(values.mean(dim=0))
     assert mean.value == pytest.approx(of_means.value, abs=1e-12)
     assert mean.interval() == pytest.approx(of_means.interval(), abs=1e-9)
+
+
+def test_the_mean_over_candidates_has_an_interval_where_each_has_one():
+    one = Estimate.of_mean(torch.arange(10.0))
+    assert Estimate.mean([one, one]).interval() is not None
+    assert Estimate.mean([one, replace(one, covers=False)]).interval() is None
 
 
 def test_the_mean_over_candidates_of_a_logarithmic_metric_is_the_geometric_one():
