@@ -507,3 +507,40 @@ def test_the_real_wheel_is_fetched_verified_and_read(tmp_path, monkeypatch, caps
     capsys.readouterr()
     data.prepare_data()
     assert not capsys.readouterr().err
+
+
+class Whatever(AudioDataModule):
+    """Lists what it is told to."""
+
+    def __init__(self, listed, **kwargs):
+        super().__init__(Path(), **kwargs)
+        self.listed = listed
+
+    def clips(self, split):
+        return self.listed
+
+
+@pytest.mark.parametrize(
+    ("listed", "sentence"),
+    [
+        (iter(()), "Whatever.clips: returns a tuple_iterator for the train split; return a list of Clip."),
+        ([("a", "a.wav")], r"Whatever.clips: lists a tuple in the train split; list Clip\(id, path, caption, label\)."),
+        ([Clip("a", "a.wav", "x")], "Whatever.clips: lists a clip whose path is 'a.wav', no Path; give a pathlib.Path."),
+        (
+            [Clip("a", Path("a.wav"), None)],
+            "Whatever.clips: lists a clip whose caption is None, no str; give '' where there is none.",
+        ),
+    ],
+)
+def test_a_list_of_something_else_is_one_sentence(listed, sentence):
+    with pytest.raises(InputError, match=f"^{sentence}$"):
+        Whatever(listed).present("train")
+
+
+def test_a_recording_in_two_splits_is_refused_before_anything_is_trained(tmp_path):
+    path = layouts.tone(tmp_path / "a.wav", 440)
+    data = Whatever([Clip("a", path, "x")], duration=0.32)
+    with pytest.raises(
+        InputError, match=r"a\.wav: is in the train and in the val split, so what is held out would have been trained"
+    ):
+        data.setup("fit")

@@ -33,7 +33,8 @@ from audioldm_lit.watching.page import page
 
 DEEP = b"[" * 3000
 BROKEN = {"too deep": DEEP, "half": b'{"a": [1', "no text": b"\xff\xfe\x00\xd8", "nothing": b"", "another kind": b"[1]"}
-BROKEN_YAML = {"too deep": DEEP, "half": b"a: [1", "no text": b"\xff\xd8", "a day that no month has": b"a: 2025-13-45"}
+BROKEN_YAML = {"too deep": DEEP, "half": b"a: [1", "no text": b"\xff\xd8", "a day that no month has": b"a: 2025-13-45",
+               "a key twice": b"a: 1\nb: {c: 1, c: 2}"}  # fmt: skip
 BROKEN_YAML |= {f"a tag that lies: {value}": f"a: {value}".encode() for value in ("!!bool x", "!!int ''", "!!timestamp x")}
 WRONG = (None, "x", {})
 

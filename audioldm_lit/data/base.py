@@ -21,8 +21,9 @@ from audioldm_lit.audio.member import is_there
 from audioldm_lit.audio.waveform import Padding
 from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
-from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, ItemDataset, Split
+from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, ItemDataset, Part, Split
 from audioldm_lit.data.files import check_links, leads_out, links_out
+from audioldm_lit.data.listing import check_apart, check_clip_by_clip, check_clips
 from audioldm_lit.data.loader import Batches, batches
 from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.remark import Remark
@@ -104,6 +105,7 @@ class AudioDataModule(LightningDataModule, ABC):
         """Whether clips have captions; those of a data set without can be conditioned on their sound alone."""
         self.datasets: dict[Split, ItemDataset] = {}
         self.coverage: dict[Split, FoundClips] = {}
+        self.parts: dict[Split, dict[Part, Clip]] = {}  # what was listed so far
         self.remarks: list[Remark] = []
         """What there is to say about how the data set was read, once its clips were listed."""
         self._said = 0
@@ -199,7 +201,10 @@ class AudioDataModule(LightningDataModule, ABC):
         listed = self.clips(split)
         if not listed:
             raise self.empty(split)
-        _check(listed, split, self.captioned)
+        check_clips(listed, self, split)
+        check_clip_by_clip(listed, split, self.captioned)
+        self.parts[split] = {clip.part: clip for clip in listed}
+        check_apart(self.parts)
         clips = self.covered(split, listed)
         if not clips or (len(clips) < len(listed) and self.min_coverage == 1):
             there = {clip.id for clip in clips}
@@ -286,15 +291,3 @@ def caption_from(template: str, label: str) -> str:
         return template.format(label=label)
     except (AttributeError, LookupError, ValueError) as error:
         raise InputError("data.init_args.caption", f"is '{template}'", "write no field but {label}") from error
-
-
-def _check(clips: Sequence[Clip], split: Split, captioned: bool) -> None:
-    """Refuse repeated ids, and empty captions where there should be any."""
-    seen: set[str] = set()
-    for clip in clips:
-        if clip.id in seen:
-            raise InputError(clip.where, f"clip id '{clip.id}' comes twice in the {split} split", "give every clip one entry")
-        seen.add(clip.id)
-        words = [any(map(str.isalnum, caption)) for caption in (clip.caption, *clip.others)]
-        if captioned and not all(words):  # neither spaces nor marks that cannot be seen are words
-            raise InputError(clip.where, f"the caption of '{clip.id}' is empty", "write one")

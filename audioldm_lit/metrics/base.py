@@ -163,6 +163,9 @@ class ClipMetric(Metric, ABC):
     def add(self, side: str, ids: Sequence[str], rows: Tensor) -> None:
         """Keep rows of the clips named `ids`: (B,) or (B, D), one a clip, or (B, R, D), R a clip."""
         rows = rows.detach()
+        if rows.ndim == 0 or len(rows) != len(ids):
+            problem = f"adds rows of shape {tuple(rows.shape)} for {len(ids)} clips"
+            raise InputError(type(self).__name__, problem, "add as many as there are ids")
         if rows.ndim < 3:
             rows = rows.reshape(len(ids), 1, -1)
         named = [seeding.number(name) for name in ids]

@@ -1,6 +1,7 @@
 """Reading JSON and YAML that may be anybody's: whatever is wrong with a text is a ValueError."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
@@ -9,6 +10,17 @@ import yaml
 from audioldm_lit.errors import InputError
 
 DEEP = "it is nested too deeply"
+
+
+class _Plain(yaml.SafeLoader):
+    """Plain values, and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Look at the keys as they stand there, before others are merged into them."""
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<")
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: the key '{twice[0]}' comes twice")
+        return super().construct_mapping(node, deep)
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -52,10 +64,10 @@ def parse_yaml(text: str | bytes | IO[bytes]) -> Any:
     """Plain values of a YAML text.
 
     Raises:
-        ValueError: If it is not UTF-8, no YAML, or nested too deeply.
+        ValueError: If it is not UTF-8, no YAML, nested too deeply, or has a key twice, of which one would be lost.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Plain)  # a safe loader
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except (AttributeError, LookupError):  # PyYAML's answers to `!!timestamp x`, `!!bool x` and `!!int ''`

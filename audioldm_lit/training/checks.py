@@ -77,8 +77,9 @@ def _check_prediction(backbone: Backbone, objective: Objective) -> None:
 
 def checked_mean(losses: Tensor, count: int, step: int) -> Tensor:
     """The mean of an objective's losses; refused where these are not one a sample, have no gradient, or are not finite."""
-    if losses.shape != (count,):
-        problem = f"gives losses of shape {tuple(losses.shape)} for {count} samples"
+    if not isinstance(losses, Tensor) or losses.shape != (count,):
+        given = f"losses of shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else f"a {type(losses).__name__}"
+        problem = f"gives {given} for {count} samples"
         raise InputError("model.objective", problem, f"return one a sample, of shape ({count},)")
     if not losses.requires_grad:
         raise InputError("model.objective", "gives losses without a gradient", "compute them from what the backbone returns")
