@@ -188,6 +188,9 @@ class AudioLDMCLI(OpenCLI):
             )
         if verb == "fit":
             check_trainer(self.trainer)
+        if "parts" not in vars(self.datamodule):
+            problem = f"{type(self.datamodule).__name__} is not set up"
+            raise InputError("data", problem, "call super().__init__(root, **kwargs) in its __init__")
         folder = rank_zero_folder(self.trainer)
         if not only_tried(self.trainer) and folder.resolve().is_relative_to(self.datamodule.root.resolve()):
             mend = "start it from another folder, or set trainer.logger.init_args.save_dir"

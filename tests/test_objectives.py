@@ -194,6 +194,24 @@ def test_an_objective_that_draws_from_the_global_state_is_refused_and_left_as_it
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class RunningMean(Epsilon):
+    """Keeps a number that no checkpoint has."""
+
+    mean = 0.0
+
+    def forward(self, backbone, scheduler, latents, cond, generators):
+        losses = super().forward(backbone, scheduler, latents, cond, generators)
+        self.mean = 0.9 * self.mean + 0.1 * float(losses.detach().mean())
+        return losses
+
+
+def test_a_number_that_a_resumed_run_would_not_have_is_refused_unless_state_returns_it(backbone):
+    with pytest.raises(InputError, match="changes its mean in forward, which a resumed run would begin anew; make it a buffer"):
+        check_draws(RunningMean(), backbone, 10240)
+    kept = type("Kept", (RunningMean,), {"state": lambda self: {"mean": self.mean}})
+    assert check_draws(kept(), backbone, 10240)
+
+
 class WithoutGenerators(Objective):
     def forward(self, backbone, scheduler, latents, cond):
         return latents.square().mean(dim=(1, 2, 3))

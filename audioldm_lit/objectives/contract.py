@@ -31,13 +31,14 @@ def check_draws(objective: Objective, backbone: Backbone, num_samples: int) -> b
         Whether it could be tried.
 
     Raises:
-        InputError: If the losses are not equal: a run that is resumed would be another one.
+        InputError: If the losses are not equal, or a number of its own changes that no checkpoint keeps: a resumed run would be
+            another one.
     """
     was_training = backbone.unet.training
     backbone.eval()  # dropout is torch's own
     try:
         with torch.random.fork_rng():
-            first, second = (_losses(objective, backbone, num_samples, seed) for seed in (1, 2))
+            (first, changed), (second, _) = (_losses(objective, backbone, num_samples, seed) for seed in (1, 2))
     except UNTRIED:
         return False
     finally:
@@ -45,11 +46,14 @@ def check_draws(objective: Objective, backbone: Backbone, num_samples: int) -> b
     if not torch.allclose(first, second, rtol=TOLERANCE, equal_nan=True):
         problem = "gives other losses with the same generators, so that a resumed run would be another one"
         raise InputError("model.objective", problem, "draw all that is random from `generators`, by audioldm_lit.seeding")
+    if changed and type(objective).state is Objective.state:
+        problem = f"changes its {changed[0]} in forward, which a resumed run would begin anew"
+        raise InputError("model.objective", problem, "make it a buffer, or return it from `state` and take it back in `restore`")
     return True
 
 
-def _losses(objective: Objective, backbone: Backbone, num_samples: int, seed: int) -> Tensor:
-    """Losses of noise in place of clips, under a global seed."""
+def _losses(objective: Objective, backbone: Backbone, num_samples: int, seed: int) -> tuple[Tensor, list[str]]:
+    """Losses of noise in place of clips, under a global seed, and which numbers in plain attributes they changed."""
     shared = {id(weight): weight for weight in objective.parameters() if not weight.requires_grad}
     ours = copy.deepcopy(objective, shared).eval().to(backbone.device)  # where the trainer has not put the objective yet
     generators = [seeding.placed(0, place) for place in range(SAMPLES)]
@@ -58,5 +62,11 @@ def _losses(objective: Objective, backbone: Backbone, num_samples: int, seed: in
     cond = F.normalize(seeding.normal(generators, (width,)), dim=1).to(backbone.device)
     waveform = 0.1 * seeding.normal(generators, (num_samples,)).to(backbone.device)
     torch.manual_seed(seed)
-    scheduler = ours.prediction.scheduler(backbone.scheduler)
-    return ours(backbone, scheduler, latents, cond, generators, **ours.heard({"waveform": waveform})).float()
+    scheduler, before = ours.prediction.scheduler(backbone.scheduler), _numbers(ours)
+    losses = ours(backbone, scheduler, latents, cond, generators, **ours.heard({"waveform": waveform})).float()
+    return losses, [name for name, value in _numbers(ours).items() if value != before.get(name)]
+
+
+def _numbers(objective: Objective) -> dict[str, float]:
+    """Numbers in plain attributes, which no checkpoint keeps."""
+    return {name: value for name, value in vars(objective).items() if isinstance(value, int | float) and name != "training"}

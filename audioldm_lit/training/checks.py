@@ -28,6 +28,8 @@ def data_of(trainer: Trainer) -> AudioDataModule:
 
 def check_objective(objective: Objective, backbone: Backbone, sampler: Sampler, time_mask: TimeMask | None) -> None:
     """Refuse an objective whose prediction does not fit, and beside one that hears recordings, what would make it hear others."""
+    if "training" not in vars(objective):
+        raise InputError("model.objective", f"{type(objective).__name__} is not set up", "call super().__init__() in its __init__")
     heard = {"waveform": "waveform"} if objective.needs_waveform else {}
     check_call(objective.forward, "model.objective", "backbone", "scheduler", "latents", "cond", "generators", **heard)
     _check_prediction(backbone, objective)
