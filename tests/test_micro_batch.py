@@ -51,19 +51,21 @@ class Checks(Callback):
             self.steps.append(trainer.global_step)
 
 
-@pytest.fixture
-def fit(workdir, tiny_folder):
-    """Train for some steps and give the module, the trainer and the steps of its checks.
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory, tiny_folder):
+    """Train for some steps and give the module, the trainer and the steps of its checks; clips are encoded once.
 
     By plain gradients: Adam would turn the rounding of a gradient near zero into a whole step.
     """
-    data = layouts.esc50(workdir / "esc50", takes=2)
+    folder = tmp_path_factory.mktemp("micro")
+    data = layouts.esc50(folder / "esc50", takes=2)
 
     def run(objective=None, *callbacks, steps=4, every=2, batch_size=4, accumulate=1, resume=None, options=None):
         torch.manual_seed(0)
         adapter = PeftAdapter(options={"r": 4, "lora_dropout": 0.1} if options is None else options, targets=["attention"])
         plain = partial(SGD, lr=0.1, momentum=0.9)
-        model = LitAudioLDM(adapter, backbone=str(tiny_folder), objective=objective, optimizer=plain, val_timesteps=1)
+        told = {"objective": objective, "optimizer": plain, "val_timesteps": 1, "cache_dir": folder / "cache"}
+        model = LitAudioLDM(adapter, backbone=str(tiny_folder), **told)
         checks = Checks()
         trainer = Trainer(
             max_steps=steps, val_check_interval=every, check_val_every_n_epoch=None, accelerator="cpu", logger=False,
@@ -87,13 +89,24 @@ def apart(one: LitAudioLDM, other: LitAudioLDM) -> float:
 NO_DROPOUT = {"r": 4}  # its mask belongs to the moment it is drawn, not to the clip
 
 
-def test_parts_train_the_weights_of_the_whole(fit):
-    whole, _, checks = fit(options=NO_DROPOUT)
+@pytest.fixture(scope="module")
+def whole(fit):
+    """A run of four steps, with the trainer and the steps of its checks."""
+    return fit(options=NO_DROPOUT)
+
+
+@pytest.fixture(scope="module")
+def one_step(fit):
+    """A run of one."""
+    return fit(steps=1, every=1)
+
+
+def test_parts_train_the_weights_of_the_whole(fit, whole):
     parts, trainer, checks_of_parts = fit(Hungry(2), MicroBatch(), options=NO_DROPOUT)
     assert (trainer.accumulate_grad_batches, trainer.datamodule.batch_size) == (2, 2)
     assert trainer.global_step == 4
-    assert checks_of_parts == checks == [2, 4]
-    assert apart(whole, parts) < 1e-3
+    assert checks_of_parts == whole[2] == [2, 4]
+    assert apart(whole[0], parts) < 1e-3
 
 
 def test_timesteps_that_need_a_place_have_one_in_trials_too(fit):
@@ -127,20 +140,21 @@ def test_other_errors_are_not_taken_for_little_memory(fit):
         fit(Hungry(2, RuntimeError("shapes do not match")), MicroBatch())
 
 
-def test_a_trial_leaves_no_gradient_and_draws_nothing(fit):
-    model, trainer, _ = fit(steps=1, every=1)
+def test_a_trial_leaves_no_gradient_and_draws_nothing(one_step):
+    model, trainer, _ = one_step
     before, state = {name: weight.clone() for name, weight in model.weights.items()}, torch.get_rng_state()
     assert fits(trainer, model, 3)
     assert all(torch.equal(before[name], weight) and weight.grad is None for name, weight in model.weights.items())
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_every_machine_s_way_to_say_that_memory_is_out_is_understood(fit):
-    model, trainer, _ = fit(steps=1, every=1)
+def test_every_machine_s_way_to_say_that_memory_is_out_is_understood(one_step):
+    model, trainer, _ = one_step
     for error in (None, torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("MPS backend out of memory")):
         model.objective = Hungry(2, error)
         assert fits(trainer, model, 2)
         assert not fits(trainer, model, 3)
+    model.objective = Epsilon()
 
 
 @given(st.integers(1, 512))
@@ -156,14 +170,13 @@ def test_micro_batches_divide_the_batch_and_end_at_one(whole):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(4, 1), pytest.param(1, 4, marks=pytest.mark.nightly)])
-def test_a_run_resumes_where_other_micro_batches_fit(fit, workdir, first, then):
-    whole, _, _ = fit(options=NO_DROPOUT)
+def test_a_run_resumes_where_other_micro_batches_fit(fit, whole, workdir, first, then):
     _, trainer, _ = fit(Hungry(first), MicroBatch(), steps=2, options=NO_DROPOUT)
     trainer.save_checkpoint(workdir / "half.ckpt")
     resumed, trainer, checks = fit(Hungry(then), MicroBatch(), resume=workdir / "half.ckpt", options=NO_DROPOUT)
     assert trainer.global_step == 4
     assert checks == [4]
-    assert apart(whole, resumed) < 1e-3
+    assert apart(whole[0], resumed) < 1e-3
 
 
 HUNGRY_RANK = """

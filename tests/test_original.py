@@ -75,7 +75,7 @@ def set_in(file: str, **settings: object) -> None:
     [
         ("s", originals.OLD, None, ".ckpt"),
         ("m", originals.NEW, "raw", ".safetensors"),
-        ("l", originals.NEW, "ema", ".ckpt"),
+        pytest.param("l", originals.NEW, "ema", ".ckpt", marks=pytest.mark.nightly),
     ],
 )
 def test_every_layout_comes_back_to_the_last_bit_and_computes_the_same(size, clap, weights, suffix, convert, workdir):

@@ -136,7 +136,7 @@ def test_two_runners_on_one_folder_run_nothing_twice(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.nightly)])
 def test_kills_lose_no_result_and_repeat_none(tmp_path, kills):
     path, out, rng = write_grid(tmp_path, seeds(2 * kills), {"seconds": 0.3}), tmp_path / "out", random.Random(0)
     grid, known = load_grid(path), {}
