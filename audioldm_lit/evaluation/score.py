@@ -129,6 +129,9 @@ def score(metric: ClipMetric, seed: int = 0, classes: Mapping[str, Sequence[str]
 
 def _scored(metric: ClipMetric, sides: list[Rows], seed: int) -> Score:
     estimate = metric.measure(*sides)
+    if not isinstance(estimate, Estimate):
+        given = f"measures a {type(estimate).__name__}, which has no interval"
+        raise InputError(type(metric).__name__, given, "return an Estimate, such as Estimate.of_mean(values)")
     interval = estimate.interval(seed)
     count = min((len(side) for side in estimate.influence if len(side)), default=sides[0].num_clips)
     caution = estimate.caution
