@@ -104,7 +104,7 @@ def _carry_adapter(
         raise InputError(source, f"is in the layout '{to}' already", "name another with --to, or a lower --rank")
     _check_out(out, to)
     licence = check_licence(backbone, commercial)
-    model = Backbone.load(backbone, heads, read=())
+    model = Backbone.load(backbone, heads)
     fresh, base = copy.deepcopy(model.unet), _predict(model)
     adapted = SOURCES[kind].read(source, model)
     smaller: dict[str, Any] = {}
