@@ -135,6 +135,13 @@ def test_frechet_distance_of_singular_covariances_is_exact_to_12_digits(count, o
     assert frechet_distance(torch.from_numpy(x), torch.from_numpy(y)) == pytest.approx(precise_frechet(x, y), rel=1e-12)
 
 
+def test_frechet_distance_of_more_rows_than_independent_dimensions_is_exact():
+    x, y = normal(0, 60, 9, mean=0.2) @ normal(2, 9, 12), normal(1, 50, 12)  # a covariance of rank 9, and a whole one
+    x[:, 4] = 0.5  # a dimension that never varies
+    for one, other in ((x, y), (y, x), (x, x[:30] + 1)):
+        assert frechet_distance(*map(torch.from_numpy, (one, other))) == pytest.approx(precise_frechet(one, other), rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("decades", "rising"),
     [
@@ -227,11 +234,13 @@ def reference_mmd(x: np.ndarray, y: np.ndarray, kernel) -> float:
     return sum(within) - 2 * np.mean([kernel(a, b) for a in x for b in y])
 
 
-@pytest.mark.parametrize("others", [8, 9])  # 28 and 36 distances: the median is the lower of the two middle ones
-def test_kad_is_its_definition_with_the_references_bandwidth(others):
+# 28 and 36 distances: the median is the lower of the two middle ones; where most clips are equal it is 0, and the least other counts
+@pytest.mark.parametrize(("others", "equal"), [(8, 0), (9, 0), (9, 7)])
+def test_kad_is_its_definition_with_the_references_bandwidth(others, equal):
     x, y = normal(0, 12, 5, mean=0.5, spread=2), normal(1, others, 5)
+    y[:equal] = y[0]
     distances = np.sort([np.linalg.norm(a - b) for a, b in itertools.combinations(y, 2)])
-    bandwidth = distances[(len(distances) - 1) // 2]
+    bandwidth = distances[(len(distances) - 1) // 2] or distances[distances > 0][0]
     reference = 100 * reference_mmd(x, y, lambda a, b: np.exp(-(np.linalg.norm(a - b) ** 2) / (2 * bandwidth**2)))
     assert value(KAD(), x, y) == pytest.approx(reference, rel=1e-9)
 
