@@ -234,7 +234,7 @@ def reference_mmd(x: np.ndarray, y: np.ndarray, kernel) -> float:
     return sum(within) - 2 * np.mean([kernel(a, b) for a in x for b in y])
 
 
-# 28 and 36 distances: the median is the lower of the two middle ones; where most clips are equal it is 0, and the least other counts
+# 28 and 36 distances: the median is the lower of the two middle ones; where most clips are equal it is 0, the least other counts
 @pytest.mark.parametrize(("others", "equal"), [(8, 0), (9, 0), (9, 7)])
 def test_kad_is_its_definition_with_the_references_bandwidth(others, equal):
     x, y = normal(0, 12, 5, mean=0.5, spread=2), normal(1, others, 5)
