@@ -226,7 +226,7 @@ def test_every_verb_works_with_the_same_yaml(warm, tiny_folder, fitted, cli):
     settings = ("--backbone", tiny_folder, "--adapter", fitted.run / "adapter.safetensors", "--sampler.num_inference_steps", 2)
     status, out, _ = cli("generate", "--prompt", "rain", "--duration", "0.5", "--out", "made", *settings)
     assert status == 0
-    assert "1 clips" in out
+    assert "1 clip of 0.5 s" in out
     made = json.loads((warm / "made" / "manifest.json").read_text())
     assert soundfile.info(warm / "made" / made["clips"][0]["file"]).frames == 8000
 
