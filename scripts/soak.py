@@ -104,7 +104,7 @@ class Round:
         self.folder.mkdir(parents=True)
         own = ["--data.init_args.root", str(self.options.data.resolve()), "--model.cache_dir", "cache"]
         self.to_the_end(["fit", *FIT, *own, "--trainer.max_steps", str(self.options.steps)])
-        [adapter] = self.folder.rglob("adapter.safetensors")
+        adapter = max(self.folder.rglob("adapter.safetensors"), key=lambda file: file.stat().st_mtime)  # a kill may come after one
         prompts = json.dumps([f"{prompt} {number}" for number in range(self.options.prompts // len(PROMPTS)) for prompt in PROMPTS])
         how = ["--sampler.num_inference_steps", "10", "--duration", "2.56", "--batch_size", "2"]
         self.to_the_end(["generate", "--adapter", str(adapter.relative_to(self.folder)), "--prompt", prompts, *how])
