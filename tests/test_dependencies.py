@@ -3,8 +3,12 @@
 import ast
 import re
 import sys
+import tomllib
 from importlib.metadata import distribution, packages_distributions
 from runpy import run_path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from runs import REPOSITORY
 
@@ -29,6 +33,16 @@ def imported() -> set[str]:
 
 def test_what_is_imported_is_declared_and_nothing_else_is():
     assert imported() | ASKED_FOR == set(DECLARED)
+
+
+def test_the_lock_holds_everything_that_is_declared_in_a_version_that_is_allowed():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [Requirement(text) for some in (project["dependencies"], *project["optional-dependencies"].values()) for text in some]
+    lock = (REPOSITORY / "requirements" / "lock.txt").read_text(encoding="utf-8")
+    locked = dict(re.findall(r"^([a-z0-9._-]+)==(\S+) \\\n    --hash=sha256:", lock, re.MULTILINE))
+    others = [one for one in asked if one.name != "audioldm_lit"]
+    missing = [str(one) for one in others if locked.get(canonicalize_name(one.name), "") not in one.specifier]
+    assert not missing
 
 
 def test_the_licences_of_what_is_declared_stand_in_the_docs_and_ask_for_nothing_in_return():
