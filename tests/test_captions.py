@@ -186,7 +186,7 @@ def test_generate_says_what_it_cannot_hear(cli, tiny_folder):
     assert status == 0, err
     told = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert re.search(r"is longer than the model reads, '.*thunder' is not heard; say what sounds first", told[0])
-    assert told[1:] == ["warning: '犬が吠える' is not English, its letters are Cjk; translate to English"]
+    assert told[1:] == ["warning: '犬が吠える' is not English, its letters are Chinese characters; translate to English"]
 
 
 def test_a_free_caption_on_clips_of_different_sources_is_repeated():

@@ -736,7 +736,7 @@ def test_an_interval_of_a_logarithm_is_positive_and_around_the_debiased_value():
     assert 0 < low < 2.5 < high
 
 
-def test_too_few_clips_or_too_few_rows_give_no_interval():
+def test_too_few_clips_or_too_few_rows_give_no_interval_and_no_debiased_value():
     few, enough = (torch.arange(count) - (count - 1) / 2 for count in (4, 5))
     assert Estimate(1.0, [few]).interval() is None
     assert Estimate(1.0, [enough]).interval() is not None
@@ -748,6 +748,9 @@ def test_too_few_clips_or_too_few_rows_give_no_interval():
     just, short = (estimate(FrechetDistance(), normal(0, clips, 3, 8), normal(1, clips, 3, 8)) for clips in (32, 31))
     assert just.interval() is not None
     assert short.interval() is None
+    just, short = (estimate(FrechetDistance(), normal(0, clips, 8), normal(1, clips, 8)) for clips in (16, 15))
+    assert just.debiased is not None
+    assert short.debiased is None
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(5, 30), st.integers(1, 5))
