@@ -32,7 +32,7 @@ from audioldm_lit.places import NANO
 from audioldm_lit.storage.cache_folder import cache_folder
 from audioldm_lit.training.cache import Cache
 from audioldm_lit.training.checkpoint import KEY, ORIGIN, averaged_weights, checked_content, content, origin_of, trained_on
-from audioldm_lit.training.checks import check_captions, check_geometry, check_objective, checked_mean, data_of
+from audioldm_lit.training.checks import check_captions, check_finite, check_geometry, check_objective, checked_mean, data_of
 from audioldm_lit.training.deciding import decide, taken_over
 from audioldm_lit.training.ema import EMA
 from audioldm_lit.training.encoding import encode
@@ -206,8 +206,7 @@ class LitAudioLDM(Restorable):
         known = self.trainer.sanity_checking and self.outcome.base_losses
         losses = torch.tensor(known, dtype=torch.float64) if known else self.held_out_loss.by_timestep()
         self.held_out_loss.reset()
-        if not losses.isfinite().all():  # early stopping would take it for a reason to end well
-            raise RuntimeError(f"the held-out loss is {losses.mean().item()} at step {self.global_step}; lower the learning rate.")
+        check_finite(losses, "held-out loss", self.global_step)
         if self.trainer.sanity_checking:
             self.outcome.base_losses = losses.tolist()
         self.log("val/loss", losses.mean(), prog_bar=True, rank_zero_only=False, sync_dist=False)

@@ -85,10 +85,15 @@ def checked_mean(losses: Tensor, count: int, step: int) -> Tensor:
         raise InputError("model.objective", problem, f"return one a sample, of shape ({count},)")
     if not losses.requires_grad:
         raise InputError("model.objective", "gives losses without a gradient", "compute them from what the backbone returns")
-    loss = losses.mean()
-    if not loss.isfinite():
-        raise RuntimeError(f"the loss is {loss.item()} at step {step}; lower the learning rate.")
-    return loss
+    check_finite(losses, "loss", step)
+    return losses.mean()
+
+
+def check_finite(losses: Tensor, called: str, step: int) -> None:
+    """Refuse losses that are no numbers, which early stopping would take for a reason to end well."""
+    if not losses.isfinite().all():
+        problem = f"has brought the {called} to {losses.mean().item()} at step {step}"
+        raise InputError("model.optimizer", problem, "lower its learning rate")
 
 
 def check_geometry(backbone: Backbone, data: AudioDataModule) -> None:
