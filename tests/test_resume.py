@@ -96,6 +96,21 @@ def test_a_torn_last_falls_back_to_the_best_before_it_and_says_so(run, spoilt, c
     assert "going on from best-step=000002.ckpt" in capsys.readouterr().err
 
 
+def test_a_torn_last_of_a_resumed_run_falls_back_to_what_it_was_resumed_from(run, capsys):
+    shutil.copytree(run, resumed := run.with_name("version_7"))
+    (resumed / "checkpoints" / "best-step=000002.ckpt").unlink()  # the best check was before
+    half(resumed / "checkpoints" / "last.ckpt")
+    for told in ("ckpt_path: null", "ckpt_path: other.ckpt", "- last", "{"):
+        (resumed / "config.yaml").write_text(told)
+        with pytest.raises(InputError, match=r"version_7/checkpoints/last\.ckpt: is no whole checkpoint"):
+            asked("last")  # another training's
+    (resumed / "config.yaml").write_text("ckpt_path: last")
+    assert asked("last").resolve() == run / "checkpoints" / "last.ckpt"
+    half(run / "checkpoints" / "last.ckpt")
+    assert asked("last").resolve() == run / "checkpoints" / "best-step=000002.ckpt"
+    assert "going on from best-step=000002.ckpt beside it" in capsys.readouterr().err
+
+
 def test_last_and_best_are_those_of_the_newest_run_of_the_name(run, capsys):
     newer = run.with_name("version_10")
     for place, number in enumerate([9, 10, 2]):  # a clock that was set back decides nothing

@@ -7,6 +7,7 @@ from lightning import Trainer
 from audioldm_lit.console.stages import say
 from audioldm_lit.errors import InputError
 from audioldm_lit.storage.atomic_write import clear_unfinished
+from audioldm_lit.storage.plain_files import read_yaml
 from audioldm_lit.training.checkpoint_file import PLACE, read_checkpoint
 from audioldm_lit.training.run_folder import rank_zero_folder
 
@@ -27,18 +28,41 @@ def checkpoint_to_read(asked: str, trainer: Trainer) -> Path:
     if trainer.is_global_zero:
         for folder in (path.parent, path.parent.parent):  # what a kill left while a checkpoint, or the end, was written
             clear_unfinished(folder)
-    try:
-        read_checkpoint(asked if "://" in asked else path, in_memory=False)
-    except InputError as fault:
-        before = sorted(path.parent.glob("best-*.ckpt")) if path.name == "last.ckpt" and path.is_file() else []
-        if not before:
-            raise
-        say(f"{fault.where}: {fault.problem}; going on from {before[-1].name} beside it")
-        read_checkpoint(before[-1], in_memory=False)
-        path = before[-1]
+    if "://" in asked:
+        read_checkpoint(asked, in_memory=False)  # refuses it
+    path = _whole(path)
     if asked in WORDS and trainer.is_global_zero:
         say(f"--ckpt_path {asked}: {path}")
     return path
+
+
+def _whole(path: Path) -> Path:
+    """A checkpoint that can be read: this one, or in place of a damaged `last.ckpt` what it had come from, which is said."""
+    try:
+        read_checkpoint(path, in_memory=False)
+        return path
+    except InputError as fault:
+        if path.name != "last.ckpt" or not path.is_file():
+            raise
+        kept = sorted(path.parent.glob("best-*.ckpt"))
+        before = kept[-1] if kept else _begun_from(path)
+        if before is None:
+            raise
+        say(f"{fault.where}: {fault.problem}; going on from {f'{before.name} beside it' if kept else before}")
+        return _whole(before)
+
+
+def _begun_from(last: Path) -> Path | None:
+    """The `last.ckpt` that the run of another went on from, where it was told to take the last one."""
+    config = last.parent.parent / "config.yaml"
+    try:
+        told = read_yaml(config)
+    except (OSError, ValueError):  # a run that cannot tell, whose damaged checkpoint is refused then
+        return None
+    if not isinstance(told, dict) or told.get("ckpt_path") != "last":
+        return None
+    found = [other for other in last.parent.parent.parent.glob("*/checkpoints/last.ckpt") if _turn(other) < _turn(last)]
+    return max(found, key=_turn, default=None)
 
 
 def check_resumable(path: Path, max_steps: int, end: str = "result.json") -> None:
