@@ -23,7 +23,7 @@ from audioldm_lit.data.augmentation import Augmentation
 from audioldm_lit.data.augmented import AugmentedDataset
 from audioldm_lit.data.clips import Clip, ClipDataset, FoundClips, ItemDataset, Part, Split
 from audioldm_lit.data.files import check_links, leads_out, links_out
-from audioldm_lit.data.listing import check_apart, check_clip_by_clip, check_clips
+from audioldm_lit.data.listing import check_apart, check_clips, check_ids_and_captions
 from audioldm_lit.data.loader import Batches, batches
 from audioldm_lit.data.phrasing import Phrasing
 from audioldm_lit.data.remark import Remark
@@ -202,7 +202,7 @@ class AudioDataModule(LightningDataModule, ABC):
         if not listed:
             raise self.empty(split)
         check_clips(listed, self, split)
-        check_clip_by_clip(listed, split, self.captioned)
+        check_ids_and_captions(listed, split, self.captioned)
         self.parts[split] = {clip.part: clip for clip in listed}
         check_apart(self.parts)
         clips = self.covered(split, listed)

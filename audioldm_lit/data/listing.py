@@ -28,7 +28,7 @@ def check_clips(listed: Any, data: object, split: Split) -> None:
                 raise InputError(where, problem, "give '' where there is none" if kind is str else "give a pathlib.Path")
 
 
-def check_clip_by_clip(clips: Sequence[Clip], split: Split, captioned: bool) -> None:
+def check_ids_and_captions(clips: Sequence[Clip], split: Split, captioned: bool) -> None:
     """Refuse repeated ids, and empty captions where there should be any."""
     seen: set[str] = set()
     for clip in clips:
@@ -41,10 +41,10 @@ def check_clip_by_clip(clips: Sequence[Clip], split: Split, captioned: bool) -> 
 
 
 def check_apart(splits: Mapping[Split, Mapping[Part, Clip]]) -> None:
-    """Refuse a recording, or a part of one, in two splits: what is held out would have been trained on."""
+    """Refuse a recording, or a part of one, in two splits: what is held out would have been trained on, or chosen by."""
     seen: dict[Part, Split] = {}
     for split, parts in splits.items():
         for part, clip in parts.items():
             if (other := seen.setdefault(part, split)) != split:
-                problem = f"is in the {other} and in the {split} split, so what is held out would have been trained on"
+                problem = f"is in the {other} and in the {split} split, so what is held out would have been trained on or chosen by"
                 raise clip.error(problem, "list every clip in one split")

@@ -106,7 +106,7 @@ class Protocol(nn.Module):
             asked: dict[str, Any] = {side: batch for side, batch in ready.items() if side in metric.sides}
             if asked and metric.extractor is None:  # it may want to see a clip and its recording at once
                 asked |= {side: ready[side] for side in ("preds", "target") if side in ready}
-            if asked and metric.extractor is None:  # what it changes in place, the next one must not hear
+                # What it changes in place, the next one must not hear.
                 asked = {side: replace(batch, waveform=batch.waveform.clone()) for side, batch in asked.items()}
             if asked:
                 metric.update(**asked)

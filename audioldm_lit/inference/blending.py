@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audioldm_lit.adapters.base import Adapter, trained_parts
-from audioldm_lit.adapters.files.adapter_file import converting, load_adapter, read_parts
+from audioldm_lit.adapters.files.adapter_file import load_adapter, ours_of, read_parts
 from audioldm_lit.backbone import SOUND_SIDE, Backbone
 from audioldm_lit.diffusion import Prediction, prediction_of
 from audioldm_lit.errors import InputError
@@ -40,8 +40,7 @@ class AdapterSetting:
             InputError: If there is no such file, or strength or timesteps are out of range.
         """
         if self.file.is_dir():
-            mend = f"give adapter.safetensors of a run, or make such a file of an adapter of others: {converting(self.file)}"
-            raise InputError(self.file, "is a folder", mend)
+            raise InputError(self.file, "is a folder", ours_of(self.file))
         if not self.file.is_file():
             raise InputError(self.file, "no such file", "give --adapter files, or objects of file, strength and timesteps")
         low, high = self.timesteps

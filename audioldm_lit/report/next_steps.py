@@ -88,4 +88,4 @@ def _options(run: RunFiles, names: Mapping[str, str]) -> list[str]:
 def _trusted(run: RunFiles) -> list[str]:
     """The module of an adapter class of somebody's own, which an adapter's file alone may not name."""
     module = run.setting("model.adapter.class_path", "audioldm_lit.").rpartition(".")[0]
-    return [] if module.startswith("audioldm_lit") else ["--trust", module]
+    return [] if f"{module}.".startswith("audioldm_lit.") else ["--trust", module]

@@ -85,8 +85,7 @@ def load_adapter(path: Path, backbone: Backbone) -> tuple[Adapter, Prediction]:
     """
     metadata = read_metadata(path)
     if metadata.get("format") != FORMAT:
-        mend = f"give the adapter.safetensors of a run, or make such a file of an adapter of others: {converting(path)}"
-        raise InputError(path, "is no adapter of this project", mend)
+        raise InputError(path, "is no adapter of this project", ours_of(path))
     try:
         base, spec, predicts = metadata["base"], parse_json(metadata["adapter"]), parse_json(metadata.get("prediction", "null"))
         older = metadata["prediction_type"] if predicts is None else ""
@@ -186,9 +185,10 @@ def check_origin(base: str, rounded: str | None, backbone: Backbone, origin: str
         check_base(base, actual, origin)
 
 
-def converting(source: Path) -> str:
-    """The command that makes a file of ours of an adapter that PEFT or diffusers saved."""
-    return command("convert", "--source", source, "--to", "adapter", "--out", "FILE.safetensors")
+def ours_of(source: Path) -> str:
+    """How to mend that what was given is no file of ours; it may be an adapter that PEFT or diffusers saved."""
+    converting = command("convert", "--source", source, "--to", "adapter", "--out", "FILE.safetensors")
+    return f"give the adapter.safetensors of a run, or make such a file of an adapter of others: {converting}"
 
 
 def check_base(expected: str, actual: str, origin: str) -> None:
